@@ -1,0 +1,57 @@
+// The layers of docs/architecture.md, held in CI.
+const only = (name, from, allowed) => ({
+  name: `${name}-imports-only`,
+  comment: `src/${name} may import only: ${allowed.join(', ') || 'nothing of ours'}`,
+  severity: 'error',
+  from: { path: from, pathNot: '\\.test\\.ts$' },
+  to: { path: '^src/', pathNot: [from, ...allowed.map((layer) => `^src/${layer}`)] },
+});
+
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    {
+      name: 'onnxruntime-only-in-session',
+      comment: 'The engine is behind one file.',
+      severity: 'error',
+      from: { path: '^src/', pathNot: ['^src/graph/session', '\\.test\\.ts$'] },
+      to: { path: 'onnxruntime' },
+    },
+    {
+      name: 'methods-only-through-the-contract',
+      severity: 'error',
+      from: { path: '^src/', pathNot: ['^src/methods/', '\\.test\\.ts$'] },
+      to: { path: '^src/methods/', pathNot: '^src/methods/(contract|index)\\.ts$' },
+    },
+    {
+      name: 'no-method-imports-another-family',
+      severity: 'error',
+      from: { path: '^src/methods/([^/]+)/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^src/methods/', pathNot: ['^src/methods/$1/', '^src/methods/contract\\.ts$'] },
+    },
+    {
+      name: 'no-dev-dependencies-in-the-product',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '\\.test\\.ts$' },
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'unknown', 'undetermined'] },
+    },
+    { name: 'nothing-imports-the-cli', severity: 'error', from: { path: '^src/', pathNot: '^src/cli/' }, to: { path: '^src/cli/' } },
+    only('base', '^src/base/', []),
+    only('io', '^src/io/', ['base/']),
+    only('tokenizer', '^src/tokenizer/', ['base/']),
+    only('kernels', '^src/kernels/', ['base/']),
+    only('graph', '^src/graph/', ['base/', 'io/onnx/']),
+    only('encodings', '^src/encodings/', ['base/', 'graph/', 'kernels/']),
+    only('models', '^src/models/', ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/']),
+    only('calibrate', '^src/calibrate/', ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/', 'models/', 'methods/contract\\.ts']),
+    only('evaluate', '^src/evaluate/', ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/', 'models/', 'calibrate/']),
+    only('methods', '^src/methods/', ['base/', 'graph/', 'encodings/', 'kernels/', 'models/', 'calibrate/', 'evaluate/']),
+  ],
+  options: {
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^(dist|bench)/' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'] },
+  },
+};

@@ -1,0 +1,204 @@
+/**
+ * Documents out of files: text, JSON lines and Parquet, chosen by extension. Calibration and evaluation read the
+ * same way, so that both see the same text.
+ */
+
+import { readFile, stat } from 'node:fs/promises';
+import { extname } from 'node:path';
+import * as zlib from 'node:zlib';
+import type { Compressors, FileMetaData } from 'hyparquet';
+import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
+import { LapidaryError } from '../base/errors.ts';
+
+export interface DataOptions {
+  /** Text files: what stands between two documents; without it the whole file is one. */
+  readonly separator?: string | undefined;
+  /** JSON lines: the field; Parquet: the column. Default "text". */
+  readonly field?: string | undefined;
+  /** Reads no more documents than this. */
+  readonly limit?: number | undefined;
+}
+
+/** Larger files are refused: they would be read whole, and a sample serves as well. */
+const largestFile = 2 ** 30;
+
+/**
+ * The documents of a file in their order, trimmed, without empty ones.
+ * @throws LapidaryError on a file that is missing, empty, too large, not UTF-8, or without the field
+ */
+export async function readDocuments(path: string, options: DataOptions = {}): Promise<string[]> {
+  const size = await sizeOf(path);
+  const extension = extname(path).toLowerCase();
+  const field = options.field ?? 'text';
+  const limit = options.limit ?? Number.POSITIVE_INFINITY;
+  if (size === 0) throw empty(path);
+  if (extension !== '.parquet' && size > largestFile) {
+    throw new LapidaryError({
+      what: 'this file is too large to read whole',
+      where: path,
+      expected: `at most ${largestFile} bytes`,
+      found: `${size} bytes`,
+      fix: 'cut a sample from it, or use Parquet',
+    });
+  }
+  let documents: string[];
+  if (extension === '.parquet') documents = await readParquet(path, field, limit);
+  else if (extension === '.jsonl' || extension === '.ndjson')
+    documents = readLines(await readFile(path), path, field, limit);
+  else documents = splitText(decode(await readFile(path), path), options.separator);
+  const whole = documents.map((document) => document.trim()).filter((document) => document !== '');
+  if (whole.length === 0) throw empty(path);
+  return whole.slice(0, limit);
+}
+
+async function sizeOf(path: string): Promise<number> {
+  try {
+    const found = await stat(path);
+    if (found.isFile()) return found.size;
+  } catch (cause) {
+    throw new LapidaryError({
+      what: 'cannot read the data file',
+      where: path,
+      found: String((cause as Error).message),
+      cause,
+    });
+  }
+  throw new LapidaryError({
+    what: 'the data is not a file',
+    where: path,
+    expected: 'a text, .jsonl or .parquet file',
+  });
+}
+
+function empty(path: string): LapidaryError {
+  return new LapidaryError({
+    what: 'there is no text in this file',
+    where: path,
+    expected: 'at least one document that is not blank',
+    fix: 'give a text, .jsonl or .parquet file with text in it',
+  });
+}
+
+function decode(bytes: Uint8Array, where: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new LapidaryError({ what: 'this is not UTF-8 text', where, fix: 'convert it to UTF-8', cause });
+  }
+}
+
+function splitText(text: string, separator: string | undefined): string[] {
+  return separator ? text.split(separator) : [text];
+}
+
+function readLines(bytes: Uint8Array, path: string, field: string, limit: number): string[] {
+  const documents: string[] = [];
+  let line = 0;
+  for (let start = 0; start < bytes.length && documents.length < limit; ) {
+    const newline = bytes.indexOf(10, start);
+    const end = newline < 0 ? bytes.length : newline;
+    const where = `${path}, line ${++line}`;
+    const text = decode(bytes.subarray(start, end), where).trim();
+    start = end + 1;
+    if (text === '') continue;
+    const value = fieldOf(parseObject(text, where), field, where);
+    if (value !== null && value.trim() !== '') documents.push(value);
+  }
+  return documents;
+}
+
+function parseObject(text: string, where: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new LapidaryError({ what: 'this line is not JSON', where, found: excerpt(text), cause });
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new LapidaryError({
+    what: 'this line is not an object',
+    where,
+    expected: '{"text": "..."}',
+    found: excerpt(text),
+  });
+}
+
+/** The text in a row's field; null where the row has none. */
+function fieldOf(row: Record<string, unknown>, field: string, where: string): string | null {
+  if (!Object.hasOwn(row, field)) throw missingField(field, Object.keys(row), where);
+  const value = row[field];
+  if (typeof value === 'string' || value === null) return value;
+  if (value === undefined) return null;
+  throw new LapidaryError({
+    what: `"${field}" does not hold text`,
+    where,
+    expected: 'a string',
+    found: Array.isArray(value) ? 'a list' : typeof value,
+  });
+}
+
+function missingField(field: string, known: readonly string[], where: string): LapidaryError {
+  return new LapidaryError({
+    what: `there is no field "${field}"`,
+    where,
+    found:
+      known.length > 0 ? `the fields ${known.map((name) => `"${name}"`).join(', ')}` : 'no fields at all',
+    fix: 'name the field that holds the text',
+  });
+}
+
+function excerpt(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 60)}...` : text;
+}
+
+/** Reads row groups until there are enough documents. */
+async function readParquet(path: string, field: string, limit: number): Promise<string[]> {
+  const documents: string[] = [];
+  const file = await asyncBufferFromFile(path);
+  const metadata = await orInvalid(path, () => metadataOf(file));
+  const columns = parquetSchema(metadata).children.map((child) => child.element.name);
+  if (!columns.includes(field)) throw missingField(field, columns, path);
+  let rowStart = 0;
+  for (const group of metadata.row_groups) {
+    if (documents.length >= limit) break;
+    const rowEnd = rowStart + Number(group.num_rows);
+    const rows = await orInvalid(path, () =>
+      parquetReadObjects({ file, metadata, columns: [field], rowStart, rowEnd, compressors }),
+    );
+    rows.forEach((row, index) => {
+      const value = fieldOf(row, field, `${path}, row ${rowStart + index}`);
+      if (value !== null && value.trim() !== '') documents.push(value);
+    });
+    rowStart = rowEnd;
+  }
+  return documents;
+}
+
+async function metadataOf(file: Awaited<ReturnType<typeof asyncBufferFromFile>>): Promise<FileMetaData> {
+  if (file.byteLength < 12) throw new Error(`${file.byteLength} bytes are too few`);
+  return await parquetMetadataAsync(file);
+}
+
+/** Parquet's other codecs, as far as this Node has them. */
+const compressors: Compressors = {
+  GZIP: (input, length) => zlib.gunzipSync(input, { maxOutputLength: Math.max(1, length) }),
+  BROTLI: (input, length) => zlib.brotliDecompressSync(input, { maxOutputLength: Math.max(1, length) }),
+  ...('zstdDecompressSync' in zlib && {
+    ZSTD: (input: Uint8Array) => (zlib.zstdDecompressSync as (input: Uint8Array) => Uint8Array)(input),
+  }),
+};
+
+async function orInvalid<T>(path: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    throw new LapidaryError({
+      what: 'this is not a Parquet file that can be read',
+      where: path,
+      found: String((cause as Error).message),
+      fix: 'write it again with SNAPPY or GZIP compression, or use JSON lines',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Token sequences out of documents: packed to one length for calibration, one a document for evaluation.
+ */
+
+import { LapidaryError } from '../base/errors.ts';
+import { random } from '../base/random.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+
+export interface PackOptions {
+  /** Tokens in a sequence. */
+  readonly length: number;
+  /** How many sequences. */
+  readonly count: number;
+  readonly seed: number;
+}
+
+export interface Packed {
+  /** All of one length. */
+  readonly sequences: readonly Int32Array[];
+  /** Said when there are fewer than asked, with both numbers. */
+  readonly note?: string | undefined;
+}
+
+/**
+ * Shuffles the documents by the seed, joins them as BOS + tokens, and cuts equal lengths; the rest is dropped.
+ * @throws LapidaryError when the text is too short for one sequence
+ */
+export function packSequences(
+  documents: readonly string[],
+  tokenizer: Tokenizer,
+  options: PackOptions,
+): Packed {
+  const { length, count, seed } = options;
+  const tokens: number[] = [];
+  for (const document of random(seed).shuffle([...documents])) {
+    if (tokens.length >= length * count) break;
+    for (const token of tokenizer.encode(document, { bos: true })) tokens.push(token);
+  }
+  const whole = Math.min(count, Math.floor(tokens.length / length));
+  const sequences = Array.from({ length: whole }, (_, index) =>
+    Int32Array.from(tokens.slice(index * length, (index + 1) * length)),
+  );
+  if (whole === 0) {
+    throw new LapidaryError({
+      what: 'the calibration text is too short',
+      expected: `at least one sequence of ${length} tokens`,
+      found: `${tokens.length} tokens in ${documents.length} documents`,
+      fix: 'give more text, or shorter sequences',
+    });
+  }
+  if (whole === count) return { sequences };
+  return {
+    sequences,
+    note: `the calibration text gives ${whole} of the ${count} sequences of ${length} tokens asked for`,
+  };
+}
+
+/** What a model is evaluated on. */
+export interface Documents {
+  /** BOS + tokens each, cut at the length. */
+  readonly sequences: readonly Int32Array[];
+  /** Characters (Unicode code points) of the text that each sequence's predicted tokens stand for. */
+  readonly characters: readonly number[];
+}
+
+/**
+ * Every document as BOS + its tokens, cut at `length`; those with nothing to predict are left out.
+ * @throws LapidaryError when none is left
+ */
+export function documentSequences(
+  documents: readonly string[],
+  tokenizer: Tokenizer,
+  options: { readonly length: number; readonly documents?: number | undefined },
+): Documents {
+  const sequences: Int32Array[] = [];
+  const characters: number[] = [];
+  for (const document of documents.slice(0, options.documents)) {
+    const tokens = tokenizer.encode(document.trim(), { bos: true }).slice(0, options.length);
+    if (tokens.length < 2) continue;
+    sequences.push(Int32Array.from(tokens));
+    characters.push(Array.from(tokenizer.decode(tokens.slice(1))).length);
+  }
+  if (sequences.length === 0) {
+    throw new LapidaryError({
+      what: 'there is nothing to predict in the text',
+      expected: 'a document of at least two tokens',
+      found: `${documents.length} documents, none of them that long`,
+    });
+  }
+  return { sequences, characters };
+}

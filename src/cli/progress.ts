@@ -1,0 +1,68 @@
+/**
+ * Draws progress on standard error: one line with a bar and the time left on a terminal, plain lines elsewhere
+ * (a log file should hold a few dozen of them, not thousands).
+ */
+
+import type { Progress, ProgressEvent } from '../base/progress.ts';
+
+interface Output {
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+  write(text: string): unknown;
+}
+
+/** Milliseconds between redraws on a terminal, and between plain lines of one phase. */
+const redrawEvery = 100;
+const lineEvery = 10_000;
+
+/** @returns the listener, and what to call when the work is over. */
+export function drawProgress(output: Output = process.stderr): { progress: Progress; finish: () => void } {
+  let phase = '';
+  let started = 0;
+  let drawn = 0;
+
+  const finishPhase = () => {
+    if (output.isTTY && phase) output.write('\r\x1b[K');
+    if (phase) output.write(`${phase}: ${duration(Date.now() - started)}\n`);
+  };
+  const progress: Progress = (event) => {
+    const now = Date.now();
+    const isNew = event.phase !== phase;
+    if (isNew) {
+      finishPhase();
+      [phase, started, drawn] = [event.phase, now, 0];
+    }
+    if (now - drawn < (output.isTTY ? redrawEvery : lineEvery)) return;
+    // A plain log names a phase when it ends, and again only if it takes long.
+    if (output.isTTY) output.write(`\r\x1b[K${line(event, now - started).slice(0, (output.columns ?? 80) - 1)}`);
+    else if (!isNew) output.write(`${line(event, now - started)}\n`);
+    drawn = now;
+  };
+  return {
+    progress,
+    finish: () => {
+      finishPhase();
+      phase = '';
+    },
+  };
+}
+
+function line(event: ProgressEvent, elapsed: number): string {
+  const { phase, done, total, detail } = event;
+  if (total === 0) return `${phase} ${detail ?? ''}`;
+  const share = Math.min(done / total, 1);
+  const filled = Math.round(share * 20);
+  const bar = '█'.repeat(filled) + '░'.repeat(20 - filled);
+  const left = done > 0 && done < total ? `, ${duration((elapsed / done) * (total - done))} left` : '';
+  return `${phase} ${bar} ${Math.floor(share * 100)}%${left} ${detail ?? ''}`;
+}
+
+/** Milliseconds as people say them: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min". */
+export function duration(milliseconds: number): string {
+  const seconds = milliseconds / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}

@@ -1,0 +1,63 @@
+/** A matrix as it came: float32, float16 or bfloat16, kept in the type it was stored in and widened where it is used. */
+
+import { floatToHalf, toFloat32 } from '../base/half.ts';
+import type { DType, Stored } from '../base/tensor.ts';
+import { byteLength, stored } from '../base/tensor.ts';
+import type { Value } from '../graph/graph.ts';
+import { cast, fusedMatmul, gather } from '../graph/ops.ts';
+import { LapidaryError } from '../base/errors.ts';
+import type { Encoding, Place } from './encoding.ts';
+
+const widths: Partial<Record<DType, number>> = { float32: 32, float16: 16, bfloat16: 16 };
+
+/**
+ * @param tensor [out, in]
+ * @throws LapidaryError where it is no matrix of floats.
+ */
+export function dense(tensor: Stored): Encoding {
+  const [rows, columns] = tensor.shape;
+  const bits = widths[tensor.dtype];
+  if (bits === undefined || tensor.shape.length !== 2) {
+    throw new LapidaryError({
+      what: 'a tensor that cannot be used as a dense matrix',
+      expected: `${Object.keys(widths).join(', ')} with two sizes`,
+      found: `${tensor.dtype} [${tensor.shape.join(', ')}]`,
+    });
+  }
+  const wide = retyped(tensor, 'float32');
+  return {
+    label: tensor.dtype,
+    shape: [rows, columns],
+    bits,
+    tensors: new Map([['weight', tensor]]),
+    dense: () => toFloat32(tensor),
+    multiply: (x, place) => fusedMatmul(x, cast(placed(x, place), x.dtype), { transB: true }),
+    // The rows looked up are few: widen those, not the matrix.
+    gather: (ids, place, dtype) => cast(gather(placed(ids, place), ids), dtype),
+  };
+
+  /** A graph takes bfloat16 only inside it; as an input, and rather than at every run, it is widened here. */
+  function placed(near: Value, place: Place): Value {
+    if (near.graph.weightsAs === 'inputs') return place('weight', wide);
+    const value = place('weight', tensor);
+    return value.dtype === 'bfloat16' ? cast(value, 'float32') : value;
+  }
+}
+
+/** Float32 values as an encoding; the array is shared, not copied. */
+export function denseValues(values: Float32Array, rows: number, columns: number): Encoding {
+  return dense(stored('float32', [rows, columns], values));
+}
+
+/** The same values in another float type, converted each time the bytes are read. */
+export function retyped(tensor: Stored, dtype: DType): Stored {
+  if (tensor.dtype === dtype) return tensor;
+  if (dtype !== 'float32' && dtype !== 'float16') {
+    throw new LapidaryError({ what: 'no conversion to this type', expected: 'float32 or float16', found: dtype });
+  }
+  const bytes = () => {
+    const values = toFloat32(tensor);
+    return new Uint8Array((dtype === 'float16' ? floatToHalf(values) : values).buffer as ArrayBuffer);
+  };
+  return { dtype, shape: tensor.shape, byteLength: byteLength(dtype, tensor.shape), bytes };
+}

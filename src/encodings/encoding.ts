@@ -1,0 +1,40 @@
+/**
+ * The contract of a weight that knows how to multiply. A matrix is an `Encoding`; methods turn encodings into
+ * encodings, exporters read them, and nobody asks which one it is.
+ */
+
+import type { DType, Stored } from '../base/tensor.ts';
+import type { Value } from '../graph/graph.ts';
+
+/** Puts one of an encoding's tensors into a graph; `suffix` is unique within the encoding ("scales"). */
+export type Place = (suffix: string, tensor: Stored) => Value;
+
+/** How a graph should compute a product, where the encoding leaves a choice. */
+export interface MultiplyOptions {
+  /** MatMulNBits' accuracy_level: 0 the engine's choice (float32 on the CPU), 4 activations in int8, faster. */
+  readonly accuracy?: 0 | 1 | 4 | undefined;
+}
+
+export interface Encoding {
+  /** What it is, for people: "float32", "4-bit, group 32". */
+  readonly label: string;
+  /** [out, in]: rows are output features. */
+  readonly shape: readonly [rows: number, columns: number];
+  /** Bits a weight takes as its codes alone, without scales; 32 or 16 for dense ones. */
+  readonly bits: number;
+  /** Everything it stores, by suffix; the sum of their byte lengths is what the matrix costs. */
+  readonly tensors: ReadonlyMap<string, Stored>;
+  /** All values, row-major [out, in]; a fresh array that the caller may write to. */
+  dense(): Float32Array;
+  /** y = x W^T: [..., in] to [..., out], in x's type. */
+  multiply(x: Value, place: Place, options?: MultiplyOptions): Value;
+  /** Rows of the matrix, as an embedding looks them up: ids [...] (int64) to [..., in], in `dtype`. */
+  gather(ids: Value, place: Place, dtype: DType): Value;
+}
+
+/** Bytes that an encoding stores. */
+export function encodedBytes(encoding: Encoding): number {
+  let bytes = 0;
+  for (const tensor of encoding.tensors.values()) bytes += tensor.byteLength;
+  return bytes;
+}

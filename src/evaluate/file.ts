@@ -1,0 +1,125 @@
+/**
+ * Scores an exported ONNX file as its users run it: token by token chunks through its key-value cache. Names and
+ * shapes are those that transformers.js expects (input_ids, attention_mask, past_key_values.N.key, logits, present.N.key).
+ */
+
+import { LapidaryError } from '../base/errors.ts';
+import type { Feeds, Session, SessionOptions, Tensor, TensorType } from '../graph/session.ts';
+import { openSession, tensor } from '../graph/session.ts';
+import type { Scorer } from './scorer.ts';
+import { cutsOf } from './scorer.ts';
+
+/** The cache of one sequence: feeds for the next run. */
+export type Cache = Feeds;
+
+export interface FileRunner {
+  readonly vocabulary: number;
+  /** A cache with nothing in it. */
+  empty(): Cache;
+  /**
+   * Runs tokens behind those in the cache.
+   * @param keep how many of the last positions' logits are wanted; 0: all
+   * @returns logits float32 or float16 [1, tokens or keep, vocabulary], and the cache with the tokens in it
+   */
+  step(tokens: Int32Array, past: number, cache: Cache, keep: number): Promise<{ logits: Tensor; cache: Cache }>;
+  close(): Promise<void>;
+}
+
+/** @throws LapidaryError on a file that the engine refuses, or that is not a language model with a cache */
+export async function openFile(path: string, options: SessionOptions = {}): Promise<FileRunner> {
+  const session = await openSession(path, options);
+  const names = new Set(session.inputs.map(({ name }) => name));
+  const vocabulary = session.outputs.find(({ name }) => name === 'logits')?.shape.at(-1);
+  const pasts = session.inputs.filter(({ name }) => name.startsWith('past_key_values.'));
+  if (!names.has('input_ids') || typeof vocabulary !== 'number') {
+    await session.release();
+    throw new LapidaryError({
+      what: 'this ONNX file is not a language model that can be evaluated',
+      where: path,
+      expected: 'inputs input_ids, attention_mask, past_key_values.N.key and .value; output logits of known width',
+      found: `inputs ${[...names].join(', ')}; outputs ${session.outputs.map(({ name }) => name).join(', ')}`,
+    });
+  }
+  return {
+    vocabulary,
+    empty: () => Object.fromEntries(pasts.map(({ name, dtype, shape }) => [name, emptyPast(path, name, dtype, shape)])),
+    step: (tokens, past, cache, keep) => step(session, names, tokens, past, cache, keep),
+    close: () => session.release(),
+  };
+}
+
+async function step(
+  session: Session,
+  names: ReadonlySet<string>,
+  tokens: Int32Array,
+  past: number,
+  cache: Cache,
+  keep: number,
+): Promise<{ logits: Tensor; cache: Cache }> {
+  const count = tokens.length;
+  const feeds: Record<string, Tensor> = {
+    ...cache,
+    input_ids: tensor('int64', [1, count], BigInt64Array.from(tokens, BigInt)),
+  };
+  if (names.has('attention_mask')) {
+    feeds.attention_mask = tensor('int64', [1, past + count], new BigInt64Array(past + count).fill(1n));
+  }
+  if (names.has('position_ids')) {
+    const positions = BigInt64Array.from({ length: count }, (_, index) => BigInt(past + index));
+    feeds.position_ids = tensor('int64', [1, count], positions);
+  }
+  if (names.has('num_logits_to_keep')) {
+    feeds.num_logits_to_keep = tensor('int64', [], BigInt64Array.of(BigInt(keep)));
+  }
+  const outputs = await session.run(feeds);
+  const next: Record<string, Tensor> = {};
+  for (const [name, value] of Object.entries(outputs)) {
+    if (name.startsWith('present.')) next[name.replace('present.', 'past_key_values.')] = value;
+  }
+  return { logits: outputs.logits, cache: next };
+}
+
+/** A past of length 0: [1, heads, 0, head size], heads and size from the file. */
+function emptyPast(path: string, name: string, dtype: string, shape: readonly (number | string)[]): Tensor {
+  const [, heads, , size] = shape;
+  if (typeof heads !== 'number' || typeof size !== 'number' || (dtype !== 'float32' && dtype !== 'float16')) {
+    throw new LapidaryError({
+      what: 'the cache of this ONNX file has no known shape',
+      where: `${path}, input ${name}`,
+      expected: 'float32 or float16 [batch, heads, past, head size] with heads and head size as numbers',
+      found: `${dtype} [${shape.join(', ')}]`,
+    });
+  }
+  return tensor(dtype, [1, heads, 0, size], dtype === 'float16' ? new Uint16Array(0) : new Float32Array(0));
+}
+
+/** A scorer over an exported file; one sequence at a time. */
+export async function fileScorer(path: string, options: SessionOptions = {}): Promise<Scorer> {
+  const runner = await openFile(path, options);
+  const { vocabulary } = runner;
+  return {
+    vocabulary,
+    close: () => runner.close(),
+    async *score(sequences, signal) {
+      for (const [index, sequence] of sequences.entries()) {
+        let cache = runner.empty();
+        for (const { start, rows } of cutsOf(sequence.length, vocabulary)) {
+          signal?.throwIfAborted();
+          const result = await runner.step(sequence.subarray(start, start + rows), start, cache, 0);
+          cache = result.cache;
+          yield { sequence: index, start, rows, logits: asRows(result.logits, rows, vocabulary) };
+        }
+      }
+    },
+  };
+}
+
+/** [1, rows, vocabulary] as float32 [rows, vocabulary]. */
+function asRows(logits: Tensor, rows: number, vocabulary: number): Tensor {
+  return tensor('float32', [rows, vocabulary], floatsOf(logits));
+}
+
+function floatsOf({ type, data }: Tensor): Float32Array {
+  if ((type as TensorType) === 'float32') return data as Float32Array;
+  throw new LapidaryError({ what: 'logits of another type than float32', expected: 'float32', found: type });
+}

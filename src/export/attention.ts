@@ -1,0 +1,187 @@
+/**
+ * Attention as exported files do it: with a cache of keys and values that goes in and comes out. The fused operator
+ * where it takes the head size and there are rotary positions, else plain nodes.
+ */
+
+import type { Stored } from '../base/tensor.ts';
+import type { Graph, Value } from '../graph/graph.ts';
+import {
+  add,
+  and,
+  cast,
+  concat,
+  cumSum,
+  groupQueryAttention,
+  less,
+  lessOrEqual,
+  max,
+  range,
+  reduceSum,
+  scalar,
+  sizeOf,
+  slice,
+  squeeze,
+  sub,
+  toEnd,
+  unsqueeze,
+  where,
+} from '../graph/ops.ts';
+import { plainAttention } from '../models/attention.ts';
+import type { Configuration } from '../models/model.ts';
+import { rotaryTables } from '../models/rope.ts';
+import type { Attention } from '../models/scope.ts';
+import type { ActivationType } from './types.ts';
+import { inType } from './types.ts';
+
+/** Names of sizes; transformers.js makes empty caches by reading them off the file. */
+export const sizes = {
+  batch: 'batch_size',
+  time: 'sequence_length',
+  past: 'past_sequence_length',
+  total: 'past_sequence_length+sequence_length',
+} as const;
+
+export interface CachedAttention {
+  readonly attention: Attention;
+  /** Of the tokens at hand, padding on the left not counted: int64 [batch, time]. */
+  positions(): Value;
+}
+
+/**
+ * Adds inputs past_key_values.N.key and .value [batch, keyValueHeads, past, headSize], and outputs present.N.* that
+ * hold the tokens at hand too; both in the type of the activations.
+ * @param mask int64 [batch, past + time]: 1 for tokens, 0 for padding
+ */
+export function cachedAttention(
+  graph: Graph,
+  config: Configuration,
+  mask: Value,
+  dtype: ActivationType,
+): CachedAttention {
+  const caches = config.layers.map(({ keyValueHeads, headSize }, layer) => {
+    const input = (part: string) =>
+      graph.input(`past_key_values.${layer}.${part}`, dtype, [
+        sizes.batch,
+        keyValueHeads,
+        sizes.past,
+        headSize,
+      ]);
+    return { key: input('key'), value: input('value') };
+  });
+  const shared: Shared = {
+    graph,
+    mask,
+    dtype,
+    once: memory(),
+    past: (layer) => caches[layer],
+    present(layer, key, value) {
+      graph.output(`present.${layer}.key`, key);
+      graph.output(`present.${layer}.value`, value);
+    },
+  };
+  return {
+    attention(q, k, v, layer) {
+      const fused = config.rope !== undefined && config.layers[layer].headSize % fusedHeadSize === 0;
+      const attention = shared.once(`fused ${fused}`, () =>
+        fused ? fusedAttention(config, shared) : plainCachedAttention(config, shared),
+      );
+      return attention(q, k, v, layer);
+    },
+    positions: () => positionsOf(graph, mask),
+  };
+}
+
+/** com.microsoft.GroupQueryAttention rotates by itself only where the head size is a multiple of this. */
+const fusedHeadSize = 16;
+
+interface Cache {
+  readonly key: Value;
+  readonly value: Value;
+}
+
+interface Shared {
+  readonly graph: Graph;
+  readonly mask: Value;
+  readonly dtype: ActivationType;
+  /** The same value for the same key, made the first time. */
+  readonly once: <T>(key: string, make: () => T) => T;
+  readonly past: (layer: number) => Cache;
+  readonly present: (layer: number, key: Value, value: Value) => void;
+}
+
+function memory(): Shared['once'] {
+  const made = new Map<string, unknown>();
+  return <T>(key: string, make: () => T): T => {
+    if (!made.has(key)) made.set(key, make());
+    return made.get(key) as T;
+  };
+}
+
+function fusedAttention(config: Configuration, shared: Shared): Attention {
+  const { graph, once, mask } = shared;
+  return (query, key, value, layer) => {
+    const { heads, keyValueHeads, headSize, window } = config.layers[layer];
+    const { key: pastKey, value: pastValue } = shared.past(layer);
+    const lengths = once('lengths', () =>
+      sub(cast(reduceSum(mask, [1], false), 'int32'), scalar(graph, 1, 'int32')),
+    );
+    const total = once('total', () => cast(squeeze(sizeOf(graph, sizes.total), [0]), 'int32'));
+    const [mixed, presentKey, presentValue] = groupQueryAttention(
+      { query, key, value, pastKey, pastValue, lengths, total, ...rope(config, shared, headSize) },
+      { heads, keyValueHeads, window, present: sizes.total },
+    );
+    shared.present(layer, presentKey, presentValue);
+    return mixed;
+  };
+}
+
+function plainCachedAttention(config: Configuration, shared: Shared): Attention {
+  const { graph, once, mask } = shared;
+  return plainAttention(config, {
+    first: sizeOf(graph, sizes.past),
+    rope: (headSize) => rope(config, shared, headSize),
+    mask: (window) => once(`mask ${window}`, () => additiveMask(graph, mask, window)),
+    remember(newKeys, newValues, layer) {
+      const { key, value } = shared.past(layer);
+      const [keys, values] = [concat([key, newKeys], 2), concat([value, newValues], 2)];
+      shared.present(layer, keys, values);
+      return [keys, values];
+    },
+  });
+}
+
+/** Cosines and sines for every position of the context. */
+function rope(
+  config: Configuration,
+  { graph, once, dtype }: Shared,
+  headSize: number,
+): { cos: Value; sin: Value } {
+  return once(`rope ${headSize}`, () => {
+    const { cos, sin } = rotaryTables(config.rope!, headSize, config.context);
+    const constant = (table: Stored, name: string) => graph.constant(inType(table, dtype), name);
+    return { cos: constant(cos, 'cos'), sin: constant(sin, 'sin') };
+  });
+}
+
+/**
+ * [batch, 1, 1, time, total]: 0 where a token sees another, far below any score elsewhere. Padding shifts positions
+ * of rows and columns alike, so that distances stay what they are.
+ */
+function additiveMask(graph: Graph, mask: Value, window: number | undefined): Value {
+  const column = unsqueeze(range(graph, sizes.total), [0]);
+  const row = unsqueeze(add(range(graph, sizes.time), sizeOf(graph, sizes.past)), [1]);
+  const before = lessOrEqual(column, row);
+  const near =
+    window === undefined ? before : and(before, less(sub(row, column), scalar(graph, window, 'int64')));
+  const token = unsqueeze(cast(mask, 'bool'), [1, 2, 3]);
+  return where(and(near, token), scalar(graph, 0), scalar(graph, hidden));
+}
+
+/** Tokens are counted from 0, whatever padding stands before them. */
+function positionsOf(graph: Graph, mask: Value): Value {
+  const all = max(sub(cumSum(mask, 1), scalar(graph, 1, 'int64')), scalar(graph, 0, 'int64'));
+  return slice(all, 1, sizeOf(graph, sizes.past), toEnd, sizes.time);
+}
+
+/** Far below any score, and yet in float16's range. */
+const hidden = -6e4;

@@ -1,0 +1,211 @@
+/** A graph as an ONNX model: in memory, or as files whose large tensors lie beside the model. */
+
+import { closeSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import type { Stored } from '../base/tensor.ts';
+import type { OnnxAttribute, OnnxModel, OnnxNode, OnnxTensor } from '../io/onnx/model.ts';
+import { typeCode } from '../io/onnx/model.ts';
+import type { Part } from '../io/onnx/writer.ts';
+import { encodeParts, joinParts } from '../io/onnx/writer.ts';
+import type { Graph, Node, Value } from './graph.ts';
+import { table } from './ops.ts';
+
+const opset = 21;
+const irVersion = 10;
+/** Tensors below this stay in the model: shapes and other small constants must, for the engine to read them early. */
+const smallest = 1024;
+/** External tensors start at multiples of this, so that they can be mapped. */
+const alignment = 4096;
+
+export interface ExternalOptions {
+  /** Name of the file with the tensors' bytes, relative to the model's. */
+  readonly location: string;
+  /** Bytes from which a tensor is put there; at least 1 KiB. */
+  readonly threshold: number;
+}
+
+/** A tensor and where its bytes belong in the external file. */
+export interface External {
+  readonly stored: Stored;
+  readonly offset: number;
+}
+
+/** Where one large tensor's bytes go. */
+type Locate = (stored: Stored) => { readonly location: string; readonly offset: number } | undefined;
+
+/** The graph as plain ONNX objects; `locate` says which tensors lie outside. */
+export function toOnnx(graph: Graph, locate: Locate = () => undefined): OnnxModel {
+  const nodes = liveNodes(graph);
+  const used = usedNames(graph, nodes);
+  const initializers = [...graph.initializers].filter(([name]) => used.has(name));
+  const place = ([name, stored]: readonly [string, Stored]): OnnxTensor => {
+    const external = locate(stored);
+    const data = external ? { ...external, length: stored.byteLength } : stored;
+    return { name, dtype: stored.dtype, shape: stored.shape, data };
+  };
+  return {
+    producer: 'lapidary',
+    irVersion,
+    opsets: [
+      { domain: '', version: opset },
+      { domain: 'com.microsoft', version: 1 },
+    ],
+    graphName: 'graph',
+    nodes: [...nodes.map((node, i) => toNode(node, i, used)), ...outputNodes(graph)],
+    initializers: initializers.map(place),
+    inputs: graph.inputs,
+    outputs: graph.outputs.map(({ name, value }) => ({ name, dtype: value.dtype, shape: value.shape })),
+  };
+}
+
+/** A graph's outputs have names of their own: an Identity each, which the engine removes. */
+function outputNodes(graph: Graph): readonly OnnxNode[] {
+  return graph.outputs
+    .filter(({ name, value }) => name !== value.name)
+    .map(({ name, value }) => ({
+      name: `output/${name}`,
+      domain: '',
+      type: 'Identity',
+      inputs: [value.name],
+      outputs: [name],
+      attributes: {},
+    }));
+}
+
+/** The nodes that an output depends on; a gradient adds some for inputs that nobody asked about. */
+function liveNodes(graph: Graph): readonly Node[] {
+  const needed = new Set<Value | undefined>(graph.outputs.map(({ value }) => value));
+  const live = graph.nodes.toReversed().filter((node) => {
+    const wanted = node.outputs.some((output) => needed.has(output));
+    if (wanted) for (const input of node.inputs) needed.add(input);
+    return wanted;
+  });
+  return live.reverse();
+}
+
+function usedNames(graph: Graph, nodes: readonly Node[]): ReadonlySet<string> {
+  const used = new Set(graph.outputs.map(({ value }) => value.name));
+  for (const node of nodes) for (const input of node.inputs) if (input) used.add(input.name);
+  return used;
+}
+
+function toNode(node: Node, index: number, used: ReadonlySet<string>): OnnxNode {
+  const { domain, type } = table[node.op].onnx;
+  const inputs = trimmed(node.inputs.map((input) => input?.name ?? ''));
+  // An optional output that nobody reads is not asked for.
+  const [first, ...rest] = node.outputs.map((output) => output.name);
+  const outputs = trimmed([first, ...rest.map((name) => (used.has(name) ? name : ''))]);
+  return { name: `${type}_${index}`, domain, type, inputs, outputs, attributes: toAttributes(node) };
+}
+
+function trimmed(names: readonly string[]): readonly string[] {
+  let length = names.length;
+  while (length > 0 && names[length - 1] === '') length--;
+  return names.slice(0, length);
+}
+
+function toAttributes(node: Node): Readonly<Record<string, OnnxAttribute>> {
+  const written = Object.entries(node.attributes).filter(
+    ([name]) => !(node.op === 'Split' && name === 'sizes'),
+  );
+  return Object.fromEntries(
+    written.map(([name, value]) => [
+      name,
+      node.op === 'Cast' && name === 'to' ? typeCode[value as 'float32'] : value,
+    ]),
+  );
+}
+
+function collect({ location, threshold }: ExternalOptions): {
+  readonly locate: Locate;
+  readonly external: External[];
+} {
+  const external: External[] = [];
+  let end = 0;
+  const locate: Locate = (stored) => {
+    if (stored.byteLength < Math.max(threshold, smallest)) return undefined;
+    const offset = Math.ceil(end / alignment) * alignment;
+    external.push({ stored, offset });
+    end = offset + stored.byteLength;
+    return { location, offset };
+  };
+  return { locate, external };
+}
+
+/** The model's bytes, and the tensors to be written into the external file where one is asked for. */
+export function encodeModel(
+  graph: Graph,
+  options: { readonly external?: ExternalOptions } = {},
+): { readonly model: Uint8Array; readonly external: readonly External[] } {
+  const { locate, external } = options.external
+    ? collect(options.external)
+    : { locate: undefined, external: [] };
+  const { parts, byteLength } = encodeParts(toOnnx(graph, locate));
+  return { model: joinParts(parts, byteLength), external };
+}
+
+/** The model's bytes with every large tensor as a file of its own, for an engine that takes them from memory. */
+export function encodeInPieces(
+  graph: Graph,
+  threshold: number,
+): {
+  readonly model: Uint8Array;
+  readonly pieces: readonly { readonly path: string; readonly stored: Stored }[];
+} {
+  const pieces: { path: string; stored: Stored }[] = [];
+  const locate: Locate = (stored) => {
+    if (stored.byteLength < Math.max(threshold, smallest)) return undefined;
+    pieces.push({ path: `tensor_${pieces.length}`, stored });
+    return { location: pieces[pieces.length - 1].path, offset: 0 };
+  };
+  const { parts, byteLength } = encodeParts(toOnnx(graph, locate));
+  return { model: joinParts(parts, byteLength), pieces };
+}
+
+/**
+ * Writes a graph as `path` and, where its tensors take `externalThreshold` bytes or more together, their bytes as
+ * `<path>_data`, as transformers.js looks for them. Files appear under their names when they are whole.
+ * @returns the files written, the model last
+ */
+export function writeOnnx(
+  graph: Graph,
+  path: string,
+  { externalThreshold = 256 * 2 ** 20 }: { readonly externalThreshold?: number } = {},
+): readonly string[] {
+  let total = 0;
+  for (const stored of graph.initializers.values()) total += stored.byteLength;
+  const data = `${path}_data`;
+  const outside = total >= externalThreshold && total >= smallest;
+  const { locate, external } = outside
+    ? collect({ location: basename(data), threshold: smallest })
+    : { locate: undefined, external: [] };
+  const { parts } = encodeParts(toOnnx(graph, locate));
+  mkdirSync(dirname(path), { recursive: true });
+  if (external.length > 0) writeWhole(data, padded(external));
+  writeWhole(path, parts);
+  return external.length > 0 ? [data, path] : [path];
+}
+
+/** External tensors in order, with the zeros between them. */
+function padded(external: readonly External[]): readonly Part[] {
+  let end = 0;
+  return external.flatMap(({ stored, offset }) => {
+    const gap = new Uint8Array(offset - end);
+    end = offset + stored.byteLength;
+    return [gap, stored];
+  });
+}
+
+function writeWhole(path: string, parts: readonly Part[]): void {
+  const partial = `${path}.partial`;
+  const file = openSync(partial, 'w');
+  try {
+    for (const part of parts) {
+      const data = part instanceof Uint8Array ? part : part.bytes();
+      for (let at = 0; at < data.byteLength; ) at += writeSync(file, data, at);
+    }
+  } finally {
+    closeSync(file);
+  }
+  renameSync(partial, path);
+}

@@ -1,0 +1,114 @@
+/** The functions that exported models are written with: products with stored codes, and attention with a cache. */
+
+import type { Attributes, Dim, Shape, Value } from '../graph.ts';
+import { sum } from './definition.ts';
+
+export interface BlockCodes {
+  readonly bits: number;
+  /** Weights along the inner axis that share a scale. */
+  readonly block: number;
+}
+
+/**
+ * x [..., columns] times the transpose of a quantized matrix [rows, columns].
+ * @param codes uint8 [rows, ceil(columns / block), block * bits / 8], low bits first
+ * @param scales [rows, blocks] in x's type
+ * @param zeroPoints uint8 [rows, ceil(blocks * bits / 8)], or numbers [rows, blocks]; without them 2^(bits - 1)
+ * @param accuracy 0: the engine's choice, 1: float32, 4: int8 activations
+ */
+export function matMulNBits(
+  x: Value,
+  {
+    codes,
+    scales,
+    zeroPoints,
+  }: { readonly codes: Value; readonly scales: Value; readonly zeroPoints?: Value | undefined },
+  {
+    rows,
+    columns,
+    bits,
+    block,
+    accuracy = 0,
+  }: BlockCodes & { readonly rows: number; readonly columns: number; readonly accuracy?: number },
+): Value {
+  const attributes = { K: columns, N: rows, bits, block_size: block, accuracy_level: accuracy };
+  return x.graph.add('MatMulNBits', [x, codes, scales, zeroPoints], attributes)[0];
+}
+
+/**
+ * Rows of a quantized matrix, dequantized to the scales' type.
+ * @param codes uint8 [rows, columns * bits / 8], or uint4 or int4 [rows, columns]
+ */
+export function gatherBlockQuantized(
+  {
+    codes,
+    scales,
+    zeroPoints,
+  }: { readonly codes: Value; readonly scales: Value; readonly zeroPoints?: Value | undefined },
+  indices: Value,
+  { bits, block }: BlockCodes,
+): Value {
+  const attributes = { bits, block_size: block, gather_axis: 0, quantize_axis: 1 };
+  return codes.graph.add('GatherBlockQuantized', [codes, indices, scales, zeroPoints], attributes)[0];
+}
+
+/** (codes - zero point) * scale, with one scale for each `block` along an axis, or for each index of it without. */
+export function dequantizeLinear(
+  codes: Value,
+  scales: Value,
+  zeroPoints?: Value,
+  options: { axis?: number; block?: number } = {},
+): Value {
+  const attributes: Attributes = {
+    axis: options.axis ?? 1,
+    ...(options.block ? { block_size: options.block } : {}),
+  };
+  return codes.graph.add('DequantizeLinear', [codes, scales, zeroPoints], attributes)[0];
+}
+
+export interface GroupQueryAttentionInputs {
+  /** [batch, time, heads * size]; key and value [batch, time, keyValueHeads * size]. */
+  readonly query: Value;
+  readonly key: Value;
+  readonly value: Value;
+  /** [batch, keyValueHeads, past, size]. */
+  readonly pastKey: Value;
+  readonly pastValue: Value;
+  /** int32 [batch]: tokens so far, less one. */
+  readonly lengths: Value;
+  /** int32, rank 0: tokens so far. */
+  readonly total: Value;
+  /** Rotary tables [positions, size / 2]; without them nothing is rotated. */
+  readonly cos?: Value | undefined;
+  readonly sin?: Value | undefined;
+}
+
+export interface GroupQueryAttentionOptions {
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  /** Positions that a query sees, itself included. */
+  readonly window?: number | undefined;
+  /** Name of past plus time. */
+  readonly present?: Dim | undefined;
+}
+
+/** Causal attention with a key/value cache; gives the result and the two extended caches. */
+export function groupQueryAttention(
+  inputs: GroupQueryAttentionInputs,
+  options: GroupQueryAttentionOptions,
+): readonly Value[] {
+  const { query, key, value, pastKey, pastValue, lengths, total, cos, sin } = inputs;
+  const attributes: Attributes = {
+    num_heads: options.heads,
+    kv_num_heads: options.keyValueHeads,
+    do_rotary: cos ? 1 : 0,
+    ...(options.window === undefined ? {} : { local_window_size: options.window }),
+  };
+  const declared: Shape = [options.present ?? sum(pastKey.shape[2], query.shape[1])];
+  return query.graph.add(
+    'GroupQueryAttention',
+    [query, key, value, pastKey, pastValue, lengths, total, cos, sin],
+    attributes,
+    declared,
+  );
+}

@@ -1,0 +1,92 @@
+/** Operators on stored codes, and attention with a cache: what exported models run. */
+
+import type { DType } from '../../base/tensor.ts';
+import type { Dim } from '../graph.ts';
+import type { OpDefinition } from './definition.ts';
+import { axisOf, microsoft, onnx, refuse, required, sum } from './definition.ts';
+
+export type QuantizedName =
+  | 'MatMulNBits'
+  | 'GatherBlockQuantized'
+  | 'DequantizeLinear'
+  | 'GroupQueryAttention';
+
+const stored = (what: string): string =>
+  `${what} multiplies stored codes: train on the dense values, then encode`;
+
+export const quantized: Record<QuantizedName, OpDefinition> = {
+  MatMulNBits: {
+    onnx: microsoft('MatMulNBits'),
+    infer: (inputs, attributes) => {
+      const [x, codes, scales] = required('MatMulNBits', inputs, 3);
+      const { K, N, bits, block_size: block } = attributes as Readonly<Record<string, number>>;
+      const blocks = Math.ceil(K / block);
+      if (x.shape.at(-1) !== K) refuse('MatMulNBits', `the last axis is not ${K}`, inputs);
+      const expected = [N, blocks, (block * bits) / 8];
+      if (codes.dtype !== 'uint8' || codes.shape.join() !== expected.join()) {
+        refuse('MatMulNBits', 'codes do not fit', inputs, `uint8 [${expected.join(', ')}]`);
+      }
+      const count = scales.shape.reduce<Dim>((a, b) => (a as number) * (b as number), 1);
+      if (scales.dtype !== x.dtype || count !== N * blocks)
+        refuse('MatMulNBits', 'scales do not fit', inputs, `${x.dtype} [${N}, ${blocks}]`);
+      return [{ dtype: x.dtype, shape: [...x.shape.slice(0, -1), N] }];
+    },
+    gradient: stored('MatMulNBits'),
+  },
+  GatherBlockQuantized: {
+    onnx: microsoft('GatherBlockQuantized'),
+    infer: (inputs, attributes) => {
+      const [codes, indices, scales] = required('GatherBlockQuantized', inputs, 3);
+      const packed = codes.dtype === 'uint8' ? 8 / (attributes.bits as number) : 1;
+      const width = (codes.shape[1] as number) * packed;
+      if (codes.shape.length !== 2 || scales.shape.length !== 2)
+        refuse('GatherBlockQuantized', 'not a matrix', inputs);
+      return [{ dtype: scales.dtype, shape: [...indices.shape, width] }];
+    },
+    gradient: stored('GatherBlockQuantized'),
+  },
+  DequantizeLinear: {
+    onnx: onnx('DequantizeLinear'),
+    infer: (inputs, attributes) => {
+      const [codes, scales] = required('DequantizeLinear', inputs, 2);
+      if (scales.shape.length > 0) axisOf('DequantizeLinear', attributes.axis as number, codes.shape.length);
+      const integer: readonly DType[] = ['int8', 'uint8', 'int4', 'uint4', 'int16', 'int32'];
+      if (!integer.includes(codes.dtype)) refuse('DequantizeLinear', 'codes are not integers', inputs);
+      return [{ dtype: scales.dtype, shape: codes.shape }];
+    },
+    gradient: stored('DequantizeLinear'),
+  },
+  GroupQueryAttention: {
+    onnx: microsoft('GroupQueryAttention'),
+    infer: (inputs, attributes, declared) => {
+      const [query, key, , pastKey, pastValue] = required('GroupQueryAttention', inputs, 7);
+      const heads = attributes.num_heads as number;
+      const keyValueHeads = attributes.kv_num_heads as number;
+      const [width, keyWidth] = [query.shape[2], key.shape[2]];
+      const size = pastKey.shape[3];
+      if (query.shape.length !== 3 || pastKey.shape.length !== 4 || typeof size !== 'number') {
+        refuse('GroupQueryAttention', 'query has not 3 or the cache not 4 axes', inputs);
+      }
+      if (width !== heads * size || keyWidth !== keyValueHeads * size || heads % keyValueHeads !== 0) {
+        refuse(
+          'GroupQueryAttention',
+          `widths do not hold ${heads} and ${keyValueHeads} heads of ${size}`,
+          inputs,
+        );
+      }
+      if (size % 8 !== 0) refuse('GroupQueryAttention', `head size ${size} is no multiple of 8`, inputs);
+      const cache = [
+        pastKey.shape[0],
+        keyValueHeads,
+        declared?.[0] ?? sum(pastKey.shape[2], query.shape[1]),
+        size,
+      ];
+      return [
+        { dtype: query.dtype, shape: query.shape },
+        { dtype: pastKey.dtype, shape: cache },
+        { dtype: pastValue.dtype, shape: cache },
+      ];
+    },
+    gradient: 'GroupQueryAttention is for exported files: build attention from plain nodes to differentiate',
+  },
+};

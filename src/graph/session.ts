@@ -1,0 +1,159 @@
+/** Runs graphs: the one place that knows the engine (ONNX Runtime, native CPU code or WebGPU). */
+
+import * as ort from 'onnxruntime-node';
+import { LapidaryError } from '../base/errors.ts';
+import type { DType, Stored } from '../base/tensor.ts';
+import { Graph } from './graph.ts';
+import { encodeInPieces } from './onnx.ts';
+
+/** The engine's tensor: `type`, `dims`, `data` (a typed array; float16 as Uint16Array, int64 as BigInt64Array). */
+export type Tensor = ort.Tensor;
+export type Feeds = Readonly<Record<string, Tensor>>;
+export type Device = 'cpu' | 'webgpu';
+
+export interface SessionOptions {
+  readonly device?: Device;
+  /** Threads of one operator on the CPU; without it, one for each core. */
+  readonly threads?: number;
+  /** Outputs that stay on the device, to be fed back; their values cannot be read. */
+  readonly keep?: readonly string[];
+  /** How far the engine rewrites the graph; without it, all the way. */
+  readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all';
+}
+
+export interface Description {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly (number | string)[];
+}
+
+export interface Session {
+  readonly inputs: readonly Description[];
+  readonly outputs: readonly Description[];
+  /** @param outputs the ones wanted; all of them without it */
+  run(feeds: Feeds, outputs?: readonly string[]): Promise<Record<string, Tensor>>;
+  release(): Promise<void>;
+}
+
+/** Above this, weights are handed to the engine one by one: a protobuf ends at 2 GiB, and copies cost. */
+const inlineLimit = 64 * 2 ** 20;
+const pieceSize = 2 ** 20;
+
+/**
+ * Loads a graph, a file (with its external data beside it) or a model's bytes.
+ * @throws LapidaryError where the engine refuses it
+ */
+export async function openSession(
+  source: Graph | string | Uint8Array,
+  options: SessionOptions = {},
+): Promise<Session> {
+  const settings: ort.InferenceSession.SessionOptions = {
+    executionProviders: [options.device ?? 'cpu'],
+    graphOptimizationLevel: options.optimize ?? 'all',
+    logSeverityLevel: 3,
+    ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
+    ...(options.keep && options.device === 'webgpu'
+      ? {
+          preferredOutputLocation: Object.fromEntries(
+            options.keep.map((name) => [name, 'gpu-buffer' as const]),
+          ),
+        }
+      : {}),
+  };
+  try {
+    return wrap(await create(source, settings));
+  } catch (cause) {
+    const where = typeof source === 'string' ? source : undefined;
+    throw new LapidaryError({ what: 'the engine refused the model', where, found: messageOf(cause), cause });
+  }
+}
+
+function create(source: Graph | string | Uint8Array, settings: ort.InferenceSession.SessionOptions) {
+  if (!(source instanceof Graph)) return ort.InferenceSession.create(source as string, settings);
+  let total = 0;
+  for (const stored of source.initializers.values()) total += stored.byteLength;
+  const { model, pieces } = encodeInPieces(
+    source,
+    total > inlineLimit ? pieceSize : Number.POSITIVE_INFINITY,
+  );
+  const externalData = pieces.map(({ path, stored }) => ({ path, data: stored.bytes() }));
+  return ort.InferenceSession.create(
+    model,
+    externalData.length > 0 ? { ...settings, externalData } : settings,
+  );
+}
+
+function wrap(session: ort.InferenceSession): Session {
+  return {
+    inputs: session.inputMetadata.map(describe),
+    outputs: session.outputMetadata.map(describe),
+    async run(feeds, outputs) {
+      try {
+        return { ...(outputs ? await session.run(feeds, [...outputs]) : await session.run(feeds)) };
+      } catch (cause) {
+        throw new LapidaryError({
+          what: 'the engine failed to run the graph',
+          found: messageOf(cause),
+          cause,
+        });
+      }
+    },
+    release: () => session.release(),
+  };
+}
+
+function describe(value: ort.InferenceSession.ValueMetadata): Description {
+  return value.isTensor
+    ? { name: value.name, dtype: value.type, shape: value.shape }
+    : { name: value.name, dtype: 'none', shape: [] };
+}
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+
+const arrays = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  int16: Int16Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+} as const;
+
+/** Element types that can be fed and fetched; the others live only inside graphs. */
+export type TensorType = keyof typeof arrays;
+
+export function tensor(dtype: TensorType, shape: readonly number[], data: ort.Tensor['data']): Tensor {
+  return new ort.Tensor(dtype, data as never, shape);
+}
+
+/**
+ * A stored tensor to feed; its bytes are shared where their alignment allows.
+ * @throws LapidaryError for bfloat16 and four-bit types, which the engine takes only inside graphs
+ */
+export function tensorOf(stored: Stored): Tensor {
+  const { dtype, shape } = stored;
+  const array = arrays[dtype as TensorType];
+  if (!array) {
+    throw new LapidaryError({
+      what: `a tensor of type ${dtype} cannot be an input`,
+      expected: (Object.keys(arrays) as DType[]).join(', '),
+      fix: 'widen it to float32, or make it an initializer of the graph',
+    });
+  }
+  const view = stored.bytes();
+  const aligned = view.byteOffset % array.BYTES_PER_ELEMENT === 0 ? view : view.slice();
+  const data = new array(
+    aligned.buffer as ArrayBuffer,
+    aligned.byteOffset,
+    aligned.byteLength / array.BYTES_PER_ELEMENT,
+  );
+  return tensor(dtype as TensorType, shape, data);
+}
+
+/** Feeds for a graph's weights, where they are inputs. */
+export function feedsOf(weights: Graph['weights']): Record<string, Tensor> {
+  return Object.fromEntries([...weights].map(([name, { stored }]) => [name, tensorOf(stored)]));
+}

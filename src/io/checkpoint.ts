@@ -1,0 +1,315 @@
+/**
+ * A checkpoint as Hugging Face lays it out: config.json, weights in one safetensors file or several with an index, and
+ * the files that travel with it. Opened from a folder or by hub id; weights are read when asked for.
+ */
+
+import { createHash } from 'node:crypto';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
+import type { Progress } from '../base/progress.ts';
+import type { Stored } from '../base/tensor.ts';
+import { downloadSnapshot, isHubId } from './hub.ts';
+import { duplicateKey } from './safetensors/header.ts';
+import { openSafetensors } from './safetensors/read.ts';
+
+export interface Checkpoint {
+  /** For model cards: the folder's name, or "org/name@commit". */
+  readonly source: string;
+  /** Where its files lie on this machine. */
+  readonly folder: string;
+  /** config.json. */
+  readonly json: Readonly<Record<string, unknown>>;
+  /** Every weight by name, over all shards. */
+  readonly tensors: ReadonlyMap<string, Stored>;
+  /** Files that travel unchanged (tokenizer.json, generation_config.json, LICENSE, ...), by name. */
+  readonly files: ReadonlyMap<string, () => Uint8Array>;
+  /** sha256 over the names and bytes of config.json and the weight files, in hexadecimal; reads them once. */
+  identity(): string;
+}
+
+export interface CheckpointOptions {
+  /** Branch, tag or commit of a hub id; "main" unless said. */
+  readonly revision?: string | undefined;
+  readonly progress?: Progress | undefined;
+}
+
+const single = 'model.safetensors';
+const index = 'model.safetensors.index.json';
+const config = 'config.json';
+
+/** What travels with a model besides its weights. */
+const travelling = new Set([
+  ...[
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'special_tokens_map.json',
+    'added_tokens.json',
+    'tokenizer.model',
+  ],
+  ...[
+    'vocab.json',
+    'vocab.txt',
+    'merges.txt',
+    'chat_template.jinja',
+    'chat_template.json',
+    'generation_config.json',
+  ],
+  ...['LICENSE', 'LICENSE.txt', 'LICENSE.md', 'NOTICE', 'NOTICE.txt', 'USE_POLICY.md'],
+]);
+
+/** A JSON file larger than this is not one of ours. */
+const maxJsonBytes = 256 * 2 ** 20;
+
+/**
+ * @param location a folder, or a hub id ("org/name"), which is downloaded into the standard cache
+ * @throws LapidaryError that says what is missing or wrong, and where.
+ */
+export async function openCheckpoint(location: string, options: CheckpointOptions = {}): Promise<Checkpoint> {
+  if (existsSync(location)) {
+    if (!statSync(location).isDirectory()) refuseFile(location);
+    if (options.revision !== undefined) {
+      throw new LapidaryError(
+        {
+          what: 'a revision was given for a folder',
+          where: location,
+          expected: 'a hub id (org/name) where a revision is given',
+          fix: 'leave the revision out',
+        },
+        ExitCode.usage,
+      );
+    }
+    return openFolder(location, basename(resolve(location)));
+  }
+  if (!isHubId(location)) {
+    throw new LapidaryError({
+      what: 'neither a folder nor a hub id',
+      where: location,
+      expected: 'a folder that exists, or a model on the hub written org/name',
+      found: `no folder at ${resolve(location)}, and the name is not org/name`,
+      fix: 'check the spelling, or give the whole path',
+    });
+  }
+  const snapshot = await downloadSnapshot(location, {
+    ...options,
+    choose: (names) => [
+      config,
+      ...weightFiles(names, location),
+      ...names.filter((name) => travelling.has(name)),
+    ],
+  });
+  return openFolder(snapshot.folder, `${location}@${snapshot.commit}`);
+}
+
+function openFolder(folder: string, source: string): Checkpoint {
+  const names = readdirSync(folder);
+  const shards = shardsOf(folder, weightFiles(names, folder));
+  if (!names.includes(config)) {
+    throw new LapidaryError({
+      what: `no ${config}`,
+      where: folder,
+      expected: 'config.json beside the weights: it says which architecture they are',
+      found: listed(names),
+      fix: 'give the folder that holds the whole checkpoint',
+    });
+  }
+  const json = readJson(join(folder, config));
+  const tensors = collectTensors(folder, shards);
+  const hashed = [config, ...(names.includes(single) ? [] : [index]), ...shards.files];
+  let identity: string | undefined;
+  return {
+    source,
+    folder,
+    json,
+    tensors,
+    files: new Map(
+      names
+        .filter((name) => travelling.has(name))
+        .map((name) => [name, () => readFileSync(join(folder, name))]),
+    ),
+    identity: () => {
+      identity ??= hashFiles(folder, hashed);
+      return identity;
+    },
+  };
+}
+
+/** The files of a listing that hold the weights; a listing without any is explained. */
+function weightFiles(names: readonly string[], where: string): string[] {
+  if (names.includes(single)) return [single];
+  if (names.includes(index)) return [index, ...names.filter((name) => /^[\w.-]+\.safetensors$/.test(name))];
+  const pickles = names.filter(
+    (name) =>
+      /\.(bin|pt|pth|pkl|pickle|ckpt)$/.test(name) &&
+      !/^training_args|^optimizer|^scheduler|^rng_state/.test(name),
+  );
+  if (pickles.length > 0) {
+    throw new LapidaryError({
+      what: 'the weights are pickle files, which Lapidary does not open: reading one runs whatever code it holds',
+      where,
+      expected: `${single}, or ${index} and its shards`,
+      found: listed(pickles),
+      fix: 'use the safetensors version of the model, or convert it where you trust it: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(out)',
+    });
+  }
+  throw new LapidaryError({
+    what: 'no weights here',
+    where,
+    expected: `${single}, or ${index} and its shards`,
+    found: listed(names),
+    fix: 'give the folder or hub id of a model in safetensors',
+  });
+}
+
+interface Shards {
+  readonly files: readonly string[];
+  /** Tensor name to file, where there is an index. */
+  readonly map?: ReadonlyMap<string, string>;
+}
+
+function shardsOf(folder: string, weights: readonly string[]): Shards {
+  if (weights[0] === single) return { files: [single] };
+  const path = join(folder, index);
+  const map = readJson(path).weight_map;
+  const refuse = (what: string, expected: string, found: unknown): never => {
+    const fix = 'the index is damaged; fetch the checkpoint again';
+    throw new LapidaryError({ what, where: path, expected, found: brief(found), fix });
+  };
+  if (typeof map !== 'object' || map === null || Array.isArray(map)) {
+    return refuse('no weight_map', 'an object from tensor names to file names', map);
+  }
+  for (const [name, file] of Object.entries(map)) {
+    if (typeof file !== 'string') return refuse(`no file for tensor "${brief(name)}"`, 'a file name', file);
+    if (!/^[^/\\:\p{Cc}]+\.safetensors$/u.test(file)) {
+      return refuse(
+        `tensor "${brief(name)}" lies outside the folder or in no safetensors file`,
+        'the plain name of a .safetensors file',
+        file,
+      );
+    }
+  }
+  const files = [...new Set(Object.values(map as Record<string, string>))].sort();
+  if (files.length === 0) refuse('the index is empty', 'at least one tensor', map);
+  return { files, map: new Map(Object.entries(map as Record<string, string>)) };
+}
+
+function collectTensors(folder: string, { files, map }: Shards): ReadonlyMap<string, Stored> {
+  const tensors = new Map<string, Stored>();
+  const origin = new Map<string, string>();
+  for (const file of files) {
+    const path = join(folder, file);
+    if (!existsSync(path)) {
+      throw new LapidaryError({
+        what: 'a shard is missing',
+        where: path,
+        expected: `${files.length} files that ${index} names`,
+        found: `no ${file}`,
+        fix: 'fetch the checkpoint again, or copy the missing file beside the others',
+      });
+    }
+    const opened = openSafetensors(path);
+    for (const [name, { dtype, shape }] of opened.unsupported) {
+      throw new LapidaryError({
+        what: `tensor "${name}" [${shape.join(', ')}] is ${dtype}, which Lapidary does not compute with yet`,
+        where: path,
+        expected: 'F32, F16 or BF16 weights',
+        found: `${opened.unsupported.size} tensors like it`,
+        fix: 'use the bf16 or fp16 version of the model',
+      });
+    }
+    for (const [name, tensor] of opened.tensors) {
+      const other = origin.get(name);
+      if (other !== undefined) {
+        throw new LapidaryError({
+          what: `tensor "${name}" is in two shards`,
+          where: path,
+          expected: 'every tensor once',
+          found: `${other} and ${file}`,
+          fix: 'fetch the checkpoint again',
+        });
+      }
+      origin.set(name, file);
+      tensors.set(name, tensor);
+    }
+  }
+  for (const [name, file] of map ?? []) {
+    if (origin.get(name) !== file) {
+      throw new LapidaryError({
+        what: `the index and the shards disagree about tensor "${brief(name)}"`,
+        where: join(folder, index),
+        expected: `it in ${file}`,
+        found: origin.has(name) ? `it in ${origin.get(name)}` : 'it in no shard',
+        fix: 'fetch the checkpoint again',
+      });
+    }
+  }
+  return tensors;
+}
+
+/** A JSON object from a file, its duplicate keys refused. */
+function readJson(path: string): Record<string, unknown> {
+  const size = statSync(path).size;
+  const refuse = (found: string, cause?: unknown): never => {
+    const fix = 'fetch the file again';
+    throw new LapidaryError({
+      what: 'not a JSON object',
+      where: path,
+      expected: 'one JSON object',
+      found,
+      fix,
+      cause,
+    });
+  };
+  if (size > maxJsonBytes) return refuse(`${size} bytes`);
+  const text = readFileSync(path, 'utf8').replace(/^\uFEFF/, '');
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    return refuse(brief((cause as Error).message), cause);
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return refuse(brief(value));
+  const twice = duplicateKey(text);
+  if (twice !== undefined) return refuse(`the key "${brief(twice)}" twice`);
+  return value as Record<string, unknown>;
+}
+
+function refuseFile(path: string): never {
+  throw new LapidaryError({
+    what: 'a file where a model folder is needed',
+    where: path,
+    expected: 'the folder that holds config.json and the safetensors files',
+    found: basename(path),
+    fix: `give the folder: ${resolve(path, '..')}`,
+  });
+}
+
+/** Streams the files through sha256, each after its name and size. */
+function hashFiles(folder: string, names: readonly string[]): string {
+  const hash = createHash('sha256');
+  const chunk = Buffer.allocUnsafe(2 ** 20);
+  for (const name of names) {
+    const file = openSync(join(folder, name), 'r');
+    try {
+      hash.update(`${name}\n`);
+      for (let count = readSync(file, chunk); count > 0; count = readSync(file, chunk)) {
+        hash.update(chunk.subarray(0, count));
+      }
+    } finally {
+      closeSync(file);
+    }
+    hash.update('\n');
+  }
+  return hash.digest('hex');
+}
+
+function listed(names: readonly string[]): string {
+  if (names.length === 0) return 'an empty folder';
+  const some = [...names].sort().slice(0, 10).join(', ');
+  return names.length > 10 ? `${some} and ${names.length - 10} more` : some;
+}
+
+function brief(value: unknown): string {
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? 'nothing');
+  return text.length > 200 ? `${text.slice(0, 200)}...` : text;
+}

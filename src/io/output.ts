@@ -1,0 +1,312 @@
+/**
+ * Output that appears under its final name only when it is whole: a file is written beside its place and renamed, a
+ * folder is filled beside its place and moved. What fails or is interrupted leaves nothing behind but the hidden
+ * temporary name, and that is removed unless the process is killed outright.
+ */
+
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, join, relative, resolve, sep } from 'node:path';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
+
+/** A file on its way. */
+export interface OutputFile {
+  write(bytes: Uint8Array): void;
+  /** Flushes it to the disk and moves it to its name, over a file that was there. */
+  commit(): void;
+  /** Removes what was written; does nothing after commit. */
+  abandon(): void;
+}
+
+export interface OutputFolder {
+  /** Its final place. */
+  readonly path: string;
+  /** Where it is filled until then. */
+  readonly staging: string;
+  /** The path to write one of its files to now; makes the folders above it. "onnx/model.onnx" is a name. */
+  file(name: string): string;
+  write(name: string, bytes: Uint8Array): void;
+  /** Flushes everything to the disk and moves it to its final place. */
+  commit(): void;
+  /** Removes what was written; does nothing after commit. */
+  abandon(): void;
+}
+
+/** @throws LapidaryError (system) where the file cannot be made. */
+export function openOutputFile(path: string): OutputFile {
+  const target = resolve(path);
+  if (existsSync(target) && !statSync(target).isFile()) {
+    throw new LapidaryError({
+      what: 'not a file that can be replaced',
+      where: path,
+      fix: 'choose another name',
+    });
+  }
+  const temporary = temporaryName(target);
+  const file = attempt(path, () => openSync(temporary, 'wx'));
+  unfinished.add(temporary);
+  let open = true;
+  const close = () => {
+    if (open) closeSync(file);
+    open = false;
+  };
+  return {
+    write: (bytes) => attempt(path, () => writeAll(file, bytes)),
+    commit() {
+      attempt(path, () => {
+        fsyncSync(file);
+        close();
+        renameSync(temporary, target);
+        flush(dirname(target));
+      });
+      unfinished.delete(temporary);
+    },
+    abandon() {
+      close();
+      if (unfinished.delete(temporary)) rmSync(temporary, { force: true });
+    },
+  };
+}
+
+/** Writes a file whole or not at all. */
+export function writeFileAtomic(path: string, bytes: Uint8Array): void {
+  const file = openOutputFile(path);
+  try {
+    file.write(bytes);
+    file.commit();
+  } finally {
+    file.abandon();
+  }
+}
+
+/**
+ * @param options.overwrite lets `commit` replace a folder that is not empty, all of it
+ * @throws LapidaryError where the folder is in use or cannot be made.
+ */
+export function createOutputFolder(
+  path: string,
+  options: { readonly overwrite?: boolean } = {},
+): OutputFolder {
+  const target = resolve(path);
+  checkTarget(target, path, options.overwrite ?? false);
+  const staging = temporaryName(target);
+  attempt(path, () => {
+    mkdirSync(dirname(target), { recursive: true });
+    mkdirSync(staging);
+  });
+  unfinished.add(staging);
+
+  function file(name: string): string {
+    const place = resolve(staging, name);
+    if (name === '' || name.includes('\0') || /^[A-Za-z]:|\\/.test(name) || !isInside(place, staging)) {
+      throw new LapidaryError({
+        what: 'a file name that leaves its folder',
+        where: JSON.stringify(name),
+        expected: `a name inside ${path}`,
+        fix: 'the model asks for this file; do not trust it',
+      });
+    }
+    attempt(path, () => mkdirSync(dirname(place), { recursive: true }));
+    return place;
+  }
+
+  return {
+    path: target,
+    staging,
+    file,
+    write(name, bytes) {
+      const place = file(name);
+      attempt(join(path, name), () => {
+        const descriptor = openSync(place, 'w');
+        try {
+          writeAll(descriptor, bytes);
+        } finally {
+          closeSync(descriptor);
+        }
+      });
+    },
+    commit() {
+      // Looked at again: whoever filled it meanwhile must not lose anything.
+      checkTarget(target, path, options.overwrite ?? false);
+      attempt(path, () => {
+        flushTree(staging);
+        moveInto(staging, target);
+        flush(dirname(target));
+      });
+      unfinished.delete(staging);
+    },
+    abandon() {
+      if (unfinished.delete(staging)) rmSync(staging, { recursive: true, force: true });
+    },
+  };
+}
+
+/**
+ * What the system says no to, as an error for people; anything else stays as it is.
+ * @param where the file or folder that was to be written
+ */
+export function systemError(cause: unknown, where: string): unknown {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  const known: Record<string, [what: string, fix: string]> = {
+    ENOSPC: ['the disk is full', 'make room, or write to another disk'],
+    EDQUOT: ['your share of the disk is used up', 'make room, or write to another disk'],
+    EFBIG: [
+      'the file grew beyond what this disk or this session allows',
+      'write to another disk, or raise ulimit -f',
+    ],
+    EACCES: ['no permission to write here', 'choose another place, or change its permissions'],
+    EPERM: ['no permission to write here', 'choose another place, or change its permissions'],
+    EROFS: ['the disk is read-only', 'choose a place on another disk'],
+    ENOENT: ['the folder does not exist', 'make it first, or choose another'],
+    ENOTDIR: ['a part of the path is a file', 'choose another place'],
+    EIO: ['the disk failed', 'check the disk'],
+    EMFILE: ['too many files are open', 'raise ulimit -n'],
+  };
+  if (cause instanceof LapidaryError || code === undefined || !Object.hasOwn(known, code)) return cause;
+  const [what, fix] = known[code];
+  return new LapidaryError({ what, where, found: code, fix, cause }, ExitCode.system);
+}
+
+function attempt<T>(where: string, action: () => T): T {
+  try {
+    return action();
+  } catch (cause) {
+    throw systemError(cause, where);
+  }
+}
+
+function checkTarget(target: string, path: string, overwrite: boolean): void {
+  if (!existsSync(target)) return;
+  if (!statSync(target).isDirectory()) {
+    throw new LapidaryError({
+      what: 'a file stands where the output folder goes',
+      where: path,
+      fix: 'choose another name, or remove the file',
+    });
+  }
+  const held = readdirSync(target).length;
+  if (held === 0) return;
+  if (!overwrite) {
+    throw new LapidaryError({
+      what: 'the output folder is not empty',
+      where: path,
+      expected: 'a folder that does not exist yet or is empty',
+      found: `${held} entries`,
+      fix: 'choose another, or say --overwrite to replace all of it',
+    });
+  }
+  if (
+    isInside(process.cwd(), target) ||
+    process.cwd() === target ||
+    isInside(homedir(), target) ||
+    homedir() === target
+  ) {
+    throw new LapidaryError({
+      what: 'refusing to replace a folder that holds the working folder or your home',
+      where: path,
+      fix: 'choose a folder of its own for the output',
+    });
+  }
+}
+
+function isInside(path: string, folder: string): boolean {
+  const way = relative(folder, path);
+  return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && resolve(folder, way) === path;
+}
+
+/** Hidden, beside the target and so on the same file system. */
+function temporaryName(target: string): string {
+  return join(
+    dirname(target),
+    `.${basename(target)}.${process.pid}-${randomBytes(4).toString('hex')}.partial`,
+  );
+}
+
+/** Puts a folder in another's place; the old one is back if that fails. */
+function moveInto(staging: string, target: string): void {
+  if (!existsSync(target)) {
+    renameSync(staging, target);
+    return;
+  }
+  const old = temporaryName(target);
+  renameSync(target, old);
+  try {
+    renameSync(staging, target);
+  } catch (cause) {
+    renameSync(old, target);
+    throw cause;
+  }
+  rmSync(old, { recursive: true, force: true });
+}
+
+function writeAll(file: number, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.byteLength)
+    done += writeSync(file, bytes, done, Math.min(bytes.byteLength - done, 2 ** 30));
+}
+
+function flushTree(folder: string): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) flushTree(path);
+    else flush(path);
+  }
+  flush(folder);
+}
+
+/** Best effort: some systems cannot flush folders, and a device has nothing to flush. */
+function flush(path: string): void {
+  let file: number | undefined;
+  try {
+    file = openSync(path, 'r');
+    fsyncSync(file);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EIO') throw cause;
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
+
+/** Temporary names that exist now; listeners are installed only while there are any. */
+const unfinished = (() => {
+  const paths = new Set<string>();
+  const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  const clean = () => {
+    for (const path of paths) rmSync(path, { recursive: true, force: true });
+    paths.clear();
+  };
+  // With our listener gone, the signal ends the process as it would have without us, unless others listen.
+  const onSignal = (signal: NodeJS.Signals) => {
+    clean();
+    listen(false);
+    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+  };
+  function listen(on: boolean): void {
+    for (const signal of signals) on ? process.on(signal, onSignal) : process.off(signal, onSignal);
+    on ? process.on('exit', clean) : process.off('exit', clean);
+  }
+  return {
+    add(path: string): void {
+      if (paths.size === 0) listen(true);
+      paths.add(path);
+    },
+    delete(path: string): boolean {
+      const known = paths.delete(path);
+      if (known && paths.size === 0) listen(false);
+      return known;
+    },
+  };
+})();

@@ -1,0 +1,67 @@
+/** The three parts of a model, and the whole, as graphs. */
+
+import type { DType } from '../base/tensor.ts';
+import type { Dim, Value } from '../graph/graph.ts';
+import { Graph } from '../graph/graph.ts';
+import { range, unsqueeze } from '../graph/ops.ts';
+import { plainAttention, tablesIn } from './attention.ts';
+import type { Architecture, Configuration, Model } from './model.ts';
+import type { RecordingScope, WeightSource } from './scope.ts';
+import { openScope } from './scope.ts';
+
+export interface PlainOptions {
+  readonly time: Dim;
+  /** The longest sequence the graph will see, where `time` is a name. */
+  readonly longest?: number;
+  readonly dtype?: DType;
+  /** Left out of weights' names. */
+  readonly prefix?: string;
+}
+
+/** A scope with plain attention, positions from 0 and no cache. */
+export function plainScope(
+  graph: Graph,
+  config: Configuration,
+  weights: WeightSource,
+  options: PlainOptions,
+): RecordingScope {
+  const { time, longest = config.context } = options;
+  const tables = tablesIn(graph, config, time, typeof time === 'number' ? time : longest);
+  return openScope(graph, {
+    ...options,
+    config,
+    weights,
+    attention: plainAttention(config, tables),
+    positions: () => unsqueeze(range(graph, time), [0]),
+  });
+}
+
+/** All of an architecture, from ids [batch, time] to logits [batch, time, vocabulary]. */
+export function buildWhole(architecture: Architecture, scope: RecordingScope, ids: Value): Value {
+  let x = architecture.embed(scope, ids);
+  for (let layer = 0; layer < scope.config.layers.length; layer++) x = architecture.block(scope, x, layer);
+  return architecture.head(scope, x);
+}
+
+export interface WholeGraph {
+  readonly graph: Graph;
+  /** The input "ids", int64 [batch, time]. */
+  readonly ids: Value;
+  /** [batch, time, vocabulary]; not yet an output of the graph. */
+  readonly logits: Value;
+  readonly scope: RecordingScope;
+}
+
+/**
+ * The whole model in primitive operators, as training differentiates it.
+ * @param options.weightsAs see `Graph`; under "inputs" the weights are fed by their checkpoint names
+ */
+export function wholeGraph(
+  model: Model,
+  options: { readonly weightsAs: 'initializers' | 'inputs'; readonly batch: Dim; readonly time: Dim; readonly dtype?: DType },
+): WholeGraph {
+  const graph = new Graph(options.weightsAs);
+  const ids = graph.input('ids', 'int64', [options.batch, options.time]);
+  const scope = plainScope(graph, model.config, model, options);
+  return { graph, ids, logits: buildWhole(model.architecture, scope, ids), scope };
+}

@@ -1,0 +1,123 @@
+/**
+ * The decoder that most open language models share: norm, grouped-query attention with rotary positions, norm, gated
+ * feed-forward, each added to its input. An architecture file says what is its own.
+ */
+
+import { add, mul, reshape, rmsNorm, silu } from '../graph/ops.ts';
+import type { Value } from '../graph/graph.ts';
+import type { Architecture, Configuration, LayerPlan, Scope } from './model.ts';
+import { readRope } from './rope.ts';
+import type { Json } from './settings.ts';
+import { count, flag, positive, tokens, word, wrongSetting } from './settings.ts';
+
+export interface Biases {
+  readonly queryKeyValue: boolean;
+  readonly output: boolean;
+  readonly feedForward: boolean;
+}
+
+export interface DecoderTraits {
+  readonly modelType: string;
+  /** What transformers takes for keys that config.json leaves out, where it is not what Llama takes. */
+  readonly absent?: Json;
+  readonly biases?: (json: Json) => Biases;
+  /** Whether every head of query and key is normed before it is rotated. */
+  readonly queryKeyNorm?: boolean;
+  /** For each layer the number of positions that a query sees, or undefined for all. */
+  readonly windows?: (json: Json, layers: number) => readonly (number | undefined)[];
+}
+
+const noBiases: Biases = { queryKeyValue: false, output: false, feedForward: false };
+
+export function decoder(traits: DecoderTraits): Architecture {
+  const biasesOf = (scope: Scope) => traits.biases?.(scope.config.json) ?? noBiases;
+  const layerName = (layer: number) => `model.layers.${layer}`;
+  return {
+    modelType: traits.modelType,
+    configure: (json) => configure(traits, json),
+    layerName,
+    embed: (scope, ids) => scope.embedding('model.embed_tokens', ids),
+    block(scope, x, layer) {
+      const name = layerName(layer);
+      const biases = biasesOf(scope);
+      const attended = add(x, attention(scope, traits, biases, norm(scope, x, `${name}.input_layernorm`), layer));
+      const normed = norm(scope, attended, `${name}.post_attention_layernorm`);
+      return add(attended, feedForward(scope, biases, normed, layer, `${name}.mlp`));
+    },
+    head(scope, x) {
+      const name = scope.config.tiedHead ? 'model.embed_tokens' : 'lm_head';
+      return scope.linear(name, norm(scope, x, 'model.norm'), scope.config.vocabulary);
+    },
+  };
+
+  function attention(scope: Scope, traits: DecoderTraits, biases: Biases, x: Value, layer: number): Value {
+    const name = `${layerName(layer)}.self_attn`;
+    const { heads, keyValueHeads, headSize } = scope.config.layers[layer];
+    const project = (part: string, count: number) =>
+      linear(scope, `${name}.${part}_proj`, x, count * headSize, biases.queryKeyValue);
+    const normHeads = (part: string, value: Value, count: number) =>
+      traits.queryKeyNorm ? headNorm(scope, value, `${name}.${part}_norm`, count, headSize) : value;
+    const q = normHeads('q', project('q', heads), heads);
+    const k = normHeads('k', project('k', keyValueHeads), keyValueHeads);
+    const mixed = scope.attention(q, k, project('v', keyValueHeads), layer);
+    return linear(scope, `${name}.o_proj`, mixed, scope.config.hidden, biases.output);
+  }
+}
+
+function feedForward(scope: Scope, biases: Biases, x: Value, layer: number, name: string): Value {
+  const width = scope.config.layers[layer].intermediate;
+  const gate = linear(scope, `${name}.gate_proj`, x, width, biases.feedForward);
+  const up = linear(scope, `${name}.up_proj`, x, width, biases.feedForward);
+  return linear(scope, `${name}.down_proj`, mul(silu(gate), up), scope.config.hidden, biases.feedForward);
+}
+
+function linear(scope: Scope, name: string, x: Value, width: number, biased: boolean): Value {
+  return scope.linear(name, x, width, biased ? `${name}.bias` : undefined);
+}
+
+function norm(scope: Scope, x: Value, name: string): Value {
+  return rmsNorm(x, scope.vector(`${name}.weight`, scope.config.hidden), scope.config.normEpsilon);
+}
+
+/** The same norm for every head: over the last headSize values of each. */
+function headNorm(scope: Scope, x: Value, name: string, heads: number, headSize: number): Value {
+  const split = reshape(x, [...x.shape.slice(0, 2), heads, headSize]);
+  const normed = rmsNorm(split, scope.vector(`${name}.weight`, headSize), scope.config.normEpsilon);
+  return reshape(normed, x.shape);
+}
+
+function configure(traits: DecoderTraits, json: Json): Configuration {
+  const settings = { ...traits.absent, ...json };
+  word(settings, 'hidden_act', ['silu', 'swish'], 'silu');
+  const hidden = count(settings, 'hidden_size');
+  const layers = count(settings, 'num_hidden_layers');
+  const heads = count(settings, 'num_attention_heads');
+  const keyValueHeads = count(settings, 'num_key_value_heads', heads);
+  const headSize = count(settings, 'head_dim', hidden / heads);
+  if (heads % keyValueHeads !== 0) {
+    throw wrongSetting('num_key_value_heads', `a divisor of the ${heads} heads`, keyValueHeads);
+  }
+  if (headSize % 2 !== 0) throw wrongSetting('head_dim', 'an even number', headSize);
+  const intermediate = count(settings, 'intermediate_size');
+  const windows = traits.windows?.(settings, layers);
+  const plan = (layer: number): LayerPlan => ({
+    heads,
+    keyValueHeads,
+    headSize,
+    intermediate,
+    window: windows?.[layer],
+  });
+  return {
+    modelType: traits.modelType,
+    hidden,
+    vocabulary: count(settings, 'vocab_size'),
+    context: count(settings, 'max_position_embeddings', 2048),
+    layers: Array.from({ length: layers }, (_, layer) => plan(layer)),
+    normEpsilon: positive(settings, 'rms_norm_eps', 1e-6),
+    tiedHead: flag(settings, 'tie_word_embeddings', false),
+    rope: readRope(json),
+    bos: tokens(json, 'bos_token_id')[0],
+    eos: tokens(json, 'eos_token_id'),
+    json,
+  };
+}

@@ -1,0 +1,94 @@
+/** GPT-2 (Radford et al. 2019): learned positions, LayerNorm with bias, query, key and value in one matrix. */
+
+import type { Value } from '../graph/graph.ts';
+import { add, gelu, layerNorm, relu, split } from '../graph/ops.ts';
+import type { Architecture, Configuration, Scope } from './model.ts';
+import type { Json } from './settings.ts';
+import { count, flag, positive, tokens, word, wrongSetting } from './settings.ts';
+
+const activations = ['gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'gelu', 'relu'] as const;
+
+const layerName = (layer: number) => `transformer.h.${layer}`;
+
+export const gpt2: Architecture = {
+  modelType: 'gpt2',
+  configure,
+  // Its projections are "Conv1D" layers.
+  transposed: (name) => /\.(c_attn|c_proj|c_fc)$/.test(name),
+  omittedPrefix: 'transformer.',
+  layerName,
+  embed(scope, ids) {
+    const positions = scope.embedding('transformer.wpe', scope.positions(), scope.config.context);
+    return add(scope.embedding('transformer.wte', ids), positions);
+  },
+  block(scope, x, layer) {
+    const name = layerName(layer);
+    const attended = add(x, attention(scope, norm(scope, x, `${name}.ln_1`), layer));
+    return add(attended, feedForward(scope, norm(scope, attended, `${name}.ln_2`), layer));
+  },
+  head(scope, x) {
+    const name = scope.config.tiedHead ? 'transformer.wte' : 'lm_head';
+    return scope.linear(name, norm(scope, x, 'transformer.ln_f'), scope.config.vocabulary);
+  },
+};
+
+function attention(scope: Scope, x: Value, layer: number): Value {
+  const name = `${layerName(layer)}.attn`;
+  const { heads, headSize } = scope.config.layers[layer];
+  const width = heads * headSize;
+  const joined = scope.linear(`${name}.c_attn`, x, 3 * width, `${name}.c_attn.bias`);
+  const [q, k, v] = split(joined, [width, width, width], -1);
+  const mixed = scope.attention(q, k, v, layer);
+  return scope.linear(`${name}.c_proj`, mixed, scope.config.hidden, `${name}.c_proj.bias`);
+}
+
+function feedForward(scope: Scope, x: Value, layer: number): Value {
+  const name = `${layerName(layer)}.mlp`;
+  const width = scope.config.layers[layer].intermediate;
+  const up = scope.linear(`${name}.c_fc`, x, width, `${name}.c_fc.bias`);
+  return scope.linear(`${name}.c_proj`, activate(scope, up), scope.config.hidden, `${name}.c_proj.bias`);
+}
+
+function activate(scope: Scope, x: Value): Value {
+  const kind = word(scope.config.json, 'activation_function', activations, 'gelu_new');
+  if (kind === 'relu') return relu(x);
+  return gelu(x, kind === 'gelu' ? 'erf' : 'tanh');
+}
+
+function norm(scope: Scope, x: Value, name: string): Value {
+  const size = scope.config.hidden;
+  const [weight, bias] = [scope.vector(`${name}.weight`, size), scope.vector(`${name}.bias`, size)];
+  return layerNorm(x, weight, bias, scope.config.normEpsilon);
+}
+
+function configure(json: Json): Configuration {
+  word(json, 'activation_function', activations, 'gelu_new');
+  refuseUnlessDefault(json, 'scale_attn_weights', true);
+  refuseUnlessDefault(json, 'scale_attn_by_inverse_layer_idx', false);
+  refuseUnlessDefault(json, 'add_cross_attention', false);
+  const hidden = count(json, 'n_embd', 768);
+  const heads = count(json, 'n_head', 12);
+  if (hidden % heads !== 0) throw wrongSetting('n_head', `a divisor of n_embd, ${hidden}`, heads);
+  const layer = {
+    heads,
+    keyValueHeads: heads,
+    headSize: hidden / heads,
+    intermediate: count(json, 'n_inner', 4 * hidden),
+  };
+  return {
+    modelType: 'gpt2',
+    hidden,
+    vocabulary: count(json, 'vocab_size', 50257),
+    context: count(json, 'n_positions', 1024),
+    layers: new Array(count(json, 'n_layer', 12)).fill(layer),
+    normEpsilon: positive(json, 'layer_norm_epsilon', 1e-5),
+    tiedHead: flag(json, 'tie_word_embeddings', true),
+    bos: tokens(json, 'bos_token_id')[0],
+    eos: tokens(json, 'eos_token_id'),
+    json,
+  };
+}
+
+function refuseUnlessDefault(json: Json, key: string, value: boolean): void {
+  if (flag(json, key, value) !== value) throw wrongSetting(key, String(value), json[key]);
+}

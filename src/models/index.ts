@@ -1,0 +1,123 @@
+/** The architectures, and the way from a checkpoint to a model. */
+
+import { LapidaryError } from '../base/errors.ts';
+import type { Stored } from '../base/tensor.ts';
+import { byteLength } from '../base/tensor.ts';
+import { dense } from '../encodings/dense.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import { Graph } from '../graph/graph.ts';
+import { buildWhole, plainScope } from './build.ts';
+import { gpt2 } from './gpt2.ts';
+import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
+import type { Architecture, Model } from './model.ts';
+import { qwen2 } from './qwen2.ts';
+import { qwen3 } from './qwen3.ts';
+import type { Json } from './settings.ts';
+
+export const architectures: readonly Architecture[] = [gpt2, llama, mistral, qwen2, qwen3];
+
+/** @throws LapidaryError on a model_type that is not known, with the list of those that are. */
+export function findArchitecture(json: Json): Architecture {
+  const found = architectures.find(({ modelType }) => modelType === json.model_type);
+  if (found) return found;
+  throw new LapidaryError({
+    what: 'this architecture is not known',
+    where: 'config.json, "model_type"',
+    expected: architectures.map(({ modelType }) => modelType).join(', '),
+    found: json.model_type === undefined ? 'nothing' : JSON.stringify(json.model_type),
+  });
+}
+
+/** What `loadModel` needs of a checkpoint. */
+export interface Weights {
+  readonly source: string;
+  readonly json: Json;
+  readonly tensors: ReadonlyMap<string, Stored>;
+  readonly files: Model['files'];
+}
+
+/**
+ * A checkpoint as a model of dense matrices. The architecture is built once without running it, so that every tensor
+ * it asks for is known to be there in the right shape; no tensor's bytes are read.
+ * @param warn told in one line about tensors that nothing uses
+ * @throws LapidaryError on a missing or misshapen tensor, by name, and on a configuration that cannot be honoured
+ */
+export function loadModel(checkpoint: Weights, warn: (line: string) => void = () => {}): Model {
+  const { json, source, files } = checkpoint;
+  if (json.quantization_config !== undefined) {
+    throw new LapidaryError({
+      what: 'this checkpoint is already quantized',
+      where: `${source}, config.json, "quantization_config"`,
+      expected: 'weights in float32, float16 or bfloat16',
+      fix: 'start from the original model',
+    });
+  }
+  const architecture = findArchitecture(json);
+  const config = architecture.configure(json);
+  const unused = new Set(checkpoint.tensors.keys());
+  const find = (name: string) => {
+    const prefix = architecture.omittedPrefix;
+    const bare = prefix && name.startsWith(prefix) ? name.slice(prefix.length) : name;
+    const key = checkpoint.tensors.has(name) ? name : bare;
+    unused.delete(key);
+    return checkpoint.tensors.get(key);
+  };
+  const vectors = collector(find);
+  const matrices = collector((name): Encoding | undefined => {
+    const tensor = find(`${name}.weight`);
+    return tensor && named(name, () => dense(architecture.transposed?.(name) ? transposed(tensor) : tensor));
+  });
+  const graph = new Graph('inputs');
+  const scope = plainScope(graph, config, { matrices, vectors }, { time: 'time', longest: 1 });
+  buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']));
+  if (unused.size > 0) warn(unusedLine(source, [...unused]));
+  return { architecture, config, matrices: matrices.found, vectors: vectors.found, files, source };
+}
+
+/** Looks things up and keeps what it gave. */
+function collector<T>(find: (name: string) => T | undefined) {
+  const found = new Map<string, T>();
+  const get = (name: string) => {
+    const value = found.get(name) ?? find(name);
+    if (value !== undefined) found.set(name, value);
+    return value;
+  };
+  return { found, get };
+}
+
+/** Adds the tensor's name to an error about it. */
+function named<T>(name: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof LapidaryError)) throw error;
+    throw new LapidaryError({ ...error.problem, where: `${name}.weight` });
+  }
+}
+
+function unusedLine(source: string, names: readonly string[]): string {
+  const shown = names.slice(0, 4).join(', ');
+  const more = names.length > 4 ? ` and ${names.length - 4} more` : '';
+  return `${source}: nothing uses ${shown}${more}`;
+}
+
+/** [in, out] as [out, in], turned each time the bytes are read. */
+function transposed(tensor: Stored): Stored {
+  if (tensor.shape.length !== 2) return tensor;
+  const [rows, columns] = tensor.shape;
+  const shape = [columns, rows];
+  const bytes = () => {
+    const from = tensor.bytes();
+    const size = from.byteLength / (rows * columns);
+    const to = new Uint8Array(from.byteLength);
+    for (let row = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        const [source, target] = [(row * columns + column) * size, (column * rows + row) * size];
+        for (let i = 0; i < size; i++) to[target + i] = from[source + i];
+      }
+    }
+    return to;
+  };
+  return { dtype: tensor.dtype, shape, byteLength: byteLength(tensor.dtype, shape), bytes };
+}

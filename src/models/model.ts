@@ -1,0 +1,104 @@
+/**
+ * A model is a value: its configuration, the plan of its layers, its matrices as encodings and its vectors, all by
+ * their checkpoint names. Methods return a new one. An architecture is a function from these to a graph.
+ */
+
+import type { Stored } from '../base/tensor.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import type { Dim, Value } from '../graph/graph.ts';
+
+/** What one layer looks like; every layer has its own, so that pruned ones need no special case. */
+export interface LayerPlan {
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headSize: number;
+  readonly intermediate: number;
+  /** Number of positions a query sees, itself included; undefined: all before it. */
+  readonly window?: number | undefined;
+}
+
+export interface Configuration {
+  readonly modelType: string;
+  readonly hidden: number;
+  readonly vocabulary: number;
+  /** Longest sequence, in tokens. */
+  readonly context: number;
+  readonly layers: readonly LayerPlan[];
+  readonly normEpsilon: number;
+  readonly tiedHead: boolean;
+  /** Rotary embedding, where the architecture has one: per-pair inverse frequencies [headSize / 2] are made from it. */
+  readonly rope?: RopePlan | undefined;
+  readonly bos?: number | undefined;
+  readonly eos: readonly number[];
+  /** config.json as it was read; exports start from it. */
+  readonly json: Readonly<Record<string, unknown>>;
+}
+
+export interface RopePlan {
+  readonly theta: number;
+  readonly scaling?:
+    | { readonly type: 'linear'; readonly factor: number }
+    | {
+        readonly type: 'llama3';
+        readonly factor: number;
+        readonly lowFrequencyFactor: number;
+        readonly highFrequencyFactor: number;
+        readonly originalContext: number;
+      }
+    | undefined;
+}
+
+/**
+ * What an architecture builds its graph with. Names are the checkpoint's, without ".weight" for matrices
+ * ("model.layers.0.self_attn.q_proj") and whole for vectors ("model.norm.weight").
+ */
+export interface Scope {
+  readonly config: Configuration;
+  /** y = x W^T (+ bias, where `bias` names one). Checks W against [width, last size of x]. */
+  linear(name: string, x: Value, width: number, bias?: string): Value;
+  /** Rows of a matrix [rows, hidden]; `rows` is the vocabulary where it is not given. */
+  embedding(name: string, ids: Value, rows?: number): Value;
+  /** A norm's weight or another vector of `size` elements, in the graph's activation type. */
+  vector(name: string, size: number): Value;
+  /**
+   * Causal attention with grouped heads: q [batch, time, heads * headSize], k and v [batch, time, keyValueHeads * headSize];
+   * rotates q and k where the configuration has a rope. How (plain nodes, fused operator, with or without a cache)
+   * is the scope's business.
+   */
+  attention(q: Value, k: Value, v: Value, layer: number): Value;
+  /** Positions of the tokens at hand: int64 [batch or 1, time]; for architectures with learned positions. */
+  positions(): Value;
+}
+
+/** One file an architecture, named by its model_type. */
+export interface Architecture {
+  readonly modelType: string;
+  /** Reads config.json; throws LapidaryError on a value it cannot honour, naming the key. */
+  configure(json: Readonly<Record<string, unknown>>): Configuration;
+  /** Matrices that the checkpoint stores as [in, out] (GPT-2's Conv1D). */
+  transposed?(name: string): boolean;
+  /** What names begin with here but not in checkpoints of the model without its head ("transformer."). */
+  readonly omittedPrefix?: string;
+  /** Prefix of a layer's names: "model.layers.3". */
+  layerName(layer: number): string;
+  /** Token ids [batch, time] (int64) to hidden states [batch, time, hidden]. */
+  embed(scope: Scope, ids: Value): Value;
+  block(scope: Scope, x: Value, layer: number): Value;
+  /** Hidden states to logits [batch, time, vocabulary]. */
+  head(scope: Scope, x: Value): Value;
+}
+
+export interface Model {
+  readonly architecture: Architecture;
+  readonly config: Configuration;
+  /** Matrices by name without ".weight". */
+  readonly matrices: ReadonlyMap<string, Encoding>;
+  /** Norms and biases by full name. */
+  readonly vectors: ReadonlyMap<string, Stored>;
+  /** Files that travel with it unchanged (tokenizer.json, ...), by name. */
+  readonly files: ReadonlyMap<string, () => Uint8Array>;
+  /** Where it came from: a folder or a hub id with revision. */
+  readonly source: string;
+}
+
+export type BatchDims = readonly [batch: Dim, time: Dim];

@@ -1,0 +1,181 @@
+/**
+ * Runs a model part by part: embedding, one block at a time, head. Calibration and evaluation both go this way, so
+ * memory holds one block's weights and the hidden states, whatever the model's size. On the CPU weights are inputs of
+ * the graphs, and equal blocks share one session.
+ *
+ * Sequences begin at position 0. Shorter ones may be padded on the right without a mask: attention is causal, so
+ * padding never reaches what stands before it.
+ */
+
+import { createHash } from 'node:crypto';
+import { LapidaryError } from '../base/errors.ts';
+import type { Value } from '../graph/graph.ts';
+import { Graph } from '../graph/graph.ts';
+import { encodeModel } from '../graph/onnx.ts';
+import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
+import { feedsOf, openSession, tensor } from '../graph/session.ts';
+import { plainScope } from './build.ts';
+import type { Model } from './model.ts';
+import type { RecordingScope, WeightSource } from './scope.ts';
+
+export interface RunnerOptions extends Pick<SessionOptions, 'device' | 'threads'> {
+  /** The longest sequence that will be run, in tokens; the model's context without it. */
+  readonly longest?: number;
+}
+
+/** A part's graph while it is built, for those who add nodes, inputs and outputs of their own. */
+export interface Part {
+  readonly graph: Graph;
+  readonly scope: RecordingScope;
+  /** Ids int64 [batch, time] for the embedding, else hidden states [batch, time, hidden]. */
+  readonly input: Value;
+  /** Hidden states, or logits [batch, time, vocabulary] for the head. */
+  readonly output: Value;
+}
+
+export interface PartOptions {
+  /** Weights to run with instead of the model's: compressed ones, of the same plan. */
+  readonly weights?: WeightSource | undefined;
+  readonly extend?: ((part: Part) => void) | undefined;
+}
+
+/** A part with its weights in place. */
+export interface Stage {
+  /**
+   * Feeds "ids" for the embedding and "x", hidden states, for the others, besides the inputs of an extension; gives "hidden", or
+   * "logits" for the head, besides the outputs of an extension.
+   * @param outputs the ones wanted, all without it: logits that nobody reads need not be copied out
+   */
+  run(feeds: Feeds, outputs?: readonly string[]): Promise<Record<string, Tensor>>;
+  /** Lets go of what only this stage holds. */
+  release(): Promise<void>;
+}
+
+export interface Runner {
+  readonly model: Model;
+  embed(options?: PartOptions): Promise<Stage>;
+  block(layer: number, options?: PartOptions): Promise<Stage>;
+  head(options?: PartOptions): Promise<Stage>;
+  release(): Promise<void>;
+}
+
+export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
+  const { architecture, config } = model;
+  const longest = options.longest ?? config.context;
+  if (longest > config.context) {
+    throw new LapidaryError({
+      what: 'the sequences are longer than the model can see',
+      where: model.source,
+      expected: `at most ${config.context} tokens`,
+      found: `${longest}`,
+    });
+  }
+  const sessions = new Map<string, Promise<Session>>();
+  // A GPU gets its weights once with the session: feeding them at each run would cost more than the run.
+  const weightsAs = options.device === 'webgpu' ? 'initializers' : 'inputs';
+
+  const shared = (graph: Graph): Promise<Session> => {
+    const bytes = encodeModel(graph).model;
+    const key = createHash('sha256').update(bytes).digest('hex');
+    const session = sessions.get(key) ?? openSession(bytes, options);
+    sessions.set(key, session);
+    return session;
+  };
+
+  const open = async (
+    prefix: string,
+    { weights = model, extend }: PartOptions,
+    input: (graph: Graph) => Value,
+    build: (scope: RecordingScope, x: Value) => Value,
+    name: string,
+  ): Promise<Stage> => {
+    const graph = new Graph(weightsAs);
+    const x = input(graph);
+    const scope = plainScope(graph, config, weights, { time: 'time', longest, prefix });
+    const output = build(scope, x);
+    graph.output(name, output);
+    extend?.({ graph, scope, input: x, output });
+    if (weightsAs === 'initializers') {
+      const session = await openSession(graph, options);
+      return { run: session.run, release: session.release };
+    }
+    const session = await shared(graph);
+    let placed = feedsOf(graph.weights);
+    return {
+      run: (feeds, outputs) => session.run({ ...placed, ...feeds }, outputs),
+      release: async () => {
+        placed = {};
+      },
+    };
+  };
+
+  const hidden = (graph: Graph) => graph.input('x', 'float32', ['batch', 'time', config.hidden]);
+  return {
+    model,
+    embed: (part = {}) =>
+      open('', part, (graph) => graph.input('ids', 'int64', ['batch', 'time']), architecture.embed, 'hidden'),
+    block: (layer, part = {}) =>
+      open(
+        `${architecture.layerName(layer)}.`,
+        part,
+        hidden,
+        (scope, x) => architecture.block(scope, x, layer),
+        'hidden',
+      ),
+    head: (part = {}) => open('', part, hidden, architecture.head, 'logits'),
+    release: async () => {
+      for (const session of sessions.values()) await (await session).release();
+      sessions.clear();
+    },
+  };
+}
+
+/**
+ * Ids to feed, int64 [sequences, longest of them]; shorter ones are padded on the right with id 0.
+ * @throws LapidaryError on an id outside the vocabulary
+ */
+export function idsTensor(sequences: readonly ArrayLike<number>[], vocabulary: number): Tensor {
+  const time = Math.max(...sequences.map(({ length }) => length));
+  const ids = new BigInt64Array(sequences.length * time);
+  sequences.forEach((sequence, row) => {
+    for (let i = 0; i < sequence.length; i++) {
+      const id = sequence[i];
+      if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
+        throw new LapidaryError({
+          what: 'a token id that the model does not have',
+          where: `sequence ${row}, position ${i}`,
+          expected: `0 to ${vocabulary - 1}`,
+          found: String(id),
+          fix: 'check that the tokenizer belongs to the model',
+        });
+      }
+      ids[row * time + i] = BigInt(id);
+    }
+  });
+  return tensor('int64', [sequences.length, time], ids);
+}
+
+/** Logits [sequences, time, vocabulary] of a few short sequences, all at once; for checks, not for corpora. */
+export async function logits(
+  model: Model,
+  sequences: readonly ArrayLike<number>[],
+  options: RunnerOptions = {},
+): Promise<Tensor> {
+  const ids = idsTensor(sequences, model.config.vocabulary);
+  const runner = openRunner(model, { ...options, longest: options.longest ?? (ids.dims[1] as number) });
+  const through = async (opening: Promise<Stage>, feeds: Feeds) => {
+    const stage = await opening;
+    const outputs = await stage.run(feeds);
+    await stage.release();
+    return outputs;
+  };
+  try {
+    let { hidden } = await through(runner.embed(), { ids });
+    for (let layer = 0; layer < model.config.layers.length; layer++) {
+      ({ hidden } = await through(runner.block(layer), { x: hidden }));
+    }
+    return (await through(runner.head(), { x: hidden })).logits;
+  } finally {
+    await runner.release();
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * Reads values out of config.json, which anybody may have written: each getter says which key is wrong, what was
+ * expected there and what was found.
+ */
+
+import { LapidaryError } from '../base/errors.ts';
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/** @throws LapidaryError that names the key. */
+export function wrongSetting(key: string, expected: string, found: unknown, fix?: string): LapidaryError {
+  return new LapidaryError({
+    what: `"${key}" has a value that cannot be honoured`,
+    where: 'config.json',
+    expected,
+    found: found === undefined ? 'nothing' : JSON.stringify(found),
+    fix,
+  });
+}
+
+/** A count of at least 1. An absent or null key gives `fallback`, or an error where there is none. */
+export function count(json: Json, key: string, fallback?: number): number {
+  const value = json[key] ?? fallback;
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > 2 ** 31 - 1) {
+    throw wrongSetting(key, 'a whole number above 0', value);
+  }
+  return value;
+}
+
+/** A finite number above 0. */
+export function positive(json: Json, key: string, fallback?: number): number {
+  const value = json[key] ?? fallback;
+  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) {
+    throw wrongSetting(key, 'a number above 0', value);
+  }
+  return value;
+}
+
+export function flag(json: Json, key: string, fallback: boolean): boolean {
+  const value = json[key] ?? fallback;
+  if (typeof value !== 'boolean') throw wrongSetting(key, 'true or false', value);
+  return value;
+}
+
+/** One of the given words. */
+export function word<W extends string>(json: Json, key: string, known: readonly W[], fallback?: W): W {
+  const value = json[key] ?? fallback;
+  const found = known.find((candidate) => candidate === value);
+  if (found === undefined) throw wrongSetting(key, known.join(', '), value);
+  return found;
+}
+
+/** Token ids under a key that holds one, a list, or null. */
+export function tokens(json: Json, key: string): readonly number[] {
+  const value = json[key];
+  const list = value === undefined || value === null ? [] : Array.isArray(value) ? value : [value];
+  for (const id of list) {
+    if (!Number.isSafeInteger(id) || id < 0) throw wrongSetting(key, 'a token id or a list of them', value);
+  }
+  return list;
+}

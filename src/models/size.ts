@@ -1,0 +1,59 @@
+/** What a model costs before it runs: parameters, bytes, operations. All of it follows from the plan and the encodings. */
+
+import { elementCount } from '../base/tensor.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import { encodedBytes } from '../encodings/encoding.ts';
+import { Graph } from '../graph/graph.ts';
+import { buildWhole, plainScope } from './build.ts';
+import type { Model } from './model.ts';
+
+/** Weights of all matrices (rows times columns, however they are encoded) and vectors; a tied head counts once. */
+export function parameters(model: Model): number {
+  let count = 0;
+  for (const { shape } of model.matrices.values()) count += elementCount(shape);
+  for (const { shape } of model.vectors.values()) count += elementCount(shape);
+  return count;
+}
+
+/** Bytes of everything that is stored, scales and zero points included; a tied head counts once. */
+export function bytes(model: Model): number {
+  let sum = 0;
+  for (const encoding of model.matrices.values()) sum += encodedBytes(encoding);
+  for (const vector of model.vectors.values()) sum += vector.byteLength;
+  return sum;
+}
+
+/** Bits stored for each parameter, over the whole model: embeddings, head, norms and biases included. */
+export function bitsPerWeight(model: Model): number {
+  return (8 * bytes(model)) / parameters(model);
+}
+
+/**
+ * Multiply-adds of the matrix products that one token passes through: every linear layer and the head, rows times
+ * columns each. Left out: looking up the embedding, norms, activations, and the products of attention itself, which
+ * grow with the context.
+ */
+export function multiplyAdds(model: Model): number {
+  return linearLayers(model).reduce((sum, { encoding }) => sum + elementCount(encoding.shape), 0);
+}
+
+export interface LinearLayer {
+  /** The matrix's name; for a tied head the embedding's. */
+  readonly name: string;
+  /** Undefined for the head. */
+  readonly layer: number | undefined;
+  readonly encoding: Encoding;
+}
+
+/** Every linear layer in the order it is computed, the head last. */
+export function linearLayers(model: Model): readonly LinearLayer[] {
+  const { architecture, config } = model;
+  const graph = new Graph('inputs');
+  const scope = plainScope(graph, config, model, { time: 'time', longest: 1 });
+  buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']));
+  const layerOf = (name: string) => {
+    const index = config.layers.findIndex((_, layer) => name.startsWith(`${architecture.layerName(layer)}.`));
+    return index < 0 ? undefined : index;
+  };
+  return [...scope.linears].map(([name, { encoding }]) => ({ name, layer: layerOf(name), encoding }));
+}

@@ -1,0 +1,25 @@
+/** Which layers see only a window of positions, as Qwen's config.json says it. */
+
+import type { Json } from './settings.ts';
+import { count, flag, wrongSetting } from './settings.ts';
+
+/**
+ * `layer_types` where it is given, else a window from layer `max_window_layers` on; none without `use_sliding_window`.
+ */
+export function upperWindows(json: Json, layers: number): readonly (number | undefined)[] {
+  const window = flag(json, 'use_sliding_window', false) && json.sliding_window !== null;
+  const size = window ? count(json, 'sliding_window', 4096) : undefined;
+  const types = json.layer_types ?? undefined;
+  if (types === undefined) {
+    const first = json.max_window_layers === 0 ? 0 : count(json, 'max_window_layers', 28);
+    return Array.from({ length: layers }, (_, layer) => (layer >= first ? size : undefined));
+  }
+  if (!Array.isArray(types) || types.length !== layers) {
+    throw wrongSetting('layer_types', `a list of ${layers}`, types);
+  }
+  return types.map((type) => {
+    if (type === 'full_attention') return undefined;
+    if (type === 'sliding_attention' && size !== undefined) return size;
+    throw wrongSetting('layer_types', 'full_attention, or sliding_attention with a sliding_window', type);
+  });
+}

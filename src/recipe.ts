@@ -1,0 +1,104 @@
+/**
+ * A recipe: everything that decides the bytes of a compressed model, as one YAML file. A run writes the complete one
+ * beside its result, with every default spelled out and the hashes of what went in.
+ */
+
+import { readFileSync } from 'node:fs';
+import { parseDocument, stringify } from 'yaml';
+import { z } from 'zod';
+import { ExitCode, LapidaryError } from './base/errors.ts';
+import type { Method } from './methods/contract.ts';
+import { findMethod } from './methods/index.ts';
+import { parseOptions } from './options.ts';
+
+const data = {
+  data: z.string().optional().describe('text, JSONL or Parquet file'),
+  separator: z.string().optional().describe('what stands between the documents of a text file'),
+  field: z.string().optional().describe('field or column that holds the text'),
+};
+
+/** Which matrices a step is for. */
+export const targetSchema = z.enum(['blocks', 'embeddings']);
+export type Target = z.infer<typeof targetSchema>;
+
+const schema = z.strictObject({
+  model: z.string().optional().describe('folder or hub id; left out: the model that ships with the package'),
+  revision: z.string().optional().describe('branch, tag or commit of a hub id'),
+  seed: z.int().min(0).default(0).describe('seed of everything random'),
+  steps: z
+    .array(z.looseObject({ method: z.string(), targets: z.array(targetSchema).min(1).default(['blocks']) }))
+    .min(1)
+    .describe('methods in order, each with its options and targets'),
+  calibration: z
+    .strictObject({
+      ...data,
+      sequences: z.int().min(1).default(128).describe('sequences that statistics are collected on'),
+      length: z.int().min(8).default(512).describe('tokens a sequence, at most the context'),
+    })
+    .prefault({}),
+  evaluation: z
+    .strictObject({
+      ...data,
+      sequences: z.int().min(1).default(32).describe('sequences or documents that are evaluated'),
+      length: z.int().min(8).default(512).describe('tokens a sequence, at most the context'),
+    })
+    .prefault({}),
+  export: z
+    .strictObject({
+      activations: z.enum(['float32', 'float16']).default('float32').describe('type the written graph computes in'),
+      accuracyLevel: z
+        .union([z.literal('auto'), z.literal(0), z.literal(4)])
+        .default('auto')
+        .describe('MatMulNBits on CPU: 0 float32, 4 int8 activations, auto measures both'),
+    })
+    .prefault({}),
+  made: z.looseObject({}).optional().describe('versions and hashes of the run that wrote this file'),
+});
+
+export type RecipeInput = z.input<typeof schema>;
+
+export interface Step {
+  readonly method: Method;
+  readonly targets: readonly Target[];
+  /** Checked by the method's own schema, defaults filled in. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
+
+/** Fills in defaults and checks every option. @throws LapidaryError naming the option and the nearest known one. */
+export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
+  const { steps, ...rest } = parseOptions(schema, input, where);
+  return {
+    ...rest,
+    steps: steps.map(({ method: name, targets, ...options }, index) => {
+      const method = findMethod(name);
+      const at = `${where}, steps.${index} (${name})`;
+      return { method, targets, options: parseOptions(method.options, options, at) as Record<string, unknown> };
+    }),
+  };
+}
+
+/** @throws LapidaryError on a file that cannot be read or is not YAML, with its line. */
+export function readRecipe(path: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new LapidaryError({ what: 'the recipe cannot be read', where: path, found: String(cause), cause }, ExitCode.usage);
+  }
+  const document = parseDocument(text);
+  const error = document.errors[0];
+  if (error) throw new LapidaryError({ what: 'the recipe is not YAML', where: path, found: error.message }, ExitCode.usage);
+  return document.toJS();
+}
+
+/** The complete recipe as YAML: what `readRecipe` and `parseRecipe` take. */
+export function writeRecipe(recipe: Recipe): string {
+  const { steps, made, ...rest } = recipe;
+  return stringify({
+    ...rest,
+    steps: steps.map(({ method, targets, options }) => ({ method: method.name, targets, ...options })),
+    ...(made ? { made } : {}),
+  });
+}

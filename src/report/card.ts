@@ -1,0 +1,174 @@
+/**
+ * The model card: README.md of a compressed model, as hubs read it (YAML front matter) and people do (what it is,
+ * what was lost, how to load it, how to make it again). A pure function of plain data: it measures nothing, and a
+ * number that was not measured has no row.
+ */
+
+import { stringify } from 'yaml';
+
+/** A measured value with its bootstrap 95% interval. */
+export interface CardInterval {
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** What was measured of one model; a missing field was not measured. */
+export interface CardMeasurements {
+  /** Bytes of the stored weights. */
+  readonly bytes: number;
+  readonly bitsPerWeight: number;
+  readonly perplexity?: CardInterval | undefined;
+  readonly bitsPerCharacter?: CardInterval | undefined;
+  /** KL divergence from the original in nats a token; only of the compressed model. */
+  readonly kl?:
+    | (Omit<CardInterval, 'value'> & { readonly mean: number; readonly median: number; readonly p99: number })
+    | undefined;
+  /** Share of tokens where the most likely next one is the original's, 0 to 1. */
+  readonly agreement?: CardInterval | undefined;
+  /** Tokens a second, batch of one. */
+  readonly prefill?: number | undefined;
+  readonly decode?: number | undefined;
+}
+
+/** One ONNX file of the folder. */
+export interface CardFile {
+  /** Path in the folder: "onnx/model_q4.onnx". */
+  readonly path: string;
+  /** transformers.js's `dtype` that picks it. */
+  readonly dtype: string;
+  /** With its external data. */
+  readonly bytes: number;
+  /** Largest difference of a logit between the written file and the model in memory. */
+  readonly maxDifference: number;
+}
+
+export interface CardData {
+  /** Title: the folder's name. */
+  readonly name: string;
+  /** Hub id of the original ("org/name"), where it has one. */
+  readonly baseModel?: string | undefined;
+  /** SPDX-like id as hubs write it; left out where it is not known. */
+  readonly license?: string | undefined;
+  readonly modelType: string;
+  /** What was done in one line: "GPTQ, 4 bits, groups of 32". */
+  readonly summary: string;
+  /** Sentences that a reader must know: "Three-bit weights are stored in four bits." */
+  readonly notes: readonly string[];
+  readonly files: readonly CardFile[];
+  readonly original: CardMeasurements;
+  readonly compressed: CardMeasurements;
+  /** What the losses were measured on. */
+  readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
+  /** The whole recipe, as YAML. */
+  readonly recipe: string;
+  /** What it takes to make it again: command, versions, seed, hashes, machine; in this order. */
+  readonly reproduction: readonly (readonly [what: string, value: string])[];
+}
+
+/** The card as Markdown; the same data gives the same bytes. */
+export function modelCard(data: CardData): string {
+  return [
+    frontMatter(data),
+    `# ${data.name}`,
+    introduction(data),
+    '## What it costs and what was lost',
+    table(['', 'original', 'compressed'], measurementRows(data.original, data.compressed)),
+    ...(data.evaluation ? [evaluationNote(data.evaluation)] : []),
+    '## Files',
+    table(
+      ['file', 'dtype', 'size', 'largest difference of a logit'],
+      data.files.map((file) => [
+        `\`${file.path}\``,
+        file.dtype,
+        megabytes(file.bytes),
+        file.maxDifference.toExponential(1),
+      ]),
+    ),
+    'Each file was loaded again after it was written, and its logits were compared with the model in memory.',
+    '## Use',
+    usage(data),
+    '## Make it again',
+    table(
+      ['', ''],
+      data.reproduction.map(([what, value]) => [what, `\`${value}\``]),
+    ),
+    fence('yaml', data.recipe.trimEnd()),
+  ]
+    .join('\n\n')
+    .concat('\n');
+}
+
+function frontMatter(data: CardData): string {
+  const fields = {
+    ...(data.license ? { license: data.license } : {}),
+    ...(data.baseModel ? { base_model: data.baseModel, base_model_relation: 'quantized' } : {}),
+    library_name: 'transformers.js',
+    pipeline_tag: 'text-generation',
+    tags: ['lapidary', 'onnx', data.modelType],
+  };
+  return `---\n${stringify(fields)}---`;
+}
+
+function introduction(data: CardData): string {
+  const base = data.baseModel ? `[${data.baseModel}](https://huggingface.co/${data.baseModel})` : 'A model';
+  const notes = data.notes.map((note) => `- ${note}`);
+  return [
+    `${base}, compressed with Lapidary: ${data.summary}.`,
+    ...(notes.length ? ['', ...notes] : []),
+  ].join('\n');
+}
+
+function measurementRows(before: CardMeasurements, after: CardMeasurements): string[][] {
+  const row = (name: string, show: (measured: CardMeasurements) => string | undefined): string[][] => {
+    const cells = [show(before), show(after)];
+    return cells.every((cell) => cell === undefined) ? [] : [[name, ...cells.map((cell) => cell ?? '')]];
+  };
+  return [
+    ...row('size of the weights', (m) => megabytes(m.bytes)),
+    ...row('bits a weight', (m) => m.bitsPerWeight.toFixed(2)),
+    ...row('perplexity', (m) => m.perplexity && interval(m.perplexity, 3)),
+    ...row('bits a character', (m) => m.bitsPerCharacter && interval(m.bitsPerCharacter, 4)),
+    ...row('KL divergence to the original, mean', (m) => m.kl && interval({ ...m.kl, value: m.kl.mean }, 5)),
+    ...row('KL divergence, median and 99th percentile', (m) =>
+      m.kl ? `${m.kl.median.toFixed(5)}, ${m.kl.p99.toFixed(5)}` : undefined,
+    ),
+    ...row('same most likely token', (m) => m.agreement && percent(m.agreement)),
+    ...row('prompt, tokens a second', (m) => m.prefill?.toFixed(0)),
+    ...row('generation, tokens a second', (m) => m.decode?.toFixed(0)),
+  ];
+}
+
+function evaluationNote({ data, tokens }: { readonly data: string; readonly tokens: number }): string {
+  return `Measured on ${data}: ${tokens.toLocaleString('en')} predicted tokens. Brackets: 95% interval, bootstrap over sequences.`;
+}
+
+function usage(data: CardData): string {
+  const code = [
+    "import { pipeline } from '@huggingface/transformers';",
+    '',
+    `const generator = await pipeline('text-generation', '${data.name}', { dtype: '${data.files[0]?.dtype ?? 'fp32'}' });`,
+    "const [{ generated_text }] = await generator('Once upon a time', { max_new_tokens: 64 });",
+    'console.log(generated_text);',
+  ];
+  return fence('js', code.join('\n'));
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+/** A fence longer than any run of backticks inside. */
+function fence(language: string, code: string): string {
+  const longest = Math.max(2, ...[...code.matchAll(/`+/g)].map((run) => run[0].length));
+  const ticks = '`'.repeat(longest + 1);
+  return `${ticks}${language}\n${code}\n${ticks}`;
+}
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`;
+const interval = ({ value, low, high }: CardInterval, digits: number) =>
+  `${value.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
+const percent = ({ value, low, high }: CardInterval) =>
+  `${(100 * value).toFixed(2)}% [${(100 * low).toFixed(2)}, ${(100 * high).toFixed(2)}]`;

@@ -1,0 +1,187 @@
+/**
+ * Text to token ids and back, thin over @huggingface/tokenizers (what transformers.js uses too), from the files that
+ * travel with a checkpoint.
+ */
+
+import { Tokenizer as Engine } from '@huggingface/tokenizers';
+import { LapidaryError } from '../base/errors.ts';
+import type { ChatMessage } from './chat.ts';
+import { chatTemplate } from './chat.ts';
+
+export interface Tokenizer {
+  /**
+   * Ids of a text, without special tokens of its own; `bos` puts the beginning-of-sequence token before it, where the
+   * tokenizer has one. Special tokens written out in the text ("</s>") are read as such.
+   */
+  encode(text: string, options?: { readonly bos?: boolean }): Int32Array;
+  /** Ids that no token has (a padded vocabulary) give no text. `skipSpecial` leaves out special tokens. */
+  decode(ids: ArrayLike<number>, options?: { readonly skipSpecial?: boolean }): string;
+  /** One more than the largest id. */
+  readonly vocabularySize: number;
+  readonly bos?: number | undefined;
+  /** Tokens that end a text, from tokenizer_config.json and generation_config.json. */
+  readonly eos: readonly number[];
+  /** A conversation as the text that the model was trained on, ready for its answer; where there is a template. */
+  readonly chat?: ((messages: readonly ChatMessage[]) => string) | undefined;
+}
+
+/** Files by name, read when called, as a checkpoint hands them out. */
+export type Files = ReadonlyMap<string, () => Uint8Array>;
+
+/** @throws LapidaryError where tokenizer.json is missing, damaged or of a kind that the library does not know. */
+export function loadTokenizer(files: Files): Tokenizer {
+  const definition = readJson(files, 'tokenizer.json');
+  if (!definition) {
+    const others = [...files.keys()].filter((name) => /token|vocab|merges/.test(name));
+    throw new LapidaryError({
+      what: 'no tokenizer.json',
+      where: 'tokenizer',
+      expected: 'tokenizer.json beside the weights',
+      found: others.length > 0 ? others.join(', ') : 'no tokenizer files',
+      fix: 'make it once with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)',
+    });
+  }
+  const config = readJson(files, 'tokenizer_config.json');
+  const engine = build(definition, config ?? {});
+  const ids = new Map<string, number>(engine.get_vocab(true));
+  let largest = -1;
+  for (const id of ids.values()) largest = Math.max(largest, id);
+  const generation = readJson(files, 'generation_config.json');
+  const special = { ...(readJson(files, 'special_tokens_map.json') ?? {}), ...(config ?? {}) };
+  const bosText = tokenText(special.bos_token);
+  const eosText = tokenText(special.eos_token);
+  // A tokenizer that says "no BOS" is believed; generation_config.json often names one all the same.
+  const bos = 'bos_token' in special ? ids.get(bosText ?? '') : idsOf(generation?.bos_token_id)[0];
+  const eos = [
+    ...new Set([
+      ...(eosText === undefined ? [] : idsOf(ids.get(eosText))),
+      ...idsOf(generation?.eos_token_id),
+    ]),
+  ];
+  const cleanUp = config?.clean_up_tokenization_spaces === true;
+  return {
+    vocabularySize: largest + 1,
+    bos,
+    eos,
+    encode(text, options = {}) {
+      const found = engine.encode(text, { add_special_tokens: false }).ids as (number | undefined)[];
+      // What is in no vocabulary and has no token for the unknown is dropped, as the original library does.
+      const known = found.filter((id) => id !== undefined);
+      return Int32Array.from(options.bos && bos !== undefined ? [bos, ...known] : known);
+    },
+    decode(tokens, options = {}) {
+      const known = Array.from(tokens).filter((id) => engine.id_to_token(id) !== undefined);
+      if (known.length === 0) return '';
+      return engine.decode(known, {
+        skip_special_tokens: options.skipSpecial ?? false,
+        clean_up_tokenization_spaces: cleanUp,
+      });
+    },
+    chat: chatTemplate(templateText(files, config), { bos_token: bosText, eos_token: eosText }),
+  };
+}
+
+/**
+ * @param vocabulary rows of the model's embedding
+ * @throws LapidaryError where the tokenizer can give an id that the model has no row for.
+ */
+export function checkTokenizer(tokenizer: Tokenizer, vocabulary: number): void {
+  if (tokenizer.vocabularySize <= vocabulary) return;
+  throw new LapidaryError({
+    what: 'the tokenizer does not match the model',
+    where: 'tokenizer.json',
+    expected: `ids below ${vocabulary}, the rows of the model's embedding`,
+    found: `ids up to ${tokenizer.vocabularySize - 1}`,
+    fix: "use the tokenizer that came with this model's weights",
+  });
+}
+
+/**
+ * Text of a growing sequence, piece by piece: a piece is held back while it ends inside a character.
+ * @param context ids before the first one pushed, which decide whether it begins with a space
+ */
+export function decodeStream(tokenizer: Tokenizer, context: ArrayLike<number> = []) {
+  // Pieces are differences of two decodings with a common beginning, since one token's text depends on its neighbours.
+  const ids = Array.from(context).slice(-8);
+  let from = 0;
+  let told = ids.length;
+  const decode = (end: number) => tokenizer.decode(ids.slice(from, end), { skipSpecial: true });
+
+  function take(final: boolean): string {
+    const before = decode(told);
+    const now = decode(ids.length);
+    if (now.length <= before.length || (now.endsWith('\uFFFD') && !final)) return '';
+    from = told;
+    told = ids.length;
+    return now.slice(before.length);
+  }
+
+  return {
+    /** The text that this token completes; often none, sometimes more than its own. */
+    push(id: number): string {
+      ids.push(id);
+      return take(false);
+    },
+    /** What is still held back, a character cut short as U+FFFD. */
+    end: (): string => take(true),
+  };
+}
+
+function build(definition: object, config: object): Engine {
+  try {
+    return new Engine(definition, config);
+  } catch (cause) {
+    throw new LapidaryError({
+      what: 'a tokenizer that cannot be read',
+      where: 'tokenizer.json',
+      expected: 'what the Hugging Face tokenizers library writes',
+      found: (cause as Error).message,
+      fix: 'fetch the file again, or write it with a current version of transformers',
+      cause,
+    });
+  }
+}
+
+function readJson(files: Files, name: string): Record<string, unknown> | undefined {
+  const read = files.get(name);
+  if (!read) return undefined;
+  let value: unknown;
+  let cause: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(read()));
+  } catch (error) {
+    cause = error;
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new LapidaryError({
+    what: 'not a JSON object',
+    where: name,
+    expected: 'one JSON object',
+    found: cause instanceof Error ? cause.message : typeof value,
+    fix: 'fetch the file again',
+    cause,
+  });
+}
+
+/** A token in tokenizer_config.json: its text, or an object that holds it. */
+function tokenText(token: unknown): string | undefined {
+  const text = typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
+  return typeof text === 'string' ? text : undefined;
+}
+
+function idsOf(value: unknown): number[] {
+  return [value].flat().filter((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0);
+}
+
+/** chat_template.jinja first, as transformers does; a list of templates gives its "default". */
+function templateText(files: Files, config: Record<string, unknown> | undefined): string | undefined {
+  const file = files.get('chat_template.jinja');
+  if (file) return new TextDecoder().decode(file());
+  const value = readJson(files, 'chat_template.json')?.chat_template ?? config?.chat_template;
+  const named = Array.isArray(value)
+    ? (value.find((entry) => entry?.name === 'default') ?? (value.length === 1 ? value[0] : undefined))
+        ?.template
+    : value;
+  return typeof named === 'string' ? named : undefined;
+}
