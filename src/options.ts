@@ -67,7 +67,9 @@ export function describeOptions(schema: z.ZodType): OptionInfo[] {
     const variants = property.anyOf ?? [property];
     const choices =
       property.enum ??
-      (variants.every((variant) => variant.const !== undefined) ? variants.map((variant) => variant.const!) : undefined);
+      (variants.every((variant) => variant.const !== undefined)
+        ? variants.map((variant) => variant.const!)
+        : undefined);
     const type = choices ? typeof choices[0] : (variants[0]!.type ?? 'string');
     return {
       name,

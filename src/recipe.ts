@@ -45,7 +45,10 @@ const schema = z.strictObject({
     .prefault({}),
   export: z
     .strictObject({
-      activations: z.enum(['float32', 'float16']).default('float32').describe('type the written graph computes in'),
+      activations: z
+        .enum(['float32', 'float16'])
+        .default('float32')
+        .describe('type the written graph computes in'),
       accuracyLevel: z
         .union([z.literal('auto'), z.literal(0), z.literal(4)])
         .default('auto')
@@ -74,7 +77,11 @@ export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
     steps: steps.map(({ method: name, targets, ...options }, index) => {
       const method = findMethod(name);
       const at = `${where}, steps.${index} (${name})`;
-      return { method, targets, options: parseOptions(method.options, options, at) as Record<string, unknown> };
+      return {
+        method,
+        targets,
+        options: parseOptions(method.options, options, at) as Record<string, unknown>,
+      };
     }),
   };
 }
@@ -85,11 +92,18 @@ export function readRecipe(path: string): unknown {
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new LapidaryError({ what: 'the recipe cannot be read', where: path, found: String(cause), cause }, ExitCode.usage);
+    throw new LapidaryError(
+      { what: 'the recipe cannot be read', where: path, found: String(cause), cause },
+      ExitCode.usage,
+    );
   }
   const document = parseDocument(text);
   const error = document.errors[0];
-  if (error) throw new LapidaryError({ what: 'the recipe is not YAML', where: path, found: error.message }, ExitCode.usage);
+  if (error)
+    throw new LapidaryError(
+      { what: 'the recipe is not YAML', where: path, found: error.message },
+      ExitCode.usage,
+    );
   return document.toJS();
 }
 

@@ -180,13 +180,12 @@ async function metadataOf(file: Awaited<ReturnType<typeof asyncBufferFromFile>>)
   return await parquetMetadataAsync(file);
 }
 
-/** Parquet's other codecs, as far as this Node has them. */
+/** Parquet's other codecs, as far as this Node has them: Zstandard since 22.15. */
+const { zstdDecompressSync } = zlib as { readonly zstdDecompressSync?: (input: Uint8Array) => Uint8Array };
 const compressors: Compressors = {
   GZIP: (input, length) => zlib.gunzipSync(input, { maxOutputLength: Math.max(1, length) }),
   BROTLI: (input, length) => zlib.brotliDecompressSync(input, { maxOutputLength: Math.max(1, length) }),
-  ...('zstdDecompressSync' in zlib && {
-    ZSTD: (input: Uint8Array) => (zlib.zstdDecompressSync as (input: Uint8Array) => Uint8Array)(input),
-  }),
+  ...(zstdDecompressSync && { ZSTD: (input: Uint8Array) => zstdDecompressSync(input) }),
 };
 
 async function orInvalid<T>(path: string, read: () => Promise<T>): Promise<T> {

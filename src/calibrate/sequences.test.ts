@@ -1,17 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import type { Codec } from './sequences.ts';
 import { documentSequences, packSequences } from './sequences.ts';
 
 /** One token a character: its code point, after BOS. */
-const characters = {
-  bos: 1,
-  eos: [2],
-  encode: (text: string, { bos = false } = {}) => [
-    ...(bos ? [1] : []),
-    ...Array.from(text, (character) => character.codePointAt(0)!),
-  ],
-  decode: (tokens: ArrayLike<number>) => String.fromCodePoint(...Array.from(tokens)),
+const characters: Codec = {
+  encode: (text, { bos = false } = {}) =>
+    Int32Array.from([...(bos ? [1] : []), ...Array.from(text, (character) => character.codePointAt(0)!)]),
+  decode: (tokens) => String.fromCodePoint(...Array.from(tokens)),
 };
-const text = (tokens: Int32Array) => Array.from(tokens, (token) => (token === 1 ? '|' : String.fromCodePoint(token))).join('');
+const text = (tokens: Int32Array) =>
+  Array.from(tokens, (token) => (token === 1 ? '|' : String.fromCodePoint(token))).join('');
 
 describe('packing for calibration', () => {
   const documents = ['abcde', 'fgh', 'ijklmno', 'p', 'qrstuvwxyz'];
@@ -26,7 +24,8 @@ describe('packing for calibration', () => {
   });
 
   it('gives the same for the same seed and another order for another', () => {
-    const pack = (seed: number) => packSequences(documents, characters, { length: 31, count: 1, seed }).sequences;
+    const pack = (seed: number) =>
+      packSequences(documents, characters, { length: 31, count: 1, seed }).sequences;
     expect(pack(1)).toEqual(pack(1));
     expect(new Set([1, 2, 3, 4, 5].map((seed) => text(pack(seed)[0]))).size).toBeGreaterThan(1);
   });
@@ -52,7 +51,9 @@ describe('sequences for evaluation', () => {
 
   it('leave out documents with nothing to predict, and stop at the number asked', () => {
     expect(documentSequences(['', 'ab', 'cd'], characters, { length: 9 }).sequences).toHaveLength(2);
-    expect(documentSequences(['ab', 'cd'], characters, { length: 9, documents: 1 }).sequences).toHaveLength(1);
+    expect(documentSequences(['ab', 'cd'], characters, { length: 9, documents: 1 }).sequences).toHaveLength(
+      1,
+    );
     expect(() => documentSequences(['', ' '], characters, { length: 9 })).toThrow('nothing to predict');
   });
 });

@@ -6,6 +6,9 @@ import { LapidaryError } from '../base/errors.ts';
 import { random } from '../base/random.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
+/** The part of a tokenizer that is needed here. */
+export type Codec = Pick<Tokenizer, 'encode' | 'decode'>;
+
 export interface PackOptions {
   /** Tokens in a sequence. */
   readonly length: number;
@@ -25,11 +28,7 @@ export interface Packed {
  * Shuffles the documents by the seed, joins them as BOS + tokens, and cuts equal lengths; the rest is dropped.
  * @throws LapidaryError when the text is too short for one sequence
  */
-export function packSequences(
-  documents: readonly string[],
-  tokenizer: Tokenizer,
-  options: PackOptions,
-): Packed {
+export function packSequences(documents: readonly string[], tokenizer: Codec, options: PackOptions): Packed {
   const { length, count, seed } = options;
   const tokens: number[] = [];
   for (const document of random(seed).shuffle([...documents])) {
@@ -59,7 +58,10 @@ export function packSequences(
 export interface Documents {
   /** BOS + tokens each, cut at the length. */
   readonly sequences: readonly Int32Array[];
-  /** Characters (Unicode code points) of the text that each sequence's predicted tokens stand for. */
+  /**
+   * Characters (Unicode code points) that each sequence's predicted tokens stand for, a space that the tokenizer puts
+   * before the text included: it is predicted too.
+   */
   readonly characters: readonly number[];
 }
 
@@ -69,7 +71,7 @@ export interface Documents {
  */
 export function documentSequences(
   documents: readonly string[],
-  tokenizer: Tokenizer,
+  tokenizer: Codec,
   options: { readonly length: number; readonly documents?: number | undefined },
 ): Documents {
   const sequences: Int32Array[] = [];
@@ -77,8 +79,8 @@ export function documentSequences(
   for (const document of documents.slice(0, options.documents)) {
     const tokens = tokenizer.encode(document.trim(), { bos: true }).slice(0, options.length);
     if (tokens.length < 2) continue;
-    sequences.push(Int32Array.from(tokens));
-    characters.push(Array.from(tokenizer.decode(tokens.slice(1))).length);
+    sequences.push(tokens);
+    characters.push(charactersOf(tokens.subarray(1), tokenizer));
   }
   if (sequences.length === 0) {
     throw new LapidaryError({
@@ -88,4 +90,11 @@ export function documentSequences(
     });
   }
   return { sequences, characters };
+}
+
+/** Counted behind another token, because decoders drop a space at the beginning of a text. */
+function charactersOf(tokens: Int32Array, tokenizer: Codec): number {
+  const first = tokens[0];
+  const count = (ids: ArrayLike<number>) => Array.from(tokenizer.decode(ids)).length;
+  return count([first, ...tokens]) - count([first]);
 }

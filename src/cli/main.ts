@@ -3,9 +3,9 @@
  * programs can act on.
  */
 
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { version } from '../version.ts';
 
 type CommandFile = { readonly command: () => Command };
 
@@ -31,7 +31,7 @@ export async function main(args: readonly string[]): Promise<number> {
 async function buildProgram(args: readonly string[]): Promise<Command> {
   const program = new Command('lapidary')
     .description('Makes language models smaller and faster, and proves what was lost.')
-    .version(packageVersion())
+    .version(version('lapidary'))
     .showSuggestionAfterError()
     .exitOverride()
     .addHelpText(
@@ -61,11 +61,9 @@ function report(error: unknown, json: boolean): number {
     process.stdout.write(`${JSON.stringify({ error: problem, exitCode })}\n`);
   }
   if (known) process.stderr.write(`error: ${error.message}\n`);
-  else process.stderr.write(`This is a defect in Lapidary, please report it:\n${(error as Error)?.stack ?? error}\n`);
+  else
+    process.stderr.write(
+      `This is a defect in Lapidary, please report it:\n${(error as Error)?.stack ?? error}\n`,
+    );
   return exitCode;
-}
-
-export function packageVersion(): string {
-  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
 }

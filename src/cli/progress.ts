@@ -34,7 +34,8 @@ export function drawProgress(output: Output = process.stderr): { progress: Progr
     }
     if (now - drawn < (output.isTTY ? redrawEvery : lineEvery)) return;
     // A plain log names a phase when it ends, and again only if it takes long.
-    if (output.isTTY) output.write(`\r\x1b[K${line(event, now - started).slice(0, (output.columns ?? 80) - 1)}`);
+    if (output.isTTY)
+      output.write(`\r\x1b[K${line(event, now - started).slice(0, (output.columns ?? 80) - 1)}`);
     else if (!isNew) output.write(`${line(event, now - started)}\n`);
     drawn = now;
   };

@@ -8,7 +8,9 @@ export function table(header: readonly string[], rows: readonly (readonly string
       .map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
       .join('  ')
       .trimEnd();
-  return [format(header), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(format)].join('\n');
+  return [format(header), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(format)].join(
+    '\n',
+  );
 }
 
 /** Bytes in decimal units, three digits: "10.5 MB". */
@@ -24,4 +26,12 @@ export function formatCount(count: number): string {
   const units = ['', ' k', ' M', ' G', ' T'];
   const power = count < 1000 ? 0 : Math.min(Math.floor(Math.log10(count) / 3), units.length - 1);
   return power === 0 ? String(count) : `${(count / 1000 ** power).toPrecision(3)}${units[power]}`;
+}
+
+/** A value with its interval: "3.473 [3.350, 3.592]". */
+export function interval(
+  { value, low, high }: { readonly value: number; readonly low: number; readonly high: number },
+  digits: number,
+): string {
+  return `${value.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
 }

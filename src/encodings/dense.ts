@@ -1,11 +1,11 @@
 /** A matrix as it came: float32, float16 or bfloat16, kept in the type it was stored in and widened where it is used. */
 
+import { LapidaryError } from '../base/errors.ts';
 import { floatToHalf, toFloat32 } from '../base/half.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { byteLength, stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
 import { cast, fusedMatmul, gather } from '../graph/ops.ts';
-import { LapidaryError } from '../base/errors.ts';
 import type { Encoding, Place } from './encoding.ts';
 
 const widths: Partial<Record<DType, number>> = { float32: 32, float16: 16, bfloat16: 16 };
@@ -53,7 +53,11 @@ export function denseValues(values: Float32Array, rows: number, columns: number)
 export function retyped(tensor: Stored, dtype: DType): Stored {
   if (tensor.dtype === dtype) return tensor;
   if (dtype !== 'float32' && dtype !== 'float16') {
-    throw new LapidaryError({ what: 'no conversion to this type', expected: 'float32 or float16', found: dtype });
+    throw new LapidaryError({
+      what: 'no conversion to this type',
+      expected: 'float32 or float16',
+      found: dtype,
+    });
   }
   const bytes = () => {
     const values = toFloat32(tensor);

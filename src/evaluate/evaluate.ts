@@ -65,7 +65,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const totals = await collect(options);
   const tokens = sum(totals.tokens);
   const nats = sum(totals.nats) / tokens;
-  const interval = (values: Float64Array, counts: ArrayLike<number>) => bootstrap(values, counts, { seed: options.seed });
+  const interval = (values: Float64Array, counts: ArrayLike<number>) =>
+    bootstrap(values, counts, { seed: options.seed });
   const { low, high } = interval(totals.nats, totals.tokens);
   const bits = totals.nats.map((value) => value / Math.LN2);
   const evaluation: Evaluation = {
@@ -94,11 +95,20 @@ async function collect(options: EvaluateOptions): Promise<Totals> {
   const tokens = Float64Array.from(sequences, (sequence) => sequence.length - 1);
   const all = sum(tokens);
   const zeros = () => new Float64Array(sequences.length);
-  const totals = { tokens, nats: zeros(), kl: zeros(), same: zeros(), divergences: new Float32Array(against ? all : 0) };
+  const totals = {
+    tokens,
+    nats: zeros(),
+    kl: zeros(),
+    same: zeros(),
+    divergences: new Float32Array(against ? all : 0),
+  };
   const reducer = openReducer(scorer.vocabulary, options.session);
   let done = 0;
   try {
-    for await (const [chunk, original] of zip(scorer.score(sequences, signal), against?.score(sequences, signal))) {
+    for await (const [chunk, original] of zip(
+      scorer.score(sequences, signal),
+      against?.score(sequences, signal),
+    )) {
       const sequence = sequences[chunk.sequence];
       const targets = sequence.subarray(chunk.start + 1, chunk.start + 1 + chunk.rows);
       if (original) {
@@ -129,7 +139,10 @@ async function* zip(
   try {
     for await (const chunk of first) {
       const other = (await others?.next())?.value as LogitChunk | undefined;
-      if (others && (other?.sequence !== chunk.sequence || other.start !== chunk.start || other.rows !== chunk.rows)) {
+      if (
+        others &&
+        (other?.sequence !== chunk.sequence || other.start !== chunk.start || other.rows !== chunk.rows)
+      ) {
         throw new Error('two scorers cut the sequences differently');
       }
       yield [chunk, other];

@@ -4,7 +4,9 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
-import type { Feeds, Session, SessionOptions, Tensor, TensorType } from '../graph/session.ts';
+import { halfToFloat } from '../base/half.ts';
+import type { Graph } from '../graph/graph.ts';
+import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
 import type { Scorer } from './scorer.ts';
 import { cutsOf } from './scorer.ts';
@@ -21,13 +23,19 @@ export interface FileRunner {
    * @param keep how many of the last positions' logits are wanted; 0: all
    * @returns logits float32 or float16 [1, tokens or keep, vocabulary], and the cache with the tokens in it
    */
-  step(tokens: Int32Array, past: number, cache: Cache, keep: number): Promise<{ logits: Tensor; cache: Cache }>;
+  step(
+    tokens: Int32Array,
+    past: number,
+    cache: Cache,
+    keep: number,
+  ): Promise<{ logits: Tensor; cache: Cache }>;
   close(): Promise<void>;
 }
 
 /** @throws LapidaryError on a file that the engine refuses, or that is not a language model with a cache */
-export async function openFile(path: string, options: SessionOptions = {}): Promise<FileRunner> {
-  const session = await openSession(path, options);
+export async function openFile(source: string | Graph, options: SessionOptions = {}): Promise<FileRunner> {
+  const path = typeof source === 'string' ? source : 'the model in memory';
+  const session = await openSession(source, options);
   const names = new Set(session.inputs.map(({ name }) => name));
   const vocabulary = session.outputs.find(({ name }) => name === 'logits')?.shape.at(-1);
   const pasts = session.inputs.filter(({ name }) => name.startsWith('past_key_values.'));
@@ -36,13 +44,15 @@ export async function openFile(path: string, options: SessionOptions = {}): Prom
     throw new LapidaryError({
       what: 'this ONNX file is not a language model that can be evaluated',
       where: path,
-      expected: 'inputs input_ids, attention_mask, past_key_values.N.key and .value; output logits of known width',
+      expected:
+        'inputs input_ids, attention_mask, past_key_values.N.key and .value; output logits of known width',
       found: `inputs ${[...names].join(', ')}; outputs ${session.outputs.map(({ name }) => name).join(', ')}`,
     });
   }
   return {
     vocabulary,
-    empty: () => Object.fromEntries(pasts.map(({ name, dtype, shape }) => [name, emptyPast(path, name, dtype, shape)])),
+    empty: () =>
+      Object.fromEntries(pasts.map(({ name, dtype, shape }) => [name, emptyPast(path, name, dtype, shape)])),
     step: (tokens, past, cache, keep) => step(session, names, tokens, past, cache, keep),
     close: () => session.release(),
   };
@@ -120,6 +130,5 @@ function asRows(logits: Tensor, rows: number, vocabulary: number): Tensor {
 }
 
 function floatsOf({ type, data }: Tensor): Float32Array {
-  if ((type as TensorType) === 'float32') return data as Float32Array;
-  throw new LapidaryError({ what: 'logits of another type than float32', expected: 'float32', found: type });
+  return type === 'float16' ? halfToFloat(data as Uint16Array) : (data as Float32Array);
 }

@@ -44,6 +44,7 @@ export interface Cut {
 export function cutsOf(length: number, vocabulary: number): readonly Cut[] {
   const rows = rowsOf(vocabulary);
   const cuts: Cut[] = [];
-  for (let start = 0; start < length - 1; start += rows) cuts.push({ start, rows: Math.min(rows, length - 1 - start) });
+  for (let start = 0; start < length - 1; start += rows)
+    cuts.push({ start, rows: Math.min(rows, length - 1 - start) });
   return cuts;
 }

@@ -11,12 +11,12 @@ import {
   cast,
   concat,
   cumSum,
+  expand,
   groupQueryAttention,
   less,
   lessOrEqual,
   max,
   range,
-  reduceSum,
   scalar,
   sizeOf,
   slice,
@@ -118,16 +118,17 @@ function memory(): Shared['once'] {
 }
 
 function fusedAttention(config: Configuration, shared: Shared): Attention {
-  const { graph, once, mask } = shared;
+  const { graph, once } = shared;
   return (query, key, value, layer) => {
     const { heads, keyValueHeads, headSize, window } = config.layers[layer];
     const { key: pastKey, value: pastValue } = shared.past(layer);
-    const lengths = once('lengths', () =>
-      sub(cast(reduceSum(mask, [1], false), 'int32'), scalar(graph, 1, 'int32')),
-    );
     const total = once('total', () => cast(squeeze(sizeOf(graph, sizes.total), [0]), 'int32'));
+    const lengths = once('lengths', () =>
+      expand(unsqueeze(sub(total, scalar(graph, 1, 'int32')), [0]), [sizes.batch]),
+    );
+    const bias = once('bias', () => paddingBias(shared));
     const [mixed, presentKey, presentValue] = groupQueryAttention(
-      { query, key, value, pastKey, pastValue, lengths, total, ...rope(config, shared, headSize) },
+      { query, key, value, pastKey, pastValue, lengths, total, bias, ...rope(config, shared, headSize) },
       { heads, keyValueHeads, window, present: sizes.total },
     );
     shared.present(layer, presentKey, presentValue);
@@ -148,6 +149,13 @@ function plainCachedAttention(config: Configuration, shared: Shared): Attention 
       return [keys, values];
     },
   });
+}
+
+/** [batch, 1, time, total]: 0 for tokens, far below any score for padding. */
+function paddingBias({ graph, mask, dtype }: Shared): Value {
+  const token = unsqueeze(cast(mask, 'bool'), [1, 2]);
+  const row = where(token, scalar(graph, 0, dtype), scalar(graph, hidden, dtype));
+  return expand(row, [sizes.batch, 1, sizes.time, sizes.total]);
 }
 
 /** Cosines and sines for every position of the context. */

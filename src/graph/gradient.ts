@@ -50,7 +50,10 @@ function nodesBetween(graph: Graph, wrt: readonly Value[]): Node[] {
   });
 }
 
-function backward(node: Node, outputGradients: readonly (Value | undefined)[]): readonly (Value | undefined)[] {
+function backward(
+  node: Node,
+  outputGradients: readonly (Value | undefined)[],
+): readonly (Value | undefined)[] {
   const rule = table[node.op].gradient;
   if (typeof rule === 'string') {
     throw new LapidaryError({ what: `${node.op} has no gradient`, where: node.outputs[0].name, found: rule });

@@ -90,12 +90,11 @@ function usedNames(graph: Graph, nodes: readonly Node[]): ReadonlySet<string> {
 }
 
 function toNode(node: Node, index: number, used: ReadonlySet<string>): OnnxNode {
-  const { domain, type } = table[node.op].onnx;
+  const { onnx, optionalFrom } = table[node.op];
   const inputs = trimmed(node.inputs.map((input) => input?.name ?? ''));
-  // An optional output that nobody reads is not asked for.
-  const [first, ...rest] = node.outputs.map((output) => output.name);
-  const outputs = trimmed([first, ...rest.map((name) => (used.has(name) ? name : ''))]);
-  return { name: `${type}_${index}`, domain, type, inputs, outputs, attributes: toAttributes(node) };
+  const asked = (name: string, i: number) => i < (optionalFrom ?? node.outputs.length) || used.has(name);
+  const outputs = trimmed(node.outputs.map(({ name }, i) => (asked(name, i) ? name : '')));
+  return { name: `${onnx.type}_${index}`, ...onnx, inputs, outputs, attributes: toAttributes(node) };
 }
 
 function trimmed(names: readonly string[]): readonly string[] {

@@ -10,6 +10,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { Stored } from '../base/tensor.ts';
 import { downloadSnapshot, isHubId } from './hub.ts';
+import { systemError } from './output.ts';
 import { duplicateKey } from './safetensors/header.ts';
 import { openSafetensors } from './safetensors/read.ts';
 
@@ -79,7 +80,7 @@ export async function openCheckpoint(location: string, options: CheckpointOption
         ExitCode.usage,
       );
     }
-    return openFolder(location, basename(resolve(location)));
+    return readable(location, () => openFolder(location, basename(resolve(location))));
   }
   if (!isHubId(location)) {
     throw new LapidaryError({
@@ -98,7 +99,15 @@ export async function openCheckpoint(location: string, options: CheckpointOption
       ...names.filter((name) => travelling.has(name)),
     ],
   });
-  return openFolder(snapshot.folder, `${location}@${snapshot.commit}`);
+  return readable(snapshot.folder, () => openFolder(snapshot.folder, `${location}@${snapshot.commit}`));
+}
+
+function readable<T>(where: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw systemError(cause, where);
+  }
 }
 
 function openFolder(folder: string, source: string): Checkpoint {
@@ -137,7 +146,8 @@ function openFolder(folder: string, source: string): Checkpoint {
 /** The files of a listing that hold the weights; a listing without any is explained. */
 function weightFiles(names: readonly string[], where: string): string[] {
   if (names.includes(single)) return [single];
-  if (names.includes(index)) return [index, ...names.filter((name) => /^[\w.-]+\.safetensors$/.test(name))];
+  if (names.includes(index))
+    return [index, ...names.filter((name) => /^[\w.-]+-of-\d+\.safetensors$/.test(name))];
   const pickles = names.filter(
     (name) =>
       /\.(bin|pt|pth|pkl|pickle|ckpt)$/.test(name) &&

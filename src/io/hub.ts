@@ -55,7 +55,7 @@ export async function downloadSnapshot(id: string, options: SnapshotOptions): Pr
     );
   }
   const cache = join(getHFHubCachePath(), `models--${id.replace('/', '--')}`);
-  if (isOffline()) return cached(cache, id, revision) ?? notCached(id, revision, 'HF_HUB_OFFLINE is set');
+  if (isOffline()) return cached(cache, revision) ?? notCached(id, revision, 'HF_HUB_OFFLINE is set');
   const hub = connection(id);
   let commit: string;
   try {
@@ -65,7 +65,7 @@ export async function downloadSnapshot(id: string, options: SnapshotOptions): Pr
     );
   } catch (cause) {
     if (!isUnreachable(cause)) throw explain(cause, id, revision);
-    return cached(cache, id, revision) ?? notCached(id, revision, `no answer from ${hub.hubUrl}`, cause);
+    return cached(cache, revision) ?? notCached(id, revision, `no answer from ${hub.hubUrl}`, cause);
   }
   try {
     const entries = await topLevelFiles(hub, commit);
@@ -153,7 +153,8 @@ async function fetchBlob(
   let start = existsSync(incomplete) ? statSync(incomplete).size : 0;
   if (start > file.size) start = 0;
   if (start < file.size) {
-    const whole = await downloadFile({ ...hub, revision: commit, path: file.path });
+    // Plain HTTP rather than the chunk protocol: a range of it can be asked for, to go on where a download stopped.
+    const whole = await downloadFile({ ...hub, revision: commit, path: file.path, xet: false });
     if (!whole) throw new Error(`the hub lists ${file.path} but does not have it`);
     let done = start;
     const count = new Transform({
@@ -213,7 +214,7 @@ async function place(blob: string, link: string): Promise<void> {
   }
 }
 
-function cached(cache: string, _id: string, revision: string): Snapshot | undefined {
+function cached(cache: string, revision: string): Snapshot | undefined {
   const reference = join(cache, 'refs', revision);
   const commit = existsSync(reference) ? readFileSync(reference, 'utf8').trim() : revision;
   const folder = join(cache, 'snapshots', commit);
@@ -252,7 +253,7 @@ function checkedCommit(commit: unknown, id: string): string {
 function explain(cause: unknown, id: string, revision: string): unknown {
   if (cause instanceof LapidaryError) return cause;
   const where = `${id}@${revision}`;
-  const code = (cause as NodeJS.ErrnoException).code;
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
   if (code === 'ENOSPC' || code === 'EACCES' || code === 'EROFS') {
     const fix = 'make room or set HF_HOME to a folder that can be written';
     return new LapidaryError(
@@ -263,8 +264,8 @@ function explain(cause: unknown, id: string, revision: string): unknown {
   const status = cause instanceof HubApiError ? cause.statusCode : undefined;
   const known: Record<number, [what: string, fix: string]> = {
     401: [
-      'no such model on the hub, or it is private',
-      'check the spelling; for a private model set HF_TOKEN',
+      'no such model on the hub, or it is private or gated',
+      'check the spelling; if it is private or gated, accept its terms on its page and set HF_TOKEN',
     ],
     403: [
       'the hub refuses access to this model',
@@ -277,11 +278,13 @@ function explain(cause: unknown, id: string, revision: string): unknown {
     429: ['the hub asks to wait: too many requests', 'try again later, or set HF_TOKEN'],
   };
   const [what, fix] = known[status ?? 0] ?? ['the download failed', 'try again; what was downloaded is kept'];
-  const found = status ? `status ${status}` : reason(cause);
+  const found = status ? `status ${status}: ${reason(cause)}` : reason(cause);
   return new LapidaryError({ what, where, found, fix, cause }, status ? ExitCode.input : ExitCode.system);
 }
 
 function reason(cause: unknown): string {
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
-  return inner instanceof Error ? inner.message || inner.name : String(inner);
+  const text = inner instanceof Error ? inner.message || inner.name : String(inner);
+  // The client ends its messages with the address it asked, which may be long.
+  return text.split('. URL: ')[0];
 }

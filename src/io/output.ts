@@ -155,7 +155,7 @@ export function createOutputFolder(
 
 /**
  * What the system says no to, as an error for people; anything else stays as it is.
- * @param where the file or folder that was to be written
+ * @param where the file or folder that was to be read or written
  */
 export function systemError(cause: unknown, where: string): unknown {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
@@ -166,11 +166,12 @@ export function systemError(cause: unknown, where: string): unknown {
       'the file grew beyond what this disk or this session allows',
       'write to another disk, or raise ulimit -f',
     ],
-    EACCES: ['no permission to write here', 'choose another place, or change its permissions'],
-    EPERM: ['no permission to write here', 'choose another place, or change its permissions'],
+    EACCES: ['no permission', 'choose another place, or change its permissions'],
+    EPERM: ['no permission', 'choose another place, or change its permissions'],
     EROFS: ['the disk is read-only', 'choose a place on another disk'],
-    ENOENT: ['the folder does not exist', 'make it first, or choose another'],
+    ENOENT: ['no such file or folder', 'check the path'],
     ENOTDIR: ['a part of the path is a file', 'choose another place'],
+    EEXIST: ['a file is in the way', 'choose another place'],
     EIO: ['the disk failed', 'check the disk'],
     EMFILE: ['too many files are open', 'raise ulimit -n'],
   };

@@ -126,7 +126,8 @@ function computedMask(graph: Graph, time: string, window: number | undefined): V
   const position = range(graph, time);
   const [row, column] = [unsqueeze(position, [1]), unsqueeze(position, [0])];
   const before = lessOrEqual(column, row);
-  const near = window === undefined ? before : and(before, less(sub(row, column), scalar(graph, window, 'int64')));
+  const near =
+    window === undefined ? before : and(before, less(sub(row, column), scalar(graph, window, 'int64')));
   return where(near, scalar(graph, 0), scalar(graph, hidden));
 }
 

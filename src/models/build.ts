@@ -58,7 +58,12 @@ export interface WholeGraph {
  */
 export function wholeGraph(
   model: Model,
-  options: { readonly weightsAs: 'initializers' | 'inputs'; readonly batch: Dim; readonly time: Dim; readonly dtype?: DType },
+  options: {
+    readonly weightsAs: 'initializers' | 'inputs';
+    readonly batch: Dim;
+    readonly time: Dim;
+    readonly dtype?: DType;
+  },
 ): WholeGraph {
   const graph = new Graph(options.weightsAs);
   const ids = graph.input('ids', 'int64', [options.batch, options.time]);

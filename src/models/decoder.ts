@@ -3,8 +3,8 @@
  * feed-forward, each added to its input. An architecture file says what is its own.
  */
 
-import { add, mul, reshape, rmsNorm, silu } from '../graph/ops.ts';
 import type { Value } from '../graph/graph.ts';
+import { add, mul, reshape, rmsNorm, silu } from '../graph/ops.ts';
 import type { Architecture, Configuration, LayerPlan, Scope } from './model.ts';
 import { readRope } from './rope.ts';
 import type { Json } from './settings.ts';
@@ -40,7 +40,10 @@ export function decoder(traits: DecoderTraits): Architecture {
     block(scope, x, layer) {
       const name = layerName(layer);
       const biases = biasesOf(scope);
-      const attended = add(x, attention(scope, traits, biases, norm(scope, x, `${name}.input_layernorm`), layer));
+      const attended = add(
+        x,
+        attention(scope, traits, biases, norm(scope, x, `${name}.input_layernorm`), layer),
+      );
       const normed = norm(scope, attended, `${name}.post_attention_layernorm`);
       return add(attended, feedForward(scope, biases, normed, layer, `${name}.mlp`));
     },

@@ -48,7 +48,10 @@ export function readRope(json: Json): RopePlan {
  */
 export function inverseFrequencies(plan: RopePlan, headSize: number): Float64Array {
   const { theta, scaling } = plan;
-  const frequencies = Float64Array.from({ length: headSize / 2 }, (_, pair) => theta ** ((-2 * pair) / headSize));
+  const frequencies = Float64Array.from(
+    { length: headSize / 2 },
+    (_, pair) => theta ** ((-2 * pair) / headSize),
+  );
   if (!scaling) return frequencies;
   if (scaling.type === 'linear') return frequencies.map((frequency) => frequency / scaling.factor);
   const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalContext } = scaling;
@@ -62,7 +65,11 @@ export function inverseFrequencies(plan: RopePlan, headSize: number): Float64Arr
 }
 
 /** cos and sin of position * inverse frequency: float32 [positions, headSize / 2]. */
-export function rotaryTables(plan: RopePlan, headSize: number, positions: number): { cos: Stored; sin: Stored } {
+export function rotaryTables(
+  plan: RopePlan,
+  headSize: number,
+  positions: number,
+): { cos: Stored; sin: Stored } {
   const frequencies = inverseFrequencies(plan, headSize);
   const pairs = frequencies.length;
   const cos = new Float32Array(positions * pairs);

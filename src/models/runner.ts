@@ -14,6 +14,7 @@ import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
 import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
+import { forWebGpu } from '../graph/webgpu.ts';
 import { plainScope } from './build.ts';
 import type { Model } from './model.ts';
 import type { RecordingScope, WeightSource } from './scope.ts';
@@ -96,7 +97,7 @@ export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
     graph.output(name, output);
     extend?.({ graph, scope, input: x, output });
     if (weightsAs === 'initializers') {
-      const session = await openSession(graph, options);
+      const session = await openSession(forWebGpu(graph), options);
       return { run: session.run, release: session.release };
     }
     const session = await shared(graph);

@@ -7,7 +7,7 @@ import { LapidaryError } from '../base/errors.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { elementCount } from '../base/tensor.ts';
 import { retyped } from '../encodings/dense.ts';
-import type { Encoding, Place } from '../encodings/encoding.ts';
+import type { Encoding, MultiplyOptions, Place } from '../encodings/encoding.ts';
 import type { Graph, Value } from '../graph/graph.ts';
 import { add } from '../graph/ops.ts';
 import type { Configuration, Scope } from './model.ts';
@@ -29,6 +29,8 @@ export interface ScopeOptions {
   readonly positions: () => Value;
   /** Of activations; float32 where it is not given. */
   readonly dtype?: DType;
+  /** How products are computed where an encoding leaves the choice. */
+  readonly accuracy?: MultiplyOptions['accuracy'];
   /** Left out of the names that weights get in the graph, so that the graphs of equal layers are equal. */
   readonly prefix?: string;
 }
@@ -74,7 +76,7 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
     linear(name, x, width, bias) {
       const encoding = weights.matrices.get(name) ?? missing(`${name}.weight`);
       checkShape(`${name}.weight`, encoding.shape, [width, x.shape[x.shape.length - 1] as number]);
-      const product = encoding.multiply(x, placeOf(name));
+      const product = encoding.multiply(x, placeOf(name), { accuracy: options.accuracy });
       const output = bias === undefined ? product : add(product, vector(bias, width));
       linears.set(name, { input: x, output, encoding });
       return output;

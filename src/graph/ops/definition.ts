@@ -22,6 +22,8 @@ export interface OpDefinition {
    * @param declared the shape that the caller says the output has, for operators whose shape is data.
    */
   readonly infer: (inputs: Inputs, attributes: Attributes, declared?: Shape) => readonly TypedShape[];
+  /** Index of the first output that need not be asked for. */
+  readonly optionalFrom?: number;
   /** The rule, or the reason why there is none. */
   readonly gradient: GradientRule | string;
 }
@@ -137,7 +139,7 @@ export function quotient(op: string, whole: Shape, parts: Shape): Dim | undefine
 /** The integers of a constant input, or undefined where it is known only at run time. */
 export function constantInts(value: Value | undefined): readonly number[] | undefined {
   const tensor = value?.graph.initializers.get(value.name);
-  if (!tensor || tensor.dtype !== 'int64') return undefined;
+  if (tensor?.dtype !== 'int64') return undefined;
   const bytes = tensor.bytes();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Array.from({ length: bytes.byteLength / 8 }, (_, i) => Number(view.getBigInt64(8 * i, true)));

@@ -65,7 +65,7 @@ function unary(type: Unary, rule: (g: Value, x: Value, y: Value) => Value): OpDe
 
 function binary(
   type: Binary,
-  rule: (g: Value, a: Value, b: Value, y: Value) => readonly (() => Value)[],
+  rule: (g: Value, a: Value, b: Value, y: Value) => readonly [toA: Value, toB: Value],
 ): OpDefinition {
   return {
     onnx: onnx(type),
@@ -76,8 +76,8 @@ function binary(
     gradient: ({ inputs, outputs }, [g]) => {
       if (!g) return [];
       const [a, b] = inputs as readonly Value[];
-      const parts = rule(g, a, b, outputs[0]);
-      return [sumTo(parts[0](), a.shape), sumTo(parts[1](), b.shape)];
+      const [toA, toB] = rule(g, a, b, outputs[0]);
+      return [sumTo(toA, a.shape), sumTo(toB, b.shape)];
     },
   };
 }
@@ -98,11 +98,7 @@ const whereGradient: GradientRule = ({ inputs }, [g]) => {
   if (!g) return [];
   const [condition, a, b] = inputs as readonly Value[];
   const zero = scalar(g.graph, 0, g.dtype);
-  return [
-    undefined,
-    sumTo(where(condition, g, zero), a.shape),
-    sumTo(where(condition, zero, g), b.shape),
-  ];
+  return [undefined, sumTo(where(condition, g, zero), a.shape), sumTo(where(condition, zero, g), b.shape)];
 };
 
 const number = (like: Value, value: number): Value => scalar(like.graph, value, like.dtype);
@@ -125,21 +121,18 @@ export const elementwise: Record<ElementwiseName, OpDefinition> = {
   Sin: unary('Sin', (g, x) => mul(g, cos(x))),
   Cos: unary('Cos', (g, x) => neg(mul(g, sin(x)))),
   Relu: unary('Relu', (g, x) => mul(g, cast(greater(x, number(x, 0)), g.dtype))),
-  Add: binary('Add', (g) => [() => g, () => g]),
-  Sub: binary('Sub', (g) => [() => g, () => neg(g)]),
-  Mul: binary('Mul', (g, a, b) => [() => mul(g, b), () => mul(g, a)]),
-  Div: binary('Div', (g, _, b, y) => [() => div(g, b), () => neg(div(mul(g, y), b))]),
-  Pow: binary('Pow', (g, a, b, y) => [
-    () => mul(mul(g, b), pow(a, sub(b, number(b, 1)))),
-    () => mul(mul(g, y), log(a)),
-  ]),
+  Add: binary('Add', (g) => [g, g]),
+  Sub: binary('Sub', (g) => [g, neg(g)]),
+  Mul: binary('Mul', (g, a, b) => [mul(g, b), mul(g, a)]),
+  Div: binary('Div', (g, _, b, y) => [div(g, b), neg(div(mul(g, y), b))]),
+  Pow: binary('Pow', (g, a, b, y) => [mul(mul(g, b), pow(a, sub(b, number(b, 1)))), mul(mul(g, y), log(a))]),
   Max: binary('Max', (g, a, b) => [
-    () => share(g, greaterOrEqual(a, b), equal(a, b)),
-    () => share(g, greaterOrEqual(b, a), equal(a, b)),
+    share(g, greaterOrEqual(a, b), equal(a, b)),
+    share(g, greaterOrEqual(b, a), equal(a, b)),
   ]),
   Min: binary('Min', (g, a, b) => [
-    () => share(g, lessOrEqual(a, b), equal(a, b)),
-    () => share(g, lessOrEqual(b, a), equal(a, b)),
+    share(g, lessOrEqual(a, b), equal(a, b)),
+    share(g, lessOrEqual(b, a), equal(a, b)),
   ]),
   Equal: compare('Equal'),
   Less: compare('Less'),

@@ -81,6 +81,8 @@ export interface GroupQueryAttentionInputs {
   /** Rotary tables [positions, size / 2]; without them nothing is rotated. */
   readonly cos?: Value | undefined;
   readonly sin?: Value | undefined;
+  /** Added to scores: [batch or 1, heads or 1, time, past + time]. */
+  readonly bias?: Value | undefined;
 }
 
 export interface GroupQueryAttentionOptions {
@@ -97,7 +99,7 @@ export function groupQueryAttention(
   inputs: GroupQueryAttentionInputs,
   options: GroupQueryAttentionOptions,
 ): readonly Value[] {
-  const { query, key, value, pastKey, pastValue, lengths, total, cos, sin } = inputs;
+  const { query, key, value, pastKey, pastValue, lengths, total, cos, sin, bias } = inputs;
   const attributes: Attributes = {
     num_heads: options.heads,
     kv_num_heads: options.keyValueHeads,
@@ -107,7 +109,7 @@ export function groupQueryAttention(
   const declared: Shape = [options.present ?? sum(pastKey.shape[2], query.shape[1])];
   return query.graph.add(
     'GroupQueryAttention',
-    [query, key, value, pastKey, pastValue, lengths, total, cos, sin],
+    [query, key, value, pastKey, pastValue, lengths, total, cos, sin, undefined, bias],
     attributes,
     declared,
   );

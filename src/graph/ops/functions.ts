@@ -69,8 +69,15 @@ export function reshape(x: Value, dims: Shape): Value {
     shape = dims.map((dim) => (dim === -1 ? rest : dim));
   }
   if (sameShape(shape, x.shape)) return x;
-  return x.graph.add('Reshape', [x, reshapeTarget(x, dims)], {}, shape)[0];
+  const source = reshapedFrom.get(x) ?? x;
+  if (sameShape(shape, source.shape)) return source;
+  const [reshaped] = x.graph.add('Reshape', [source, reshapeTarget(source, dims)], {}, shape);
+  reshapedFrom.set(reshaped, source);
+  return reshaped;
 }
+
+/** Reshapes do not chain: the sizes of the first one's input are often still there to be copied. */
+const reshapedFrom = new WeakMap<Value, Value>();
 
 /** 0 copies a size of x, -1 is the one that follows from the rest; only where that is not enough, sizes are computed. */
 function reshapeTarget(x: Value, dims: Shape): Value {

@@ -66,6 +66,7 @@ const layerNormGradient: OpDefinition['gradient'] = ({ inputs, outputs }, [g]) =
 export const norms: Record<NormName, OpDefinition> = {
   SimplifiedLayerNormalization: {
     onnx: onnx('SimplifiedLayerNormalization'),
+    optionalFrom: 1,
     infer: (inputs) => {
       const { full, statistic } = normShapes('SimplifiedLayerNormalization', inputs, 1);
       return [full, statistic];
@@ -74,6 +75,7 @@ export const norms: Record<NormName, OpDefinition> = {
   },
   SkipSimplifiedLayerNormalization: {
     onnx: microsoft('SkipSimplifiedLayerNormalization'),
+    optionalFrom: 1,
     infer: (inputs) => {
       const { full, statistic } = normShapes('SkipSimplifiedLayerNormalization', inputs, 2);
       if (!sameShape(inputs[0]!.shape, inputs[1]!.shape))
@@ -85,6 +87,7 @@ export const norms: Record<NormName, OpDefinition> = {
   },
   LayerNormalization: {
     onnx: onnx('LayerNormalization'),
+    optionalFrom: 1,
     infer: (inputs) => {
       const { full, statistic } = normShapes('LayerNormalization', inputs, 1);
       return [full, statistic, statistic];

@@ -4,7 +4,7 @@
  */
 
 import { constants } from 'node:buffer';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { LapidaryError } from '../../base/errors.ts';
 import type { DType, Stored } from '../../base/tensor.ts';
 import { dtypeNames, maxHeaderBytes, parseHeader } from './header.ts';
@@ -89,15 +89,16 @@ function readTensor(
 function withFile<T>(path: string, use: (file: number, size: number) => T): T {
   let file: number;
   try {
+    // Asked before it is opened: opening a pipe waits for whoever writes to it.
+    if (!statSync(path).isFile()) {
+      throw new LapidaryError({ what: 'not a file', where: path, expected: 'a safetensors file' });
+    }
     file = openSync(path, 'r');
   } catch (cause) {
-    throw unreadable(path, cause);
+    throw cause instanceof LapidaryError ? cause : unreadable(path, cause);
   }
   try {
-    const stat = fstatSync(file);
-    if (!stat.isFile())
-      throw new LapidaryError({ what: 'not a file', where: path, expected: 'a safetensors file' });
-    return use(file, stat.size);
+    return use(file, fstatSync(file).size);
   } finally {
     closeSync(file);
   }

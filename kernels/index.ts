@@ -1,0 +1,11 @@
+// The kernels of one WebAssembly module. Each exported function takes a range of independent items (`first` up to
+// `last`), a scratch area of its thread, and pointers into the shared memory; results do not depend on how the range
+// was cut. Matrices are transposed, [in, stride]: 16 output rows lie side by side and fill a tile. `stride` counts
+// elements, a multiple of 16. Nothing here allocates.
+
+export { factor } from './factor';
+export { fit } from './fit';
+export { compensate } from './compensate';
+export { pack } from './pack';
+export { round } from './round';
+export { transpose } from './transpose';

@@ -1,0 +1,67 @@
+/**
+ * Weights that are not numbers poison every product they enter, so whoever loads a checkpoint looks for them first.
+ * The scan reads exponents as stored, without converting.
+ */
+
+import { LapidaryError } from './errors.ts';
+import { bfloatValue, halfValue } from './half.ts';
+import type { Stored } from './tensor.ts';
+
+export interface NonFinite {
+  /** Row-major position of the element. */
+  readonly index: number;
+  /** NaN or an infinity. */
+  readonly value: number;
+}
+
+/** The first NaN or infinity of a tensor; integers have none. */
+export function findNonFinite(tensor: Stored): NonFinite | undefined {
+  if (tensor.dtype === 'float16') return scan(words(tensor, 2), 1, 0x7c00, halfValue);
+  if (tensor.dtype === 'bfloat16') return scan(words(tensor, 2), 1, 0x7f80, bfloatValue);
+  if (tensor.dtype === 'float32') return scan(words(tensor, 4), 1, 0x7f800000, floatValue);
+  if (tensor.dtype === 'float64') return scan(words(tensor, 4), 2, 0x7ff00000, doubleValue);
+  return undefined;
+}
+
+/** @throws LapidaryError that names the tensor and the place of its first NaN or infinity. */
+export function checkFinite(name: string, tensor: Stored, where?: string): void {
+  const found = findNonFinite(tensor);
+  if (!found) return;
+  throw new LapidaryError({
+    what: `tensor "${name}" holds a value that is not a number`,
+    where,
+    expected: `finite ${tensor.dtype} values`,
+    found: `${found.value} at ${found.index} of [${tensor.shape.join(', ')}]`,
+    fix: 'the checkpoint is damaged or its training diverged; fetch it again or use another',
+  });
+}
+
+/** Looks at the last of every `stride` words, which holds the exponent: all ones there is an infinity or NaN. */
+function scan(
+  data: Uint16Array | Uint32Array,
+  stride: 1 | 2,
+  exponent: number,
+  value: (word: number, lower: number) => number,
+): NonFinite | undefined {
+  for (let i = stride - 1; i < data.length; i += stride) {
+    if ((data[i] & exponent) === exponent)
+      return { index: (i - stride + 1) / stride, value: value(data[i], data[i - 1]) };
+  }
+  return undefined;
+}
+
+function floatValue(bits: number): number {
+  return new Float32Array(Uint32Array.of(bits).buffer)[0];
+}
+
+function doubleValue(upper: number, lower: number): number {
+  return new Float64Array(Uint32Array.of(lower, upper).buffer)[0];
+}
+
+function words(tensor: Stored, size: 2 | 4): Uint16Array | Uint32Array {
+  const bytes = tensor.bytes();
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % size ? new Uint8Array(bytes) : bytes;
+  return size === 2
+    ? new Uint16Array(buffer, byteOffset, byteLength / 2)
+    : new Uint32Array(buffer, byteOffset, byteLength / 4);
+}

@@ -1,0 +1,84 @@
+/**
+ * How far a compressed matrix's outputs are from the original's: |X (W - W')^T|^2 / |X W^T|^2, from X^T X alone:
+ * |X D^T|^2 = tr(D G D^T). The products run in the engine.
+ */
+
+import type { Encoding } from '../encodings/encoding.ts';
+import { Graph } from '../graph/graph.ts';
+import { matmul, mul, reduceSum } from '../graph/ops.ts';
+import type { Session, SessionOptions } from '../graph/session.ts';
+import { openSession, tensor } from '../graph/session.ts';
+import type { Statistic } from '../methods/contract.ts';
+
+/** Rows that stand for a larger matrix: the products cost as much as a method otherwise. */
+const mostRows = 512;
+
+export interface ErrorMeter {
+  /**
+   * Relative squared error, over at most 512 evenly spaced output features. With norms alone G is taken as diagonal;
+   * without any statistic as the identity, so that it is the weights' error. 0 where the original gives only zeros.
+   */
+  relative(before: Encoding, after: Encoding, statistic: Statistic | undefined): Promise<number>;
+  close(): Promise<void>;
+}
+
+export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorMeter {
+  let session: Promise<Session> | undefined;
+  const energyIn = async (rows: Float32Array, columns: number, gram: Float32Array) => {
+    session ??= openSession(energyGraph(), options.threads === undefined ? {} : { threads: options.threads });
+    const outputs = await (await session).run({
+      rows: tensor('float32', [rows.length / columns, columns], rows),
+      gram: tensor('float32', [columns, columns], gram),
+    });
+    return sum(outputs.energy.data as Float32Array);
+  };
+  return {
+    async relative(before, after, statistic) {
+      const columns = before.shape[1];
+      const original = sample(before.dense(), columns);
+      const difference = sample(after.dense(), columns);
+      for (let index = 0; index < original.length; index++) difference[index] -= original[index];
+      const energy = async (rows: Float32Array) =>
+        statistic?.gram
+          ? await energyIn(rows, columns, statistic.gram)
+          : weightedSquares(rows, columns, statistic?.squares);
+      const whole = await energy(original);
+      // Rounding can make a tiny error negative.
+      return whole > 0 ? Math.max(0, (await energy(difference)) / whole) : 0;
+    },
+    async close() {
+      await (await session)?.release();
+    },
+  };
+}
+
+/** rows G rows^T, its diagonal: one number a row. */
+function energyGraph(): Graph {
+  const graph = new Graph();
+  const rows = graph.input('rows', 'float32', ['rows', 'columns']);
+  const gram = graph.input('gram', 'float32', ['columns', 'columns']);
+  graph.output('energy', reduceSum(mul(matmul(rows, gram), rows), [1]));
+  return graph;
+}
+
+function sample(values: Float32Array, columns: number): Float32Array {
+  const rows = values.length / columns;
+  if (rows <= mostRows) return values;
+  const chosen = new Float32Array(mostRows * columns);
+  for (let row = 0; row < mostRows; row++) {
+    const from = Math.floor((row * rows) / mostRows) * columns;
+    chosen.set(values.subarray(from, from + columns), row * columns);
+  }
+  return chosen;
+}
+
+function weightedSquares(rows: Float32Array, columns: number, squares: Float32Array | undefined): number {
+  let total = 0;
+  for (let index = 0; index < rows.length; index++)
+    total += rows[index] ** 2 * (squares?.[index % columns] ?? 1);
+  return total;
+}
+
+function sum(values: Float32Array): number {
+  return values.reduce((total, value) => total + value, 0);
+}

@@ -1,0 +1,202 @@
+import { existsSync } from 'node:fs';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { random } from '../base/random.ts';
+import { denseValues } from '../encodings/dense.ts';
+import { reshape } from '../graph/ops.ts';
+import { openCheckpoint } from '../io/checkpoint.ts';
+import type { LinearMethod, Statistic, StatisticKind } from '../methods/contract.ts';
+import { loadModel } from '../models/index.ts';
+import type { Model } from '../models/model.ts';
+import { idsTensor, openRunner } from '../models/runner.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer.ts';
+import { readDocuments } from './data.ts';
+import { packSequences } from './sequences.ts';
+import { targetsOf, walk } from './walk.ts';
+
+const folder = '../shared/models/stories260K-hf';
+const stories = '../shared/data/tinystories/tiny.utf8';
+const here = existsSync(folder) && existsSync(stories);
+
+/** Keeps what it was given and multiplies the weights by a factor. */
+function recording(kind: StatisticKind, factor = 1) {
+  const seen = new Map<number, Statistic & { rows: number; columns: number }>();
+  const method: LinearMethod<unknown> = {
+    shape: 'linear',
+    name: 'scale',
+    summary: 'Multiplies every weight; for tests.',
+    options: z.unknown(),
+    statistic: () => kind,
+    async compress({ rows, columns, values }, statistic) {
+      const { tokens, squares, gram } = statistic;
+      seen.set(seen.size, { tokens, squares: squares?.slice(), gram: gram?.slice(), rows, columns });
+      statistic.gram?.fill(Number.NaN);
+      statistic.squares?.fill(Number.NaN);
+      return denseValues(
+        values.map((value) => factor * value),
+        rows,
+        columns,
+      );
+    },
+  };
+  return { method, seen };
+}
+
+describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
+  let model: Model;
+  let sequences: readonly Int32Array[];
+  const blocks = (method: LinearMethod<unknown>) => (target: { place: string }) =>
+    target.place === 'block' ? { method, options: {} } : undefined;
+
+  beforeAll(async () => {
+    const checkpoint = await openCheckpoint(folder);
+    model = loadModel(checkpoint);
+    const documents = await readDocuments(stories, { separator: '<|endoftext|>' });
+    const options = { length: 64, count: 96, seed: 3 };
+    sequences = packSequences(documents, loadTokenizer(checkpoint.files), options).sequences;
+  });
+
+  /** X^T X of the first block's distinct inputs in float64. */
+  async function gramsInDouble(columns: number): Promise<Float64Array[]> {
+    const runner = openRunner(model, { longest: 64 });
+    const names = ['self_attn.q_proj', 'self_attn.o_proj', 'mlp.gate_proj', 'mlp.down_proj'];
+    const embed = await runner.embed();
+    const block = await runner.block(0, {
+      extend: ({ graph, scope }) => {
+        for (const name of names) {
+          const { input } = scope.linears.get(`model.layers.0.${name}`)!;
+          graph.output(name, reshape(input, [-1, input.shape.at(-1)!]));
+        }
+      },
+    });
+    const { hidden } = await embed.run({ ids: idsTensor(sequences, model.config.vocabulary) });
+    const outputs = await block.run({ x: hidden });
+    await runner.release();
+    return names.map((name) => {
+      const values = outputs[name].data as Float32Array;
+      const width = outputs[name].dims[1];
+      expect([columns, model.config.layers[0].intermediate]).toContain(width);
+      const gram = new Float64Array(width * width);
+      for (let token = 0; token < values.length; token += width) {
+        for (let i = 0; i < width; i++) {
+          for (let j = 0; j < width; j++) gram[i * width + j] += values[token + i] * values[token + j];
+        }
+      }
+      return gram;
+    });
+  }
+
+  it('hands every layer the Gram matrix of its input, as float64 gives it', async () => {
+    const { method, seen } = recording('gram');
+    await walk(model, sequences, { assign: blocks(method) });
+    const [attention, mixed, feedForward, down] = await gramsInDouble(model.config.hidden);
+    const expected = [attention, attention, attention, mixed, feedForward, feedForward, down];
+    expected.forEach((gram, index) => {
+      const { gram: found, tokens } = seen.get(index)!;
+      expect(tokens).toBe(96 * 64);
+      const largest = gram.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      const difference = gram.reduce((most, value, at) => Math.max(most, Math.abs(value - found![at])), 0);
+      expect(difference / largest).toBeLessThan(2e-6);
+    });
+    expect(seen.size).toBe(7 * model.config.layers.length);
+  });
+
+  it('hands over column norms, which are the diagonal of the Gram matrix', async () => {
+    const grams = recording('gram');
+    const norms = recording('norm');
+    await walk(model, sequences, { assign: blocks(grams.method) });
+    await walk(model, sequences, { assign: blocks(norms.method) });
+    for (const [index, { gram, columns }] of grams.seen) {
+      const { squares, gram: none } = norms.seen.get(index)!;
+      expect(none).toBeUndefined();
+      const ratios = Array.from(squares!, (value, column) => value / gram![column * columns + column]);
+      for (const ratio of ratios) expect(ratio).toBeCloseTo(1, 4);
+    }
+  });
+
+  it('gives the same statistics whatever the order of the sequences', async () => {
+    const [one, other] = [recording('gram'), recording('gram')];
+    await walk(model, sequences, { assign: blocks(one.method) });
+    await walk(model, random(1).shuffle([...sequences]), { assign: blocks(other.method) });
+    for (const [index, { gram }] of one.seen) {
+      const largest = gram!.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      const difference = gram!.map((value, at) => Math.abs(value - other.seen.get(index)!.gram![at]));
+      expect(Math.max(...difference) / largest).toBeLessThan(1e-5);
+    }
+  });
+
+  it('feeds later blocks through compressed earlier ones', async () => {
+    const whole = recording('norm');
+    const halved = recording('norm', 0.5);
+    await walk(model, sequences, { assign: blocks(whole.method) });
+    await walk(model, sequences, { assign: blocks(halved.method) });
+    expect(halved.seen.get(0)!.squares).toEqual(whole.seen.get(0)!.squares);
+    expect(halved.seen.get(7)!.squares).not.toEqual(whole.seen.get(7)!.squares);
+  });
+
+  it('reports the relative error of outputs, which a factor makes exactly, and of weights without data', async () => {
+    const { layers } = await walk(model, sequences, { assign: blocks(recording('gram', 0.9).method) });
+    for (const { error, errorOf } of layers) {
+      expect(error).toBeCloseTo(0.01, 5);
+      expect(errorOf).toBe('outputs');
+    }
+    const blind = await walk(model, [], { assign: blocks(recording('none', 0.9).method) });
+    expect(blind.layers.map(({ name }) => name)).toEqual(layers.map(({ name }) => name));
+    for (const { error, errorOf } of blind.layers) {
+      expect(error).toBeCloseTo(0.01, 5);
+      expect(errorOf).toBe('weights');
+    }
+  });
+
+  it('knows where every matrix stands, and compresses only what is assigned', async () => {
+    const places = targetsOf(model).map(({ place, layer }) => `${place} ${layer ?? ''}`.trim());
+    expect(places.slice(0, 8)).toEqual(['embedding', ...Array(7).fill('block 0')]);
+    expect(places).toHaveLength(1 + 7 * model.config.layers.length);
+    const only = 'model.layers.1.mlp.up_proj';
+    const { method } = recording('none', 2);
+    const walked = await walk(model, [], {
+      assign: ({ name }) => (name === only ? { method, options: {} } : undefined),
+    });
+    expect(walked.layers.map(({ name }) => name)).toEqual([only]);
+    for (const [name, encoding] of walked.model.matrices) {
+      expect(encoding === model.matrices.get(name)).toBe(name !== only);
+    }
+  });
+
+  it('refuses a weight or an activation that is not finite, by name', async () => {
+    const name = 'model.layers.0.mlp.gate_proj';
+    const broken = (value: number): Model => {
+      const { shape } = model.matrices.get(name)!;
+      const values = model.matrices.get(name)!.dense();
+      values[shape[1] + 2] = value;
+      return { ...model, matrices: new Map(model.matrices).set(name, denseValues(values, ...shape)) };
+    };
+    const { method } = recording('gram');
+    const assign = blocks(method);
+    await expect(walk(broken(Number.NaN), [], { assign: blocks(recording('none').method) })).rejects.toThrow(
+      /gate_proj.weight, row 1, column 2: a weight is not finite/,
+    );
+    await expect(walk(broken(Number.POSITIVE_INFINITY), sequences, { assign })).rejects.toThrow(
+      /input of model.layers.0.mlp.down_proj, column \d+: .*not finite/,
+    );
+  });
+
+  it('refuses methods that need data where there is none', async () => {
+    const { method } = recording('norm');
+    await expect(walk(model, [], { assign: blocks(method) })).rejects.toThrow('needs calibration text');
+    await expect(walk(model, sequences, { assign: () => ({ method, options: {} }) })).rejects.toThrow(
+      /embed_tokens.*looked up/,
+    );
+  });
+
+  it('stops when its signal is aborted, between batches', async () => {
+    const controller = new AbortController();
+    const { method } = recording('gram');
+    const walking = walk(model, sequences, {
+      assign: blocks(method),
+      signal: controller.signal,
+      progress: ({ done }) => done === 9 && controller.abort(),
+    });
+    await expect(walking).rejects.toThrow(/abort/);
+  });
+});

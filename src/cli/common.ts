@@ -1,0 +1,67 @@
+/** What the commands share: flags, how numbers are read, progress and Ctrl-C around the work. */
+
+import { InvalidArgumentError, Option } from 'commander';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
+import type { Progress } from '../base/progress.ts';
+import { drawProgress } from './progress.ts';
+
+export function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new InvalidArgumentError('A whole number is expected.');
+  return value;
+}
+
+export function realNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('A number is expected.');
+  return value;
+}
+
+export const jsonOption = () =>
+  new Option('--json', 'one JSON object on standard output, progress on standard error');
+export const seedOption = () =>
+  new Option('--seed <number>', 'seed of everything random').argParser(wholeNumber).default(0);
+export const threadsOption = () =>
+  new Option('--threads <number>', 'threads of the engine (default: all cores)').argParser(wholeNumber);
+export const deviceOption = () =>
+  new Option('--device <name>', 'where to run').choices(['cpu', 'webgpu']).default('cpu');
+
+/** Flags of a text to measure on. */
+export const dataOptions = () => [
+  new Option('--separator <text>', 'what stands between the documents of a text file'),
+  new Option('--field <name>', 'field of JSONL or column of Parquet (default: "text")'),
+  new Option('--documents <number>', 'only the first so many documents').argParser(wholeNumber),
+  new Option('--length <tokens>', 'tokens that a document is cut at (default: the context)').argParser(
+    wholeNumber,
+  ),
+];
+
+export interface Work {
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  readonly warn: (line: string) => void;
+}
+
+/** Runs the work with progress on standard error; the first Ctrl-C asks it to stop and clean up, a second one ends it. */
+export async function withProgress<T>(work: (context: Work) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const { progress, finish } = drawProgress();
+  const interrupt = () => {
+    if (controller.signal.aborted) process.exit(ExitCode.interrupted);
+    process.stderr.write('\nstopping, once more to end at once\n');
+    controller.abort(new LapidaryError({ what: 'interrupted: nothing was written' }, ExitCode.interrupted));
+  };
+  process.on('SIGINT', interrupt);
+  try {
+    const warn = (line: string) => void process.stderr.write(`warning: ${line}\n`);
+    return await work({ progress, signal: controller.signal, warn });
+  } finally {
+    process.off('SIGINT', interrupt);
+    finish();
+  }
+}
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

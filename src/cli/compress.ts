@@ -1,0 +1,228 @@
+/** `lapidary compress`: a checkpoint in, a smaller model out, and what was lost. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import { parse } from 'yaml';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
+import type { CompressReport, Measures } from '../compress.ts';
+import { compress } from '../compress.ts';
+import { methods } from '../methods/index.ts';
+import type { OptionInfo } from '../options.ts';
+import { describeOptions } from '../options.ts';
+import type { Recipe, RecipeInput } from '../recipe.ts';
+import { parseRecipe, readRecipe } from '../recipe.ts';
+import {
+  deviceOption,
+  jsonOption,
+  print,
+  realNumber,
+  seedOption,
+  threadsOption,
+  wholeNumber,
+  withProgress,
+} from './common.ts';
+import { duration } from './progress.ts';
+import { formatBytes, formatCount, interval, table } from './table.ts';
+
+interface Flags extends Readonly<Record<string, unknown>> {
+  readonly recipe?: string;
+  readonly method: string;
+  readonly embeddingBits: number;
+  readonly out?: string;
+  readonly overwrite?: boolean;
+  readonly device: 'cpu' | 'webgpu';
+  readonly threads?: number;
+  readonly json?: boolean;
+}
+
+export function command(): Command {
+  const result = new Command('compress')
+    .summary('compress a model, verify it, and measure what was lost')
+    .description(
+      'Compresses a model and writes a folder that transformers.js loads, with what was lost measured.',
+    )
+    .argument('[model]', 'folder or hub id; left out: pebble, the model that ships with the package')
+    .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it')
+    .addOption(
+      new Option('--method <name>', 'how the blocks are compressed')
+        .choices(methods.map(({ name }) => name))
+        .default('gptq'),
+    )
+    .option('--revision <name>', 'branch, tag or commit of a hub id')
+    .addOption(
+      new Option('--embedding-bits <number>', 'bits of the embedding and the head, by rtn; 16 keeps them')
+        .choices(['2', '3', '4', '8', '16'])
+        .default('8'),
+    )
+    .option('--calibration <file>', 'text, JSONL or Parquet that the methods are fitted to')
+    .option(
+      '--evaluation <file>',
+      'text that the loss is measured on (default: a held-out part of the calibration text)',
+    )
+    .option('--separator <text>', 'what stands between the documents of a text file')
+    .option('--field <name>', 'field of JSONL or column of Parquet (default: "text")')
+    .addOption(
+      new Option('--sequences <number>', 'calibration sequences (default: 128)').argParser(wholeNumber),
+    )
+    .addOption(new Option('--length <tokens>', 'tokens a sequence (default: 512)').argParser(wholeNumber))
+    .addOption(
+      new Option('--activations <type>', 'type the written graph computes in').choices([
+        'float32',
+        'float16',
+      ]),
+    )
+    .option('--out <folder>', 'where to write (default: named by model and method)')
+    .option('--overwrite', 'replace a folder that Lapidary did not write');
+  for (const option of methodFlags()) result.addOption(option);
+  for (const option of [seedOption(), deviceOption(), threadsOption(), jsonOption()])
+    result.addOption(option);
+  return result
+    .addHelpText(
+      'after',
+      `
+Examples:
+  lapidary compress
+  lapidary compress ./my-model --calibration text.jsonl
+  lapidary compress org/name --method rtn --bits 8 --group 128 --out ./small
+  lapidary compress --recipe recipe.yaml --out ./again`,
+    )
+    .action((model: string | undefined, flags: Flags) => run(model, flags, result));
+}
+
+/** One flag for each option that some method has; what it means for the chosen one is the recipe's business. */
+function methodFlags(): Option[] {
+  const known = new Map<string, { info: OptionInfo; names: string[] }>();
+  for (const { name, options } of methods) {
+    for (const info of describeOptions(options)) {
+      const entry = known.get(info.name) ?? { info, names: [] };
+      entry.names.push(name);
+      known.set(info.name, entry);
+    }
+  }
+  return [...known.values()].flatMap(({ info, names }) => {
+    const flag = info.name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const whose = names.length === methods.length ? '' : `${names.join(', ')}: `;
+    const help = `${whose}${info.help.replace(/\.$/, '')} (default: ${info.default})`;
+    if (info.type === 'boolean')
+      return [new Option(`--${flag}`, help), new Option(`--no-${flag}`).hideHelp()];
+    const option = new Option(`--${flag} <${info.type === 'number' ? 'number' : 'name'}>`, help);
+    return [
+      info.type === 'number'
+        ? option.argParser(realNumber)
+        : option.choices((info.choices ?? []).map(String)),
+    ];
+  });
+}
+
+async function run(model: string | undefined, flags: Flags, command: Command): Promise<void> {
+  const given = (name: string) => {
+    const source = command.getOptionValueSource(name);
+    return source !== undefined && source !== 'default' ? flags[name] : undefined;
+  };
+  const recipe = parseRecipe(recipeInput(model, flags, given), flags.recipe ?? 'command line');
+  const out = flags.out ?? defaultFolder(recipe);
+  const overwrite = flags.overwrite ?? wasWrittenByUs(out);
+  const { device, threads } = flags;
+  const report = await withProgress((work) =>
+    compress({ ...work, recipe, out, overwrite, session: { device, ...(threads ? { threads } : {}) } }),
+  );
+  if (flags.json) {
+    const { steps, ...rest } = report.recipe;
+    const plain = { ...rest, steps: steps.map(({ method, ...step }) => ({ method: method.name, ...step })) };
+    print(JSON.stringify({ ...report, recipe: plain }));
+  } else print(describe(report));
+}
+
+function recipeInput(model: string | undefined, flags: Flags, given: (name: string) => unknown): RecipeInput {
+  const defined = (values: Record<string, unknown>) =>
+    Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+  const file = flags.recipe === undefined ? {} : (readRecipe(flags.recipe) as Record<string, unknown>);
+  const section = (name: string, values: Record<string, unknown>) => ({
+    ...(file[name] as Record<string, unknown> | undefined),
+    ...defined(values),
+  });
+  const text = { separator: given('separator'), field: given('field') };
+  const steps = file.steps && given('method') === undefined ? file.steps : stepsOf(flags, given);
+  return {
+    ...file,
+    ...defined({ model, revision: given('revision'), seed: given('seed') }),
+    steps,
+    calibration: section('calibration', {
+      ...text,
+      data: given('calibration'),
+      sequences: given('sequences'),
+      length: given('length'),
+    }),
+    evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),
+    export: section('export', { activations: given('activations') }),
+  } as RecipeInput;
+}
+
+/** The method on the blocks, and round-to-nearest with more bits on the embedding and the head. */
+function stepsOf(flags: Flags, given: (name: string) => unknown): RecipeInput['steps'] {
+  const names = new Set(methods.flatMap(({ options }) => describeOptions(options).map(({ name }) => name)));
+  const options = Object.fromEntries(
+    [...names].map((name) => [name, given(name)]).filter(([, value]) => value !== undefined),
+  );
+  const bits = Number(flags.embeddingBits);
+  return [
+    { method: flags.method, targets: ['blocks'], ...options },
+    ...(bits < 16 ? [{ method: 'rtn', targets: ['embeddings'] as 'embeddings'[], bits, group: 32 }] : []),
+  ];
+}
+
+function defaultFolder({ model = 'pebble', steps }: Recipe): string {
+  const name = model.replace(/\/+$/, '').split('/').at(-1)!;
+  const { method, options } = steps[0]!;
+  return `${name}-${method.name}-${options.bits}bit`;
+}
+
+/** A folder with a recipe that says what made it is ours to replace. */
+function wasWrittenByUs(folder: string): boolean {
+  const path = join(folder, 'recipe.yaml');
+  if (!existsSync(path)) return false;
+  try {
+    return (parse(readFileSync(path, 'utf8')) as { made?: unknown } | null)?.made !== undefined;
+  } catch (cause) {
+    throw new LapidaryError(
+      {
+        what: 'a recipe that cannot be read is in the way',
+        where: path,
+        fix: 'remove the folder or choose another with --out',
+        cause,
+      },
+      ExitCode.usage,
+    );
+  }
+}
+
+function describe(report: CompressReport): string {
+  const { original, compressed, file, out, verification } = report;
+  const row = (name: string, show: (measures: Measures) => string | undefined) => [
+    name,
+    show(original) ?? '',
+    show(compressed) ?? '',
+  ];
+  const rows = [
+    row('bytes', ({ bytes }) => formatBytes(bytes)),
+    row('bits a weight', ({ bitsPerWeight }) => bitsPerWeight.toFixed(2)),
+    row('perplexity', ({ perplexity }) => perplexity && interval(perplexity, 3)),
+    row('KL divergence, nats', ({ kl }) => kl && interval({ value: kl.mean, ...kl }, 5)),
+    row('same top token', ({ agreement }) => agreement && interval(agreement, 4)),
+    row('prompt, tokens/s', ({ speed }) => speed?.prefillTokensPerSecond.toFixed(0)),
+    row('generation, tokens/s', ({ speed }) => speed?.decodeTokensPerSecond.toFixed(0)),
+  ].filter(([, before, after]) => before || after);
+  const { maxDifference, tolerance, spread } = verification;
+  const seconds = Object.values(report.seconds).reduce((sum, value) => sum + value, 0);
+  return [
+    table(['', 'original', 'compressed'], rows),
+    '',
+    `${(original.bytes / compressed.bytes).toFixed(2)} times smaller, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
+    `Verified: ${file.path} loaded again; its logits differ by at most ${maxDifference.toPrecision(2)} (allowed: ${(tolerance * spread).toPrecision(2)}).`,
+    ...report.notes.map((note) => `Note: ${note}`),
+    '',
+    'Next:',
+    `  npx lapidary generate ${out} "Once upon a time"`,
+  ].join('\n');
+}

@@ -1,0 +1,78 @@
+/** `lapidary evaluate`: what a model costs, how well it predicts a text, how far it is from its original. */
+
+import { Command, type Option } from 'commander';
+import type { Measurement } from '../measure.ts';
+import { measure } from '../measure.ts';
+import {
+  dataOptions,
+  deviceOption,
+  jsonOption,
+  print,
+  seedOption,
+  threadsOption,
+  withProgress,
+} from './common.ts';
+import { formatBytes, formatCount, interval, table } from './table.ts';
+
+interface Flags {
+  readonly data: string;
+  readonly against?: string;
+  readonly separator?: string;
+  readonly field?: string;
+  readonly documents?: number;
+  readonly length?: number;
+  readonly revision?: string;
+  readonly device: 'cpu' | 'webgpu';
+  readonly threads?: number;
+  readonly seed: number;
+  readonly json?: boolean;
+}
+
+export function command(): Command {
+  const result = new Command('evaluate')
+    .summary('measure a model on a text, and against its original')
+    .description('Measures a checkpoint, an exported folder or one ONNX file on a text.')
+    .argument('<model>', 'folder, hub id, or .onnx file')
+    .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
+    .option('--against <original>', 'the original: adds KL divergence and agreement')
+    .option('--revision <name>', 'branch, tag or commit of a hub id');
+  for (const option of [...dataOptions(), deviceOption(), threadsOption(), seedOption(), jsonOption()])
+    result.addOption(option as Option);
+  return result
+    .addHelpText(
+      'after',
+      `
+Examples:
+  lapidary evaluate ./my-model --data test.txt --separator "<|endoftext|>" --documents 40
+  lapidary evaluate ./my-model-gptq-4bit --against ./my-model --data test.jsonl --json`,
+    )
+    .action(async (model: string, flags: Flags) => {
+      const { device, threads, ...options } = flags;
+      const measured = await withProgress((work) =>
+        measure(model, { ...options, ...work, session: { device, ...(threads ? { threads } : {}) } }),
+      );
+      print(flags.json ? JSON.stringify(measured) : describe(measured));
+    });
+}
+
+function describe(measured: Measurement): string {
+  const rows = [
+    ['tokens predicted', String(measured.tokens)],
+    ['nats a token', measured.nats.toFixed(4)],
+    ['perplexity', interval(measured.perplexity, 3)],
+    ['bits a character', interval(measured.bitsPerCharacter, 4)],
+  ];
+  const { kl, agreement } = measured;
+  if (kl) {
+    rows.push(['KL divergence, nats a token', interval({ value: kl.mean, ...kl }, 5)]);
+    rows.push(['KL median, 99th percentile', `${kl.median.toFixed(5)}, ${kl.p99.toFixed(4)}`]);
+  }
+  if (agreement) rows.push(['same top token', interval(agreement, 4)]);
+  rows.push(
+    ['bytes', formatBytes(measured.bytes)],
+    ['parameters', formatCount(measured.parameters)],
+    ['bits a weight', measured.bitsPerWeight.toFixed(2)],
+    ['multiply-adds a token', formatCount(measured.multiplyAdds)],
+  );
+  return table(['', 'value [95% interval]'], rows);
+}

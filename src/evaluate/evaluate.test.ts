@@ -1,0 +1,146 @@
+import { existsSync } from 'node:fs';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { random } from '../base/random.ts';
+import { readDocuments } from '../calibrate/data.ts';
+import { documentSequences } from '../calibrate/sequences.ts';
+import { walk } from '../calibrate/walk.ts';
+import { tensor } from '../graph/session.ts';
+import { openCheckpoint } from '../io/checkpoint.ts';
+import { rtn } from '../methods/quantize/rtn.ts';
+import { loadModel } from '../models/index.ts';
+import type { Model } from '../models/model.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer.ts';
+import { modelScorer } from './blocks.ts';
+import { evaluate } from './evaluate.ts';
+import { openReducer } from './reduce.ts';
+import type { Scorer } from './scorer.ts';
+import { cutsOf, rowsOf } from './scorer.ts';
+
+const folder = '../shared/models/stories260K-hf';
+const stories = '../shared/data/tinystories/tiny.utf8';
+const here = existsSync(folder) && existsSync(stories);
+
+describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)', () => {
+  let model: Model;
+  let data: { sequences: readonly Int32Array[]; characters: readonly number[] };
+  beforeAll(async () => {
+    const checkpoint = await openCheckpoint(folder);
+    model = loadModel(checkpoint);
+    const documents = await readDocuments(stories, { separator: '<|endoftext|>' });
+    const tokenizer = loadTokenizer(checkpoint.files);
+    data = documentSequences(documents, tokenizer, { length: model.config.context, documents: 40 });
+  });
+  const few = () => ({ sequences: data.sequences.slice(0, 6), characters: data.characters.slice(0, 6) });
+
+  it('gives the reference numbers of its authors’ weights', async () => {
+    const result = await evaluate({ scorer: modelScorer(model), ...data });
+    expect(Object.keys(result)).toEqual(['tokens', 'nats', 'perplexity', 'bitsPerCharacter']);
+    expect(result.tokens).toBe(12571);
+    expect(result.nats).toBeCloseTo(1.2451, 4);
+    expect(result.perplexity.value).toBeCloseTo(3.473, 3);
+    expect(result.bitsPerCharacter.value).toBeCloseTo(0.8408, 4);
+    for (const { low, value, high } of [result.perplexity, result.bitsPerCharacter]) {
+      expect(low).toBeLessThan(value);
+      expect(high).toBeGreaterThan(value);
+    }
+  });
+
+  it('finds no divergence of a model from itself', async () => {
+    const { kl, agreement } = await evaluate({
+      scorer: modelScorer(model),
+      against: modelScorer(model),
+      ...few(),
+    });
+    expect(kl).toEqual({ mean: 0, median: 0, p99: 0, low: 0, high: 0 });
+    expect(agreement).toEqual({ value: 1, low: 1, high: 1 });
+  });
+
+  it('gives the same whatever the order of the sequences', async () => {
+    const order = random(2).shuffle([...few().sequences.keys()]);
+    const result = await evaluate({ scorer: modelScorer(model), ...few() });
+    const shuffled = await evaluate({
+      scorer: modelScorer(model),
+      sequences: order.map((index) => data.sequences[index]),
+      characters: order.map((index) => data.characters[index]),
+    });
+    expect(shuffled.tokens).toBe(result.tokens);
+    expect(shuffled.nats).toBeCloseTo(result.nats, 6);
+  });
+
+  it('sees more bits lose less', async () => {
+    const losses: number[] = [];
+    for (const bits of [3, 4, 8] as const) {
+      const options = rtn.options.parse({ bits, group: 32 });
+      const assign = ({ place }: { place: string }) =>
+        place === 'block' ? { method: rtn, options } : undefined;
+      const { model: compressed } = await walk(model, [], { assign });
+      const { kl, agreement } = await evaluate({
+        scorer: modelScorer(compressed),
+        against: modelScorer(model),
+        ...few(),
+      });
+      expect(kl!.low).toBeLessThan(kl!.mean);
+      expect(kl!.p99).toBeGreaterThan(kl!.median);
+      expect(agreement!.value).toBeLessThan(1);
+      losses.push(kl!.mean);
+    }
+    expect(losses[0]).toBeGreaterThan(losses[1]);
+    expect(losses[1]).toBeGreaterThan(losses[2]);
+    expect(losses[2]).toBeGreaterThan(0);
+  });
+
+  it('refuses models of different vocabularies', async () => {
+    const other: Scorer = { ...modelScorer(model), vocabulary: 511 };
+    await expect(evaluate({ scorer: modelScorer(model), against: other, ...few() })).rejects.toThrow(
+      /different vocabularies/,
+    );
+  });
+
+  it('stops when its signal is aborted', async () => {
+    const signal = AbortSignal.abort();
+    await expect(evaluate({ scorer: modelScorer(model), signal, ...few() })).rejects.toThrow(/abort/);
+  });
+});
+
+describe('chunks of logits', () => {
+  it('cover all positions that predict, and stay within 32 MiB', () => {
+    for (const vocabulary of [512, 50257, 151936]) {
+      expect(rowsOf(vocabulary) * vocabulary * 4).toBeLessThanOrEqual(32 * 2 ** 20);
+      for (const length of [1, 2, 257, 258, 1000]) {
+        const cuts = cutsOf(length, vocabulary);
+        expect(
+          cuts.flatMap(({ start, rows }) => Array.from({ length: rows }, (_, row) => start + row)),
+        ).toEqual(Array.from({ length: length - 1 }, (_, position) => position));
+      }
+    }
+  });
+
+  it('are reduced to what float64 gives', async () => {
+    const [rows, vocabulary] = [5, 301];
+    const draws = random(9);
+    const values = () => Float32Array.from({ length: rows * vocabulary }, () => 4 * draws.normal());
+    const [original, compressed] = [values(), values()];
+    compressed.set(original.subarray(0, vocabulary));
+    const targets = Int32Array.from({ length: rows }, () => draws.integer(vocabulary));
+    const reducer = openReducer(vocabulary);
+    const shape = [rows, vocabulary];
+    const asTensor = (data: Float32Array) => tensor('float32', shape, data);
+    const { nats, kl, same } = await reducer.compare(asTensor(original), asTensor(compressed), targets);
+    const alone = await reducer.losses(asTensor(compressed), targets);
+    await reducer.close();
+    const logs = (data: Float32Array, row: number) => {
+      const logits = Array.from(data.subarray(row * vocabulary, (row + 1) * vocabulary));
+      const total = Math.log(logits.reduce((sum, value) => sum + Math.exp(value), 0));
+      return logits.map((value) => value - total);
+    };
+    for (let row = 0; row < rows; row++) {
+      const [p, q] = [logs(original, row), logs(compressed, row)];
+      const divergence = p.reduce((sum, value, token) => sum + Math.exp(value) * (value - q[token]), 0);
+      expect(kl[row]).toBeCloseTo(divergence, 4);
+      expect(nats[row]).toBeCloseTo(-q[targets[row]], 4);
+      expect(alone[row]).toBe(nats[row]);
+      expect(same[row]).toBe(p.indexOf(Math.max(...p)) === q.indexOf(Math.max(...q)) ? 1 : 0);
+    }
+    expect([kl[0], same[0]]).toEqual([0, 1]);
+  });
+});

@@ -1,0 +1,104 @@
+/**
+ * A folder as transformers.js loads it: onnx/model*.onnx, config.json, tokenizer and generation settings. Checked
+ * against @huggingface/transformers 4.3.1, which picks a file by its `dtype`.
+ */
+
+import { statSync } from 'node:fs';
+import { basename, join, relative } from 'node:path';
+import { writeOnnx } from '../graph/onnx.ts';
+import { writeFileAtomic } from '../io/output.ts';
+import type { Configuration, Model } from '../models/model.ts';
+import type { ExportOptions } from './graph.ts';
+import { exportGraph } from './graph.ts';
+import type { ActivationType } from './types.ts';
+
+export interface ExportedFile {
+  /** Relative to the folder: "onnx/model_q4.onnx". */
+  readonly path: string;
+  /** As transformers.js names it: "q4". */
+  readonly dtype: FileType;
+  /** Of the model and its external data. */
+  readonly bytes: number;
+  readonly options: ExportOptions;
+}
+
+export interface TransformersOptions {
+  /** One file each; one in float32 where nothing is said. The first is what transformers.js loads by default. */
+  readonly files?: readonly ExportOptions[];
+  /** Bytes of weights from which they are written beside the model; see `writeOnnx`. */
+  readonly externalThreshold?: number;
+}
+
+/** Writes into `folder`, which may have other files. @returns the ONNX files */
+export function exportTransformers(
+  model: Model,
+  folder: string,
+  { files = [{}], externalThreshold }: TransformersOptions = {},
+): readonly ExportedFile[] {
+  const external: Record<string, number> = {};
+  const exported = files.map((options): ExportedFile => {
+    const dtype = dtypeOf(model, options.activations);
+    const path = join(folder, 'onnx', fileNames[dtype]);
+    const written = writeOnnx(
+      exportGraph(model, options),
+      path,
+      externalThreshold === undefined ? {} : { externalThreshold },
+    );
+    if (written.length > 1) external[basename(path)] = written.length - 1;
+    const bytes = written.reduce((sum, file) => sum + statSync(file).size, 0);
+    return { path: relative(folder, path), dtype, bytes, options };
+  });
+  writeSettings(model, folder, { dtype: exported[0].dtype, external });
+  return exported;
+}
+
+const fileNames = {
+  fp32: 'model.onnx',
+  fp16: 'model_fp16.onnx',
+  q8: 'model_quantized.onnx',
+  q4: 'model_q4.onnx',
+  q4f16: 'model_q4f16.onnx',
+  q2: 'model_q2.onnx',
+  q2f16: 'model_q2f16.onnx',
+} as const;
+
+export type FileType = keyof typeof fileNames;
+
+/** The name for the width that most of the quantized weights are stored in; three bits are stored in four. */
+function dtypeOf(model: Model, activations: ActivationType = 'float32'): FileType {
+  const half = activations === 'float16';
+  const weights = new Map<number, number>();
+  for (const { bits, shape } of model.matrices.values()) {
+    if (bits < 16) weights.set(bits, (weights.get(bits) ?? 0) + shape[0] * shape[1]);
+  }
+  const [most] = [...weights].sort((a, b) => b[1] - a[1]);
+  if (!most) return half ? 'fp16' : 'fp32';
+  if (most[0] > 4) return 'q8';
+  if (most[0] > 2) return half ? 'q4f16' : 'q4';
+  return half ? 'q2f16' : 'q2';
+}
+
+interface Loading {
+  readonly dtype: FileType;
+  /** Number of external files, by the model's file name. */
+  readonly external: Readonly<Record<string, number>>;
+}
+
+function writeSettings({ config, files }: Model, folder: string, { dtype, external }: Loading): void {
+  const write = (name: string, bytes: Uint8Array) => writeFileAtomic(join(folder, name), bytes);
+  const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+  const loading = {
+    dtype,
+    ...(Object.keys(external).length > 0 ? { use_external_data_format: external } : {}),
+  };
+  write('config.json', json({ ...config.json, 'transformers.js_config': loading }));
+  for (const [name, read] of files) write(name, read());
+  if (!files.has('generation_config.json')) write('generation_config.json', json(generationConfig(config)));
+}
+
+function generationConfig({ bos, eos }: Configuration): Record<string, unknown> {
+  return {
+    ...(bos === undefined ? {} : { bos_token_id: bos }),
+    ...(eos.length === 0 ? {} : { eos_token_id: eos.length === 1 ? eos[0] : eos }),
+  };
+}

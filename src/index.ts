@@ -1,0 +1,36 @@
+/**
+ * The public API.
+ *
+ * ```ts
+ * import { compress, parseRecipe } from 'lapidary';
+ *
+ * const recipe = parseRecipe({ model: './my-model', steps: [{ method: 'gptq', bits: 4 }], calibration: { data: 'text.jsonl' } });
+ * const report = await compress({ recipe, out: './small' });
+ * console.log(report.compressed.kl);
+ * ```
+ */
+
+export type { Problem } from './base/errors.ts';
+export { ExitCode, LapidaryError } from './base/errors.ts';
+export type { Progress, ProgressEvent } from './base/progress.ts';
+export type { LayerRow } from './calibrate/walk.ts';
+export type { CompressOptions, CompressReport, Measures } from './compress.ts';
+export { compress } from './compress.ts';
+export type { Cost } from './evaluate/cost.ts';
+export type { Estimate, Evaluation } from './evaluate/evaluate.ts';
+export type { Speed } from './evaluate/speed.ts';
+export { measureSpeed } from './evaluate/speed.ts';
+export type { GenerateOptions, Generation } from './generate.ts';
+export { generate } from './generate.ts';
+export type { Measurement, MeasureOptions } from './measure.ts';
+export { measure as evaluate } from './measure.ts';
+export type { LinearMethod, Matrix, Method, Statistic } from './methods/contract.ts';
+export { methods } from './methods/index.ts';
+export type { Model } from './models/model.ts';
+export type { Opened, OpenedCheckpoint, OpenedFile } from './open.ts';
+export { openModel } from './open.ts';
+export type { OptionInfo } from './options.ts';
+export { describeOptions } from './options.ts';
+export type { Recipe, RecipeInput } from './recipe.ts';
+export { parseRecipe, readRecipe, writeRecipe } from './recipe.ts';
+export type { Tokenizer } from './tokenizer/tokenizer.ts';

@@ -1,0 +1,86 @@
+/**
+ * One standard way to measure: what a model costs, how well it predicts text, and how far it is from its original;
+ * the same keys whatever MODEL is. `evaluate`, `compare` and the library's `evaluate` all go through here.
+ */
+
+import type { Progress } from './base/progress.ts';
+import { readDocuments } from './calibrate/data.ts';
+import type { Documents } from './calibrate/sequences.ts';
+import { documentSequences } from './calibrate/sequences.ts';
+import { modelScorer } from './evaluate/blocks.ts';
+import type { Cost } from './evaluate/cost.ts';
+import { fileCost } from './evaluate/cost.ts';
+import type { Evaluation } from './evaluate/evaluate.ts';
+import { evaluate } from './evaluate/evaluate.ts';
+import { fileScorer } from './evaluate/file.ts';
+import type { Scorer } from './evaluate/scorer.ts';
+import type { SessionOptions } from './graph/session.ts';
+import { bitsPerWeight, bytes, multiplyAdds, parameters } from './models/size.ts';
+import type { Opened } from './open.ts';
+import { openModel } from './open.ts';
+
+export interface MeasureOptions {
+  readonly data: string;
+  readonly separator?: string | undefined;
+  readonly field?: string | undefined;
+  /** Only the first so many documents. */
+  readonly documents?: number | undefined;
+  /** Tokens that a document is cut at, BOS included; the model's context without it. */
+  readonly length?: number | undefined;
+  /** The original, for divergence: anything that MODEL may be. */
+  readonly against?: string | undefined;
+  readonly revision?: string | undefined;
+  readonly seed?: number | undefined;
+  readonly session?: Pick<SessionOptions, 'device' | 'threads'> | undefined;
+  readonly progress?: Progress | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly warn?: ((line: string) => void) | undefined;
+}
+
+export type Measurement = Evaluation & Cost;
+
+/** @throws LapidaryError on a model or text that cannot be used */
+export async function measure(location: string | undefined, options: MeasureOptions): Promise<Measurement> {
+  const opened = await openModel(location, options);
+  const { separator, field, documents, length = opened.context } = options;
+  const texts = await readDocuments(options.data, { separator, field, limit: documents });
+  const evaluated = documentSequences(texts, opened.tokenizer, {
+    length: Math.min(length, opened.context),
+    documents,
+  });
+  const against = options.against === undefined ? undefined : await openModel(options.against, options);
+  return { ...(await measureOpened(opened, against, evaluated, options)), ...costOf(opened) };
+}
+
+/** What a model loses on given sequences. */
+export async function measureOpened(
+  opened: Opened,
+  against: Opened | undefined,
+  { sequences, characters }: Documents,
+  options: Pick<MeasureOptions, 'seed' | 'session' | 'progress' | 'signal'>,
+): Promise<Evaluation> {
+  const scorer = await openScorer(opened, options.session);
+  const original = against && (await openScorer(against, options.session));
+  try {
+    return await evaluate({ ...options, scorer, against: original, sequences, characters });
+  } finally {
+    await scorer.close();
+    await original?.close();
+  }
+}
+
+export async function openScorer(opened: Opened, session: MeasureOptions['session'] = {}): Promise<Scorer> {
+  return opened.model ? modelScorer(opened.model, session) : fileScorer(opened.file, session);
+}
+
+/** Bytes of a checkpoint are its weights'; of an exported file, all that an engine loads. */
+export function costOf(opened: Opened): Cost {
+  if (opened.file !== undefined) return fileCost(opened.file);
+  const { model } = opened;
+  return {
+    bytes: bytes(model),
+    parameters: parameters(model),
+    bitsPerWeight: bitsPerWeight(model),
+    multiplyAdds: multiplyAdds(model),
+  };
+}

@@ -1,0 +1,120 @@
+/** What a recipe's steps and texts mean for the model at hand: which method is for which matrix, which tokens. */
+
+import { LapidaryError } from './base/errors.ts';
+import { random } from './base/random.ts';
+import { readDocuments } from './calibrate/data.ts';
+import type { Documents } from './calibrate/sequences.ts';
+import { documentSequences, packSequences } from './calibrate/sequences.ts';
+import type { Assignment, Target as Matrix } from './calibrate/walk.ts';
+import type { OpenedCheckpoint } from './open.ts';
+import { shipped } from './open.ts';
+import type { Recipe, Target } from './recipe.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
+
+/** The last step that names a matrix decides. */
+export function assignment(recipe: Recipe): (matrix: Matrix) => Assignment | undefined {
+  return (matrix) => {
+    const target = targetOf(matrix);
+    const step = recipe.steps.findLast(({ targets }) => target !== undefined && targets.includes(target));
+    return step && { method: step.method, options: step.options };
+  };
+}
+
+/** Learned positions are few and looked up once: nothing compresses them. */
+function targetOf({ place }: Matrix): Target | undefined {
+  if (place === 'block') return 'blocks';
+  return place === 'positions' ? undefined : 'embeddings';
+}
+
+export interface Texts {
+  /** Packed to one length; empty where there is no text and no method needs one. */
+  readonly calibration: readonly Int32Array[];
+  readonly evaluation?: Documents | undefined;
+  /** A sequence for the check of the written file. */
+  readonly verification: Int32Array;
+  /** Where the evaluation text is from, for people. */
+  readonly evaluationData?: string | undefined;
+}
+
+/** Share of the calibration documents that is kept for evaluation where no other text is given. */
+const heldOutShare = 0.2;
+const verificationTokens = 64;
+
+/** @throws LapidaryError when a method needs calibration text and there is none */
+export async function readTexts(
+  recipe: Recipe,
+  { tokenizer, context, model }: OpenedCheckpoint,
+  note: (line: string) => void,
+): Promise<Texts> {
+  const { calibration, evaluation, seed } = recipe;
+  const data = calibration.data ?? (recipe.model === undefined ? shipped.data : undefined);
+  if (
+    data === undefined &&
+    recipe.steps.some(({ method, options }) => method.statistic(options) !== 'none')
+  ) {
+    throw new LapidaryError({
+      what: 'there is no calibration text, and a method of the recipe needs one',
+      expected: '--calibration FILE: text, JSONL or Parquet, like what the model will read',
+      fix: 'give one, or use --method rtn, which needs none',
+    });
+  }
+  const documents = data === undefined ? [] : await readDocuments(data, calibration);
+  const [fitted, heldOut] = evaluation.data === undefined ? holdOut(documents, seed) : [documents, []];
+  const evaluated =
+    evaluation.data === undefined ? heldOut : await readDocuments(evaluation.data, evaluation);
+  let sequences: readonly Int32Array[] = [];
+  if (fitted.length > 0) {
+    const length = Math.min(calibration.length, context);
+    const packed = packSequences(fitted, tokenizer, { length, count: calibration.sequences, seed });
+    sequences = packed.sequences;
+    if (packed.note) note(packed.note);
+  }
+  if (evaluated.length === 0)
+    note('There was no text to measure on: what was lost is not known. Give --calibration or --evaluation.');
+  const measured =
+    evaluated.length > 0 ? evaluationSequences(evaluated, tokenizer, recipe, context) : undefined;
+  const check = measured?.sequences[0] ?? syntheticIds(model.config.vocabulary, seed);
+  return {
+    calibration: sequences,
+    evaluation: measured,
+    verification: check.slice(0, Math.min(verificationTokens, context)),
+    evaluationData: evaluated.length === 0 ? undefined : (evaluation.data ?? `a held-out part of ${data}`),
+  };
+}
+
+/** [to fit, to evaluate]: documents are shuffled by the seed; a single one is cut. */
+function holdOut(
+  documents: readonly string[],
+  seed: number,
+): readonly [readonly string[], readonly string[]] {
+  if (documents.length === 0) return [[], []];
+  if (documents.length === 1) {
+    const [text] = documents as [string];
+    const cut = Math.floor(text.length * (1 - heldOutShare));
+    return [[text.slice(0, cut)], [text.slice(cut)]];
+  }
+  const shuffled = random(seed).shuffle([...documents]);
+  const cut = Math.min(documents.length - 1, Math.ceil(documents.length * (1 - heldOutShare)));
+  return [shuffled.slice(0, cut), shuffled.slice(cut)];
+}
+
+/** One sequence a document where there are enough of them, else equal cuts of all text. */
+function evaluationSequences(
+  documents: readonly string[],
+  tokenizer: Tokenizer,
+  { evaluation, seed }: Recipe,
+  context: number,
+): Documents {
+  const length = Math.min(evaluation.length, context);
+  if (documents.length >= evaluation.sequences)
+    return documentSequences(documents, tokenizer, { length, documents: evaluation.sequences });
+  const { sequences } = packSequences(documents, tokenizer, { length, count: evaluation.sequences, seed });
+  const characters = sequences.map((sequence) => Array.from(tokenizer.decode(sequence.slice(1))).length);
+  return { sequences, characters };
+}
+
+/** Tokens for the check where there is no text at all: any will do, both sides compute the same. */
+function syntheticIds(vocabulary: number, seed: number): Int32Array {
+  const source = random(seed);
+  return Int32Array.from({ length: verificationTokens }, () => source.integer(vocabulary));
+}
