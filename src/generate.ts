@@ -1,26 +1,20 @@
 /** Text from a model: a prompt goes in at once, then token by token behind a cache of keys and values. */
 
-import { ExitCode, LapidaryError } from './base/errors.ts';
+import { LapidaryError } from './base/errors.ts';
 import { halfToFloat } from './base/half.ts';
-import { random } from './base/random.ts';
 import type { FileRunner } from './evaluate/file.ts';
 import { openFile } from './evaluate/file.ts';
 import { exportGraph } from './export/graph.ts';
 import type { SessionOptions, Tensor } from './graph/session.ts';
 import type { Model } from './models/model.ts';
+import type { SamplingOptions } from './sample.ts';
+import { checkOption, sampler } from './sample.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { decodeStream } from './tokenizer/tokenizer.ts';
 
-export interface GenerateOptions extends Pick<SessionOptions, 'device' | 'threads'> {
+export interface GenerateOptions extends SamplingOptions, Pick<SessionOptions, 'device' | 'threads'> {
   /** New tokens at most; 128 where it is not given. */
   readonly maxTokens?: number | undefined;
-  /** 0 takes the most likely token each time; above, logits are divided by it before one is drawn. */
-  readonly temperature?: number | undefined;
-  /** Draws among the k most likely. */
-  readonly topK?: number | undefined;
-  /** Draws among the most likely that together have this probability (nucleus sampling, Holtzman et al. 2020). */
-  readonly topP?: number | undefined;
-  readonly seed?: number | undefined;
   /** Takes the prompt as what a user says, by the model's chat template. */
   readonly chat?: boolean | undefined;
   /** Tokens that prompt and text have together at most; the model's context, where that is known. */
@@ -52,8 +46,14 @@ export async function generate(
   prompt: string,
   options: GenerateOptions = {},
 ): Promise<Generation> {
-  checkOptions(options);
   const { maxTokens = 128, signal, onText, device, threads } = options;
+  checkOption(
+    'max-tokens',
+    maxTokens,
+    Number.isSafeInteger(maxTokens) && maxTokens >= 0,
+    'a whole number from 0',
+  );
+  const pick = sampler(options);
   const model = typeof source === 'string' ? undefined : source;
   const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
   const context = options.context ?? model?.config.context ?? Number.POSITIVE_INFINITY;
@@ -71,7 +71,7 @@ export async function generate(
   try {
     const limit = Math.min(maxTokens, context - ids.length);
     const stream = decodeStream(tokenizer, ids);
-    const result = await decode(runner, ids, { limit, ends, pick: picker(options), signal }, (id) =>
+    const result = await decode(runner, ids, { limit, ends, pick, signal }, (id) =>
       onText?.(stream.push(id)),
     );
     onText?.(stream.end());
@@ -143,8 +143,9 @@ function encodePrompt(tokenizer: Tokenizer, prompt: string, chat: boolean): Int3
   // A template writes the beginning of the sequence itself.
   const ids = chat
     ? tokenizer.encode(tokenizer.chat!([{ role: 'user', content: prompt }]))
-    : tokenizer.encode(prompt, { bos: true });
+    : tokenizer.encode(prompt, { special: true });
   if (ids.length > 0) return ids;
+  if (tokenizer.bos !== undefined) return Int32Array.of(tokenizer.bos);
   throw new LapidaryError({
     what: 'the prompt is empty, and this tokenizer has no token to begin with',
     fix: 'give a prompt',
@@ -160,67 +161,4 @@ function continuation(tokenizer: Tokenizer, prompt: Int32Array, ids: readonly nu
 function lastRow({ type, data }: Tensor, vocabulary: number): Float32Array {
   const all = type === 'float16' ? halfToFloat(data as Uint16Array) : (data as Float32Array);
   return all.subarray(all.length - vocabulary);
-}
-
-function picker({ temperature = 0, topK, topP = 1, seed = 0 }: GenerateOptions): Decoding['pick'] {
-  if (temperature === 0) return mostLikely;
-  const { uniform } = random(seed);
-  return (logits) => draw(logits, temperature, topK ?? logits.length, topP, uniform());
-}
-
-function mostLikely(logits: Float32Array): number {
-  let best = 0;
-  for (let id = 1; id < logits.length; id++) if (logits[id] > logits[best]) best = id;
-  if (Number.isFinite(logits[best])) return best;
-  throw new LapidaryError({
-    what: 'the model gave logits that are not finite',
-    found: String(logits[best]),
-    fix: 'check its weights with lapidary inspect',
-  });
-}
-
-/** @param at where in the cumulated probabilities of the kept tokens, 0 to 1 */
-function draw(logits: Float32Array, temperature: number, topK: number, topP: number, at: number): number {
-  const top = logits[mostLikely(logits)];
-  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - top) / temperature));
-  let kept = Uint32Array.from(weights.keys());
-  let total = weights.reduce((a, b) => a + b);
-  if (topK < logits.length || topP < 1) {
-    kept.sort((a, b) => weights[b] - weights[a]);
-    let [count, mass] = [0, 0];
-    while (count < Math.min(topK, kept.length) && (count === 0 || mass < topP * total))
-      mass += weights[kept[count++]];
-    kept = kept.subarray(0, count);
-    total = mass;
-  }
-  let rest = at * total;
-  for (const id of kept) {
-    rest -= weights[id];
-    if (rest < 0) return id;
-  }
-  return kept[kept.length - 1];
-}
-
-function checkOptions({ maxTokens, temperature, topK, topP }: GenerateOptions): void {
-  const check = (
-    name: string,
-    value: number | undefined,
-    fits: (value: number) => boolean,
-    expected: string,
-  ) => {
-    if (value === undefined || fits(value)) return;
-    throw new LapidaryError(
-      { what: 'a value out of range', where: name, expected, found: `${value}` },
-      ExitCode.usage,
-    );
-  };
-  check(
-    'max-tokens',
-    maxTokens,
-    (value) => Number.isSafeInteger(value) && value >= 0,
-    'a whole number from 0',
-  );
-  check('temperature', temperature, (value) => Number.isFinite(value) && value >= 0, 'a number from 0');
-  check('top-k', topK, (value) => Number.isSafeInteger(value) && value >= 1, 'a whole number from 1');
-  check('top-p', topP, (value) => value > 0 && value <= 1, 'above 0, at most 1');
 }

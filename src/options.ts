@@ -11,30 +11,43 @@ import { ExitCode, LapidaryError } from './base/errors.ts';
 export function parseOptions<T>(schema: z.ZodType<T>, values: unknown, where: string): T {
   const result = schema.safeParse(values);
   if (result.success) return result.data;
-  const issue = result.error.issues[0]!;
+  const issue = result.error.issues[0];
+  if (issue.code === 'unrecognized_keys') throw unknownOption(schema, issue.path, issue.keys[0], where);
   const path = issue.path.join('.');
-  if (issue.code === 'unrecognized_keys') {
-    const unknown = issue.keys[0]!;
-    const known = knownKeys(schema, issue.path);
-    throw new LapidaryError(
-      {
-        what: `unknown option "${unknown}"`,
-        where: path ? `${where}, ${path}` : where,
-        expected: known.length ? `one of ${known.join(', ')}` : undefined,
-        fix: known.length ? `did you mean "${closest(unknown, known)}"?` : undefined,
-      },
-      ExitCode.usage,
-    );
-  }
   throw new LapidaryError(
     {
       what: path ? `option "${path}" does not fit` : 'the value does not fit',
       where,
-      expected: issue.message,
+      expected: allowed(schemaAt(schema, issue.path)) ?? issue.message,
       found: JSON.stringify(valueAt(values, issue.path)) ?? 'nothing',
     },
     ExitCode.usage,
   );
+}
+
+function unknownOption(schema: z.ZodType, path: readonly PropertyKey[], name: string, where: string) {
+  const known = Object.keys(schemaAt(schema, path)?.properties ?? {});
+  return new LapidaryError(
+    {
+      what: `unknown option "${name}"`,
+      where: path.length > 0 ? `${where}, ${path.join('.')}` : where,
+      expected: known.length > 0 ? `one of ${known.join(', ')}` : undefined,
+      fix: known.length > 0 ? `did you mean "${closest(name, known)}"?` : undefined,
+    },
+    ExitCode.usage,
+  );
+}
+
+/** The values that a choice allows, for people. */
+function allowed(schema: JsonSchema | undefined): string | undefined {
+  const choices = schema && choicesOf(schema);
+  return choices && `one of ${choices.join(', ')}`;
+}
+
+function choicesOf(schema: JsonSchema): readonly (string | number)[] | undefined {
+  if (schema.enum) return schema.enum;
+  const values = schema.anyOf?.map((variant) => variant.const);
+  return values?.every((value) => value !== undefined) ? values : undefined;
 }
 
 /** One option as a flag, a form field or a search's domain needs it. */
@@ -64,13 +77,8 @@ interface JsonSchema {
 /** The options of an object schema, in the order they were declared. */
 export function describeOptions(schema: z.ZodType): OptionInfo[] {
   return Object.entries(jsonSchema(schema).properties ?? {}).map(([name, property]) => {
-    const variants = property.anyOf ?? [property];
-    const choices =
-      property.enum ??
-      (variants.every((variant) => variant.const !== undefined)
-        ? variants.map((variant) => variant.const!)
-        : undefined);
-    const type = choices ? typeof choices[0] : (variants[0]!.type ?? 'string');
+    const choices = choicesOf(property);
+    const type = choices ? typeof choices[0] : (property.type ?? 'string');
     return {
       name,
       type: type === 'integer' || type === 'number' ? 'number' : type === 'boolean' ? 'boolean' : 'string',
@@ -87,10 +95,11 @@ function jsonSchema(schema: z.ZodType): JsonSchema {
   return z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
 }
 
-function knownKeys(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
-  let at: JsonSchema | undefined = jsonSchema(schema);
-  for (const key of path) at = typeof key === 'number' ? at?.items : at?.properties?.[String(key)];
-  return Object.keys(at?.properties ?? {});
+function schemaAt(schema: z.ZodType, path: readonly PropertyKey[]): JsonSchema | undefined {
+  return path.reduce<JsonSchema | undefined>(
+    (at, key) => (typeof key === 'number' ? at?.items : at?.properties?.[String(key)]),
+    jsonSchema(schema),
+  );
 }
 
 function valueAt(values: unknown, path: readonly PropertyKey[]): unknown {

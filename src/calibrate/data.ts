@@ -43,7 +43,7 @@ export async function readDocuments(path: string, options: DataOptions = {}): Pr
   }
   let documents: string[];
   if (extension === '.parquet') documents = await readParquet(path, field, limit);
-  else if (extension === '.jsonl' || extension === '.ndjson')
+  else if (['.jsonl', '.ndjson', '.json'].includes(extension))
     documents = readLines(await readFile(path), path, field, limit);
   else documents = splitText(decode(await readFile(path), path), options.separator);
   const whole = documents.map((document) => document.trim()).filter((document) => document !== '');

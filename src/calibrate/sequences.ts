@@ -80,7 +80,7 @@ export function documentSequences(
     const tokens = tokenizer.encode(document.trim(), { bos: true }).slice(0, options.length);
     if (tokens.length < 2) continue;
     sequences.push(tokens);
-    characters.push(charactersOf(tokens.subarray(1), tokenizer));
+    characters.push(predictedCharacters(tokens, tokenizer));
   }
   if (sequences.length === 0) {
     throw new LapidaryError({
@@ -92,9 +92,12 @@ export function documentSequences(
   return { sequences, characters };
 }
 
-/** Counted behind another token, because decoders drop a space at the beginning of a text. */
-function charactersOf(tokens: Int32Array, tokenizer: Codec): number {
-  const first = tokens[0];
-  const count = (ids: ArrayLike<number>) => Array.from(tokenizer.decode(ids)).length;
-  return count([first, ...tokens]) - count([first]);
+/**
+ * Characters that a sequence's predicted tokens, all but the first, stand for; special tokens stand for none. They are
+ * counted behind another token, because decoders drop a space at the beginning of a text.
+ */
+export function predictedCharacters(sequence: Int32Array, tokenizer: Codec): number {
+  const [, ...predicted] = sequence;
+  const count = (ids: ArrayLike<number>) => Array.from(tokenizer.decode(ids, { skipSpecial: true })).length;
+  return count([predicted[0], ...predicted]) - count([predicted[0]]);
 }

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { toFloat32 } from '../base/half.ts';
 import { random } from '../base/random.ts';
 import { denseValues } from '../encodings/dense.ts';
 import { reshape } from '../graph/ops.ts';
@@ -182,11 +183,43 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
   });
 
   it('refuses methods that need data where there is none', async () => {
-    const { method } = recording('norm');
-    await expect(walk(model, [], { assign: blocks(method) })).rejects.toThrow('needs calibration text');
-    await expect(walk(model, sequences, { assign: () => ({ method, options: {} }) })).rejects.toThrow(
-      /embed_tokens.*looked up/,
+    await expect(walk(model, [], { assign: blocks(recording('norm').method) })).rejects.toThrow(
+      'needs calibration text',
     );
+  });
+
+  it('fits a tied embedding to what the head is fed, and a table that is only looked up to unit vectors', async () => {
+    const embedding = (method: LinearMethod<unknown>) => (target: { place: string }) =>
+      target.place === 'embedding' ? { method, options: {} } : undefined;
+    const tied = recording('gram', 0.9);
+    const { layers } = await walk(model, sequences, { assign: embedding(tied.method) });
+    expect(layers).toMatchObject([{ name: 'model.embed_tokens', errorOf: 'outputs' }]);
+    expect(layers[0].error).toBeCloseTo(0.01, 5);
+    // The final norm's outputs have a mean square near its weights'.
+    const norm = toFloat32(model.vectors.get('model.norm.weight')!);
+    const { squares, tokens } = tied.seen.get(0)!;
+    const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / values.length;
+    expect(mean(squares!) / tokens / mean(norm.map((value) => value ** 2))).toBeCloseTo(1, 0);
+
+    const untied = recording('gram');
+    const json = { ...model.config.json, tie_word_embeddings: false };
+    const matrices = new Map(model.matrices).set('lm_head', model.matrices.get('model.embed_tokens')!);
+    const parted = { ...model, matrices, config: model.architecture.configure(json) };
+    await walk(parted, [], { assign: embedding(untied.method) });
+    const { gram, columns } = untied.seen.get(0)!;
+    expect(gram!.every((value, at) => value === (at % (columns + 1) === 0 ? 1 : 0))).toBe(true);
+  });
+
+  it('collects for an untied head what the final norm gives', async () => {
+    const head = recording('gram');
+    const json = { ...model.config.json, tie_word_embeddings: false };
+    const matrices = new Map(model.matrices).set('lm_head', model.matrices.get('model.embed_tokens')!);
+    const parted = { ...model, matrices, config: model.architecture.configure(json) };
+    const { layers } = await walk(parted, sequences, {
+      assign: ({ place }) => (place === 'head' ? { method: head.method, options: {} } : undefined),
+    });
+    expect(layers).toMatchObject([{ name: 'lm_head', errorOf: 'outputs' }]);
+    expect(head.seen.get(0)!.tokens).toBe(96 * 64);
   });
 
   it('stops when its signal is aborted, between batches', async () => {

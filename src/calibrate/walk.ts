@@ -115,9 +115,14 @@ function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planne
     const assignment = assign(target);
     if (!assignment) return [];
     const own = assignment.method.statistic(assignment.options);
-    const statistic = target.place === 'block' || target.place === 'head' ? moreOf(own, collect) : own;
-    return [{ ...target, ...assignment, statistic }];
+    return [{ ...target, ...assignment, statistic: collected(model, target, own, collect) }];
   });
+}
+
+/** What is worth collecting for a matrix: tables that are only looked up multiply nothing. */
+function collected(model: Model, { place }: Target, own: StatisticKind, least: StatisticKind): StatisticKind {
+  if (place === 'block' || place === 'head') return moreOf(own, least);
+  return place === 'embedding' && model.config.tiedHead ? own : 'none';
 }
 
 /** Every matrix of a model: tables first, then the layers in the order they run. */
@@ -138,15 +143,8 @@ export function targetsOf(model: Model): readonly Target[] {
 }
 
 function checkPlan(plan: readonly Planned[], sequences: readonly Int32Array[]): void {
-  for (const { name, place, method, statistic } of plan) {
+  for (const { name, method, statistic } of plan) {
     if (statistic === 'none') continue;
-    if (place === 'embedding' || place === 'positions') {
-      throw new LapidaryError({
-        what: `the method ${method.name} needs inputs to fit to, and a table that is looked up has none`,
-        where: name,
-        expected: 'a method that needs no data, as rtn',
-      });
-    }
     if (sequences.length === 0) {
       throw new LapidaryError({
         what: `the method ${method.name} needs calibration text`,
@@ -164,16 +162,11 @@ function checkPlan(plan: readonly Planned[], sequences: readonly Int32Array[]): 
 async function run(state: State, sequences: readonly Int32Array[]): Promise<Walked> {
   const { model, plan, runner, matrices, layers } = state;
   const { config } = model;
-  for (const planned of plan) {
-    if (planned.place === 'embedding' || planned.place === 'positions')
-      await compress(state, planned, undefined);
-  }
+  await tables(state, sequences);
   const weights = { matrices, vectors: model.vectors };
   // Hidden states go as far as somebody needs to see them.
-  const last = plan.reduce(
-    (index, { statistic, layer }) => (statistic === 'none' ? index : (layer ?? config.layers.length)),
-    -1,
-  );
+  const seen = plan.filter(({ place, statistic }) => statistic !== 'none' && place !== 'embedding');
+  const last = Math.max(-1, ...seen.map(({ layer }) => layer ?? config.layers.length));
   let hidden = last < 0 ? [] : await embed(state, sequences, weights);
   for (let layer = 0; layer < config.layers.length; layer++) {
     const planned = plan.filter((each) => each.layer === layer);
@@ -183,6 +176,23 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const heads = plan.filter(({ place }) => place === 'head');
   await part(state, heads, hidden, (options) => runner.head({ weights, ...options }));
   return { model: { ...model, matrices }, layers };
+}
+
+/**
+ * Compresses what is looked up, before the blocks, so that these see it compressed. A tied embedding is fitted as the
+ * head that it also is, to what the head is fed in the original model.
+ */
+async function tables(state: State, sequences: readonly Int32Array[]): Promise<void> {
+  const { model, plan, runner } = state;
+  const planned = plan.filter(({ place }) => place === 'embedding' || place === 'positions');
+  let hidden: Tensor[] = [];
+  if (planned.some(({ statistic }) => statistic !== 'none')) {
+    hidden = await embed(state, sequences, model);
+    for (let layer = 0; layer < model.config.layers.length; layer++) {
+      hidden = await forward(state, await runner.block(layer), hidden);
+    }
+  }
+  await part(state, planned, hidden, (options) => runner.head(options));
 }
 
 async function embed(
@@ -253,7 +263,8 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
   const values = before.dense();
   checkFinite(name, values, columns);
   const started = performance.now();
-  const after = await method.compress({ rows, columns, values }, ownCopy(statistic), planned.options);
+  const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(planned.options), columns);
+  const after = await method.compress({ rows, columns, values }, own, planned.options);
   const seconds = (performance.now() - started) / 1000;
   matrices.set(name, after);
   layers.push({
@@ -270,10 +281,18 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
 }
 
 /** Methods may overwrite what they get. */
-function ownCopy(statistic: Statistic | undefined): Statistic {
-  if (!statistic) return { tokens: 0 };
-  const { tokens, squares, gram } = statistic;
+function ownCopy({ tokens, squares, gram }: Statistic): Statistic {
   return { tokens, squares: squares?.slice(), gram: gram?.slice() };
+}
+
+/** Of a table whose rows are outputs as they are, whichever is looked up: as if the inputs were the unit vectors. */
+function unitStatistic(kind: StatisticKind, columns: number): Statistic {
+  if (kind === 'none') return { tokens: 0 };
+  const squares = new Float32Array(columns).fill(1);
+  if (kind === 'norm') return { tokens: columns, squares };
+  const gram = new Float32Array(columns * columns);
+  for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
+  return { tokens: columns, squares, gram };
 }
 
 function checkFinite(name: string, values: Float32Array, columns: number): void {

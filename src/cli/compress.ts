@@ -44,10 +44,10 @@ export function command(): Command {
     )
     .argument('[model]', 'folder or hub id; left out: pebble, the model that ships with the package')
     .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it')
-    .addOption(
-      new Option('--method <name>', 'how the blocks are compressed')
-        .choices(methods.map(({ name }) => name))
-        .default('gptq'),
+    .option(
+      '--method <name>',
+      `how the blocks are compressed: ${methods.map(({ name }) => name).join(', ')}`,
+      'gptq',
     )
     .option('--revision <name>', 'branch, tag or commit of a hub id')
     .addOption(

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { random } from '../base/random.ts';
 import { Graph } from '../graph/graph.ts';
-import { openSession, tensor } from '../graph/session.ts';
+import { openSession, tensor, tensorOf } from '../graph/session.ts';
 import type { Encoding } from './encoding.ts';
 import { encodedBytes } from './encoding.ts';
 import { integerGrid } from './grid.ts';
@@ -55,16 +55,7 @@ async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs', acc
     ids: tensor('int64', [2, 3], order),
   };
   if (weightsAs === 'inputs') {
-    for (const [name, { stored }] of graph.weights) {
-      const bytes = stored.bytes();
-      const data =
-        stored.dtype === 'float16'
-          ? new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
-          : stored.dtype === 'float32'
-            ? new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
-            : bytes;
-      feeds[name] = tensor(stored.dtype, stored.shape, data);
-    }
+    for (const [name, { stored }] of graph.weights) feeds[name] = tensorOf(stored);
   }
   const { y, rows: found } = await session.run(feeds);
   await session.release();

@@ -1,6 +1,6 @@
 /**
  * Integers in groups along a row: w = (code - zero) * scale. Stored as ONNX Runtime's MatMulNBits reads them, so that
- * an export copies bytes; a tied embedding reads the same bytes through GatherBlockQuantized.
+ * an export copies bytes; a tied embedding looks up rows of the same bytes.
  *
  * A group is one of the engine's blocks. A scale for a whole row is stored once and repeated inside the graph, where
  * the engine does it at load. Scales are stored in float16 where that loses nothing, else in float32.
@@ -11,9 +11,10 @@ import { halfCode, halfValue, toFloat32 } from '../base/half.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
-import { cast, expand, gatherBlockQuantized, matMulNBits, reshape, slice } from '../graph/ops.ts';
+import { cast, expand, matMulNBits } from '../graph/ops.ts';
 import type { Encoding, Place } from './encoding.ts';
 import type { Bits } from './grid.ts';
+import { lookup } from './lookup.ts';
 import type { Width } from './pack.ts';
 import { pack, packedLength, unpack } from './pack.ts';
 
@@ -35,75 +36,103 @@ export interface GroupedCodes {
   readonly zeros?: Uint8Array | undefined;
 }
 
-/** How codes lie in memory; what `grouped` derives from a matrix's shape and bits. */
-interface Layout {
-  readonly rows: number;
-  readonly columns: number;
-  readonly group: GroupSize;
+/** The same with codes that are packed already, as `packing` says. */
+export interface PackedCodes extends Omit<GroupedCodes, 'codes'> {
+  /** [rows, rowBytes]. */
+  readonly packed: Uint8Array;
+}
+
+/** How the codes of a row are packed: low bits first, `shift` added to each, the end filled. */
+export interface Packing {
+  /** Bits that a code is stored in. */
   readonly width: Width;
   /** The engine's block: the group, or for whole rows the size that pads least. */
   readonly block: number;
   readonly blocks: number;
-  /** Added to every code so that an implied zero point is the middle of the container. */
+  readonly rowBytes: number;
+  /** So that an implied zero point is the middle of the container. */
   readonly shift: number;
+  /** Stands past the last column; engines do not read it. */
+  readonly fill: number;
+}
+
+export function packing({
+  columns,
+  bits,
+  group,
+  zeroPoints,
+}: Pick<GroupedCodes, 'columns' | 'bits' | 'group'> & { readonly zeroPoints: boolean }): Packing {
+  const width = bits === 3 ? 4 : bits;
+  const block = group === -1 ? leastPadding(columns) : group;
+  const blocks = Math.ceil(columns / block);
+  return {
+    width,
+    block,
+    blocks,
+    rowBytes: packedLength(blocks * block, width),
+    shift: zeroPoints ? 0 : 2 ** (width - 1) - 2 ** (bits - 1),
+    fill: zeroPoints ? 0 : 2 ** (width - 1),
+  };
 }
 
 /** @throws LapidaryError on sizes that do not agree, scales that are not finite, and codes out of range. */
-export function grouped(parts: GroupedCodes): Encoding {
-  check(parts);
-  const { rows, columns, bits, group, scales, zeros } = parts;
-  const width = bits === 3 ? 4 : bits;
-  const block = group === -1 ? leastPadding(columns) : group;
-  const shift = zeros ? 0 : 2 ** (width - 1) - 2 ** (bits - 1);
-  const layout: Layout = { rows, columns, group, width, block, blocks: Math.ceil(columns / block), shift };
+export function grouped({ codes, ...rest }: GroupedCodes): Encoding {
+  const { rows, columns, bits, zeros } = rest;
+  if (codes.length !== rows * columns) refuse(rest, 'as many codes as weights', `${codes.length}`);
+  if (codes.some((code) => code >= 2 ** bits)) refuse(rest, `codes below ${2 ** bits}`, 'a larger one');
+  const { width, block, blocks, shift, fill } = packing({ ...rest, zeroPoints: zeros !== undefined });
+  const moved = shift === 0 ? codes : codes.map((code) => code + shift);
+  return groupedPacked({ ...rest, packed: pack(moved, columns, width, blocks * block, fill) });
+}
+
+/** @throws LapidaryError on sizes that do not agree, and scales that are not finite. */
+export function groupedPacked(parts: PackedCodes): Encoding {
+  const { rows, bits, group, scales, zeros, packed } = parts;
+  const layout: Layout = { ...parts, ...packing({ ...parts, zeroPoints: zeros !== undefined }) };
+  const { blocks, rowBytes } = layout;
+  const count = rows * groupsOf(parts);
+  if (packed.length !== rows * rowBytes)
+    refuse(parts, `${rows * rowBytes} bytes of codes`, `${packed.length}`);
+  if (scales.length !== count || (zeros && zeros.length !== count)) {
+    refuse(parts, `${count} scales and zero points`, `${scales.length} and ${zeros?.length ?? 'none'}`);
+  }
+  const bad = scales.find((scale) => !Number.isFinite(scale));
+  if (bad !== undefined) refuse(parts, 'finite scales', `${bad}`);
+  if (zeros?.some((zero) => zero >= 2 ** bits))
+    refuse(parts, `zero points below ${2 ** bits}`, 'a larger one');
   const tensors = new Map<string, Stored>([
-    ['codes', packCodes(parts, layout)],
+    ['codes', stored('uint8', [rows, blocks, rowBytes / blocks], packed)],
     ['scales', storeScales(scales, rows)],
   ]);
-  if (zeros) tensors.set('zeros', packZeros(zeros, layout));
+  if (zeros) tensors.set('zeros', packZeros(zeros, rows, group, layout.width));
   return fromTensors(tensors, layout, label(parts));
 }
 
-function label({ bits, group, zeros }: GroupedCodes): string {
-  const container = bits === 3 ? '3-bit stored in 4' : `${bits}-bit`;
-  return `${container}, ${group === -1 ? 'whole row' : `group ${group}`}${zeros ? ', zero points' : ''}`;
+type Layout = Pick<GroupedCodes, 'rows' | 'columns' | 'group'> & Packing;
+type Sizes = Omit<GroupedCodes, 'codes'>;
+
+/** Groups of a row. */
+export const groupsOf = ({ columns, group }: Pick<GroupedCodes, 'columns' | 'group'>): number =>
+  group === -1 ? 1 : Math.ceil(columns / group);
+
+function refuse({ rows, columns }: Sizes, expected: string, found: string): never {
+  throw new LapidaryError({
+    what: 'these are no grouped integers',
+    where: `matrix [${rows}, ${columns}]`,
+    expected,
+    found,
+  });
 }
 
-function check({ rows, columns, bits, group, codes, scales, zeros }: GroupedCodes): void {
-  const groups = group === -1 ? 1 : Math.ceil(columns / group);
-  const where = `grouped integers [${rows}, ${columns}]`;
-  const sizes = [codes.length, scales.length, zeros?.length ?? rows * groups];
-  const expected = [rows * columns, rows * groups, rows * groups];
-  if (rows < 1 || columns < 1 || sizes.some((size, i) => size !== expected[i])) {
-    throw new LapidaryError({
-      what: 'codes, scales and zero points do not fit the shape',
-      where,
-      expected: expected.join(', '),
-      found: sizes.join(', '),
-    });
-  }
-  const bad = scales.findIndex((scale) => !Number.isFinite(scale));
-  if (bad >= 0) {
-    throw new LapidaryError({ what: `the scale of row ${Math.floor(bad / groups)} is ${scales[bad]}`, where });
-  }
-  const top = 2 ** bits - 1;
-  if (codes.some((code) => code > top) || zeros?.some((zero) => zero > top)) {
-    throw new LapidaryError({ what: 'a code is out of range', where, expected: `0 to ${top}` });
-  }
+function label({ bits, group, zeros }: Sizes): string {
+  const container = bits === 3 ? '3-bit stored in 4' : `${bits}-bit`;
+  return `${container}, ${group === -1 ? 'whole row' : `group ${group}`}${zeros ? ', zero points' : ''}`;
 }
 
 /** The block that pads a row least; of equals the largest, which has the fewest scales to read. */
 function leastPadding(columns: number): number {
   const padding = (block: number) => Math.ceil(columns / block) * block;
   return groupSizes.reduce((best, block) => (padding(block) <= padding(best) ? block : best));
-}
-
-/** uint8 [rows, blocks, bytes of a block]; engines do not read the last block's padding. */
-function packCodes({ codes, columns, zeros }: GroupedCodes, layout: Layout): Stored {
-  const { rows, blocks, block, width, shift } = layout;
-  const moved = shift === 0 ? codes : codes.map((code) => code + shift);
-  const packed = pack(moved, columns, width, blocks * block, zeros ? 0 : 2 ** (width - 1));
-  return stored('uint8', [rows, blocks, packedLength(block, width)], packed);
 }
 
 /** float16 or float32 [rows, groups]. */
@@ -115,7 +144,7 @@ function storeScales(scales: Float32Array, rows: number): Stored {
 }
 
 /** uint8 [rows, bytes of a row's zero points]; for whole rows one byte, filled with the one code. */
-function packZeros(zeros: Uint8Array, { rows, group, width }: Layout): Stored {
+function packZeros(zeros: Uint8Array, rows: number, group: GroupSize, width: Width): Stored {
   const groups = zeros.length / rows;
   if (group !== -1) return stored('uint8', [rows, packedLength(groups, width)], pack(zeros, groups, width));
   const repeat = Array.from({ length: 8 / width }, (_, k) => 1 << (k * width)).reduce((a, b) => a + b);
@@ -150,17 +179,18 @@ function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout, label
     multiply: (x, place, { accuracy = 0 } = {}) =>
       matMulNBits(x, operands(place, x.dtype), { rows, columns, bits: width, block, accuracy }),
     gather: (ids, place, dtype) => {
-      const { codes, ...rest } = operands(place, dtype);
-      const flat = reshape(codes, [rows, packedLength(blocks * block, width)]);
-      const found = gatherBlockQuantized({ codes: flat, ...rest }, ids, { bits: width, block });
-      return blocks * block === columns ? found : slice(found, -1, 0, columns, columns);
+      const [codes, scales, zeros] = ['codes', 'scales', 'zeros'].map((suffix) => {
+        const tensor = tensors.get(suffix);
+        return tensor && place(suffix, tensor);
+      });
+      return lookup({ codes: codes!, scales: scales!, zeros }, ids, { width, columns, dtype });
     },
   };
 }
 
 function dequantize(tensors: ReadonlyMap<string, Stored>, layout: Layout): Float32Array {
-  const { rows, columns, width, group, blocks, block } = layout;
-  const codes = unpack(tensors.get('codes')!.bytes(), packedLength(blocks * block, width), columns, width);
+  const { rows, columns, width, group, rowBytes } = layout;
+  const codes = unpack(tensors.get('codes')!.bytes(), rowBytes, columns, width);
   const scales = toFloat32(tensors.get('scales')!);
   const size = group === -1 ? columns : group;
   const groups = scales.length / rows;

@@ -3,13 +3,13 @@
  * that memory holds one block, the hidden states and one chunk of logits.
  */
 
-import type { SessionOptions, Tensor } from '../graph/session.ts';
+import type { Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import type { Runner } from '../models/runner.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
-import type { LogitChunk, Scorer } from './scorer.ts';
-import { cutsOf } from './scorer.ts';
+import type { LogitChunk, Scorer, ScorerOptions } from './scorer.ts';
+import { cutsOf, rowsOf } from './scorer.ts';
 
 /** Hidden states kept at once. */
 const hiddenBytes = 256 * 2 ** 20;
@@ -17,17 +17,19 @@ const hiddenBytes = 256 * 2 ** 20;
 const batchTokens = 2048;
 
 /** A scorer over a model, plain or compressed. */
-export function modelScorer(model: Model, options: Pick<SessionOptions, 'device' | 'threads'> = {}): Scorer {
+export function modelScorer(model: Model, options: ScorerOptions = {}): Scorer {
   const { vocabulary, hidden } = model.config;
+  const { rows = rowsOf(vocabulary), ...session } = options;
   return {
     vocabulary,
     close: async () => {},
     async *score(sequences, signal) {
       const longest = sequences.reduce((length, sequence) => Math.max(length, sequence.length), 1);
-      const runner = openRunner(model, { ...options, longest });
+      const runner = openRunner(model, { ...session, longest });
       const most = Math.max(longest, Math.floor(hiddenBytes / (4 * hidden)));
       try {
-        for (const members of portions(sequences, most)) yield* portion(runner, sequences, members, signal);
+        for (const members of portions(sequences, most))
+          yield* portion(runner, sequences, members, rows, signal);
       } finally {
         await runner.release();
       }
@@ -61,6 +63,7 @@ async function* portion(
   runner: Runner,
   sequences: readonly Int32Array[],
   members: readonly number[],
+  most: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<LogitChunk> {
   const { config } = runner.model;
@@ -89,7 +92,7 @@ async function* portion(
   const head = await runner.head();
   for (const index of members) {
     const { batch, row } = places.get(index)!;
-    for (const { start, rows } of cutsOf(sequences[index].length, config.vocabulary)) {
+    for (const { start, rows } of cutsOf(sequences[index].length, most)) {
       signal?.throwIfAborted();
       const { logits } = await head.run({ x: slice(batch.hidden, row, start, rows) });
       yield { sequence: index, start, rows, logits: logits.reshape([rows, config.vocabulary]) };

@@ -33,9 +33,12 @@ export function fileCost(path: string): Cost {
 }
 
 /** The weights of an ONNX file as they are stored, for listings. @throws LapidaryError on a file that is not ONNX */
-export function fileTensors(
-  path: string,
-): { readonly name: string; readonly shape: readonly number[]; readonly dtype: string; readonly bytes: number }[] {
+export function fileTensors(path: string): {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: string;
+  readonly bytes: number;
+}[] {
   const model = readOnnx(path);
   const { tensors } = weightsOf(model);
   return model.initializers
@@ -103,8 +106,13 @@ export function weightsOf(model: OnnxModel): Weights {
   for (const node of model.nodes) if (node.type in products) use(node, products[node.type], true);
   const width = embeddingWidth(model, trace);
   for (const node of model.nodes) {
+    const tensor = node.type in lookups ? trace(node.inputs[0]) : undefined;
+    if (tensor && isPacked(node, tensor)) {
+      count(tensor, tensor.shape[0] * width);
+      for (const side of packedSides(model, node).map(trace)) if (side) tensors.add(side);
+    }
     // Other tables that are looked up (rotary ones) are no weights; learned positions are as wide as the embedding.
-    if (node.type in lookups && widthOf(node, trace(node.inputs[0])) === width) use(node, lookups[node.type], false);
+    else if (widthOf(node, tensor) === width) use(node, lookups[node.type], false);
   }
   for (const node of model.nodes) {
     if (node.type in lookups || views.has(node.type)) continue;
@@ -159,13 +167,27 @@ function widthOf(node: OnnxNode, tensor: OnnxTensor | undefined): number | undef
   return (elementCount(tensor.shape) / tensor.shape[0]) * packing(node, tensor);
 }
 
-/** Of the table that the token ids look up. */
-function embeddingWidth(
-  model: OnnxModel,
-  trace: (name: string) => OnnxTensor | undefined,
-): number | undefined {
-  const node = model.nodes.find((each) => each.type in lookups && each.inputs[1] === 'input_ids');
-  return node && widthOf(node, trace(node.inputs[0]));
+/** Of the hidden states: what the last product, the head, takes in. */
+function embeddingWidth(model: OnnxModel, trace: (name: string) => OnnxTensor | undefined): number {
+  const head = model.nodes.findLast(
+    ({ type, inputs }) => type in products && (trace(inputs[1])?.shape.length ?? 0) > 1,
+  );
+  if (!head) return 0;
+  if (head.type === 'MatMulNBits') return attribute(head, 'K', 0);
+  const { shape } = trace(head.inputs[1])!;
+  return shape[attribute(head, 'transB', 0) === 1 ? 1 : 0];
+}
+
+/** A table of codes [rows, blocks, bytes], which plain nodes behind the lookup unpack. */
+function isPacked({ type }: OnnxNode, { dtype, shape }: OnnxTensor): boolean {
+  return type === 'Gather' && dtype === 'uint8' && shape.length === 3;
+}
+
+/** What else is looked up at the same indices: scales and zero points. */
+function packedSides({ nodes }: OnnxModel, codes: OnnxNode): readonly string[] {
+  return nodes
+    .filter((node) => node !== codes && node.type === 'Gather' && node.inputs[1] === codes.inputs[1])
+    .map(({ inputs }) => inputs[0]);
 }
 
 /** A norm's weight or a bias: more than one real number in one row. */

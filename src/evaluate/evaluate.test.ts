@@ -107,7 +107,7 @@ describe('chunks of logits', () => {
     for (const vocabulary of [512, 50257, 151936]) {
       expect(rowsOf(vocabulary) * vocabulary * 4).toBeLessThanOrEqual(32 * 2 ** 20);
       for (const length of [1, 2, 257, 258, 1000]) {
-        const cuts = cutsOf(length, vocabulary);
+        const cuts = cutsOf(length, rowsOf(vocabulary));
         expect(
           cuts.flatMap(({ start, rows }) => Array.from({ length: rows }, (_, row) => start + row)),
         ).toEqual(Array.from({ length: length - 1 }, (_, position) => position));

@@ -54,7 +54,7 @@ interface Totals {
 
 /** @throws LapidaryError when the two models have different vocabularies, or a prediction is not finite */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
-  const { scorer, against, sequences } = options;
+  const { scorer, against } = options;
   if (against && against.vocabulary !== scorer.vocabulary) {
     throw new LapidaryError({
       what: 'the two models have different vocabularies, so that their predictions cannot be compared',
@@ -77,7 +77,6 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   };
   if (!against) return evaluation;
   const sorted = totals.divergences.toSorted();
-  if (sequences.length === 0) return evaluation;
   return {
     ...evaluation,
     kl: {

@@ -8,8 +8,8 @@ import { halfToFloat } from '../base/half.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
-import type { Scorer } from './scorer.ts';
-import { cutsOf } from './scorer.ts';
+import type { Scorer, ScorerOptions } from './scorer.ts';
+import { cutsOf, rowsOf } from './scorer.ts';
 
 /** The cache of one sequence: feeds for the next run. */
 export type Cache = Feeds;
@@ -104,8 +104,9 @@ function emptyPast(path: string, name: string, dtype: string, shape: readonly (n
 }
 
 /** A scorer over an exported file; one sequence at a time. */
-export async function fileScorer(path: string, options: SessionOptions = {}): Promise<Scorer> {
-  const runner = await openFile(path, options);
+export async function fileScorer(path: string, options: ScorerOptions = {}): Promise<Scorer> {
+  const { rows: most, ...session } = options;
+  const runner = await openFile(path, session);
   const { vocabulary } = runner;
   return {
     vocabulary,
@@ -113,7 +114,7 @@ export async function fileScorer(path: string, options: SessionOptions = {}): Pr
     async *score(sequences, signal) {
       for (const [index, sequence] of sequences.entries()) {
         let cache = runner.empty();
-        for (const { start, rows } of cutsOf(sequence.length, vocabulary)) {
+        for (const { start, rows } of cutsOf(sequence.length, most ?? rowsOf(vocabulary))) {
           signal?.throwIfAborted();
           const result = await runner.step(sequence.subarray(start, start + rows), start, cache, 0);
           cache = result.cache;

@@ -3,7 +3,7 @@
  * fill memory. Every scorer cuts the same way, so that two of them pair.
  */
 
-import type { Tensor } from '../graph/session.ts';
+import type { SessionOptions, Tensor } from '../graph/session.ts';
 
 /** Logits of consecutive positions of one sequence. */
 export interface LogitChunk {
@@ -35,14 +35,18 @@ export function rowsOf(vocabulary: number): number {
   return Math.max(1, Math.min(mostRows, Math.floor(chunkBytes / (4 * vocabulary))));
 }
 
+export interface ScorerOptions extends Pick<SessionOptions, 'device' | 'threads'> {
+  /** Rows of a chunk; without it as many as fit in 32 MiB, 256 at most. Two scorers that are compared need the same. */
+  readonly rows?: number | undefined;
+}
+
 export interface Cut {
   readonly start: number;
   readonly rows: number;
 }
 
 /** Chunks of a sequence's predicting positions: all but its last. */
-export function cutsOf(length: number, vocabulary: number): readonly Cut[] {
-  const rows = rowsOf(vocabulary);
+export function cutsOf(length: number, rows: number): readonly Cut[] {
   const cuts: Cut[] = [];
   for (let start = 0; start < length - 1; start += rows)
     cuts.push({ start, rows: Math.min(rows, length - 1 - start) });

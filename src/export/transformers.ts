@@ -94,6 +94,11 @@ function writeSettings({ config, files }: Model, folder: string, { dtype, extern
   write('config.json', json({ ...config.json, 'transformers.js_config': loading }));
   for (const [name, read] of files) write(name, read());
   if (!files.has('generation_config.json')) write('generation_config.json', json(generationConfig(config)));
+  // Without this file transformers.js has no tokenizer, whatever tokenizer.json says.
+  if (files.has('tokenizer.json') && !files.has('tokenizer_config.json')) {
+    const settings = { tokenizer_class: 'PreTrainedTokenizerFast', model_max_length: config.context };
+    write('tokenizer_config.json', json(settings));
+  }
 }
 
 function generationConfig({ bos, eos }: Configuration): Record<string, unknown> {

@@ -15,6 +15,8 @@ export interface SessionOptions {
   readonly device?: Device;
   /** Threads of one operator on the CPU; without it, one for each core. */
   readonly threads?: number;
+  /** Whether idle threads keep a core busy for a while, to answer sooner; not where others want the core between runs. */
+  readonly spinning?: boolean;
   /** Outputs that stay on the device, to be fed back; their values cannot be read. */
   readonly keep?: readonly string[];
   /** How far the engine rewrites the graph; without it, all the way. */
@@ -30,8 +32,8 @@ export interface Description {
 export interface Session {
   readonly inputs: readonly Description[];
   readonly outputs: readonly Description[];
-  /** @param outputs the ones wanted; all of them without it */
-  run(feeds: Feeds, outputs?: readonly string[]): Promise<Record<string, Tensor>>;
+  /** @param outputs the ones wanted, by name or as tensors to write them into; all of them without it */
+  run(feeds: Feeds, outputs?: readonly string[] | Feeds): Promise<Record<string, Tensor>>;
   release(): Promise<void>;
 }
 
@@ -52,6 +54,7 @@ export async function openSession(
     graphOptimizationLevel: options.optimize ?? 'all',
     logSeverityLevel: 3,
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
+    ...(options.spinning === false ? { extra: { session: { intra_op: { allow_spinning: '0' } } } } : {}),
     ...(options.keep && options.device === 'webgpu'
       ? {
           preferredOutputLocation: Object.fromEntries(
@@ -89,7 +92,7 @@ function wrap(session: ort.InferenceSession): Session {
     outputs: session.outputMetadata.map(describe),
     async run(feeds, outputs) {
       try {
-        return { ...(outputs ? await session.run(feeds, [...outputs]) : await session.run(feeds)) };
+        return { ...(outputs ? await session.run(feeds, outputs) : await session.run(feeds)) };
       } catch (cause) {
         throw new LapidaryError({
           what: 'the engine failed to run the graph',

@@ -11,9 +11,10 @@ import { chatTemplate } from './chat.ts';
 export interface Tokenizer {
   /**
    * Ids of a text, without special tokens of its own; `bos` puts the beginning-of-sequence token before it, where the
-   * tokenizer has one. Special tokens written out in the text ("</s>") are read as such.
+   * tokenizer has one; `special` adds what the tokenizer itself puts around a prompt, which may be the same or nothing.
+   * Special tokens written out in the text ("</s>") are read as such.
    */
-  encode(text: string, options?: { readonly bos?: boolean }): Int32Array;
+  encode(text: string, options?: { readonly bos?: boolean; readonly special?: boolean }): Int32Array;
   /** Ids that no token has (a padded vocabulary) give no text. `skipSpecial` leaves out special tokens. */
   decode(ids: ArrayLike<number>, options?: { readonly skipSpecial?: boolean }): string;
   /** One more than the largest id. */
@@ -64,7 +65,10 @@ export function loadTokenizer(files: Files): Tokenizer {
     bos,
     eos,
     encode(text, options = {}) {
-      const found = engine.encode(text, { add_special_tokens: false }).ids as (number | undefined)[];
+      const found = engine.encode(text, { add_special_tokens: options.special ?? false }).ids as (
+        | number
+        | undefined
+      )[];
       // What is in no vocabulary and has no token for the unknown is dropped, as the original library does.
       const known = found.filter((id) => id !== undefined);
       return Int32Array.from(options.bos && bos !== undefined ? [bos, ...known] : known);

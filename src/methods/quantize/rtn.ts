@@ -3,13 +3,21 @@
  */
 
 import { z } from 'zod';
-import { integerGrid } from '../../encodings/grid.ts';
-import { grouped } from '../../encodings/grouped.ts';
-import type { LinearMethod } from '../contract.ts';
+import type { PackedCodes } from '../../encodings/grouped.ts';
+import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
+import type { Kernels } from '../../kernels/kernels.ts';
+import { withKernels } from '../../kernels/kernels.ts';
+import type { LinearMethod, Matrix } from '../contract.ts';
+import { refuseNotFinite } from './finite.ts';
 import { gridOptions } from './options.ts';
+import type { GridChoice } from './tiles.ts';
+import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
 
 const options = z.strictObject(gridOptions);
 export type RtnOptions = z.infer<typeof options>;
+
+/** Weights that are in the kernels' memory at once: rows are independent, and embeddings are large. */
+const mostWeights = 2 ** 24;
 
 export const rtn: LinearMethod<RtnOptions> = {
   shape: 'linear',
@@ -17,23 +25,44 @@ export const rtn: LinearMethod<RtnOptions> = {
   summary: 'Round-to-nearest: every weight takes the nearest code; needs no data.',
   options,
   statistic: () => 'none',
-  async compress({ rows, columns, values }, _statistic, { bits, group, symmetric, range, scales: type }) {
-    const grid = integerGrid({ bits, symmetric, range, scales: type });
-    const size = group === -1 ? columns : group;
-    const groups = Math.ceil(columns / size);
-    const codes = new Uint8Array(rows * columns);
-    const scales = new Float32Array(rows * groups);
-    const zeros = symmetric ? undefined : new Uint8Array(rows * groups);
-    for (let row = 0; row < rows; row++) {
-      for (let g = 0; g < groups; g++) {
-        const start = row * columns + g * size;
-        const end = row * columns + Math.min((g + 1) * size, columns);
-        const parameters = grid.fit(values.subarray(start, end));
-        for (let at = start; at < end; at++) codes[at] = grid.round(values[at], parameters);
-        scales[row * groups + g] = parameters.scale;
-        if (zeros) zeros[row * groups + g] = parameters.zero;
-      }
-    }
-    return grouped({ rows, columns, bits, group, codes, scales, zeros });
-  },
+  compress: async (weight, _statistic, choice) => groupedPacked(await roundToNearest(weight, choice)),
 };
+
+/** @param threads see `withKernels` */
+export async function roundToNearest(
+  { rows, columns, values }: Matrix,
+  choice: GridChoice,
+  threads?: number,
+): Promise<PackedCodes> {
+  const { bits, group, symmetric } = choice;
+  refuseNotFinite(values, columns, 'weights');
+  const atOnce = Math.max(16, Math.floor(mostWeights / columns / 16) * 16);
+  const groups = groupsOf({ columns, group });
+  const scales = new Float32Array(rows * groups);
+  const zeros = symmetric ? undefined : new Uint8Array(rows * groups);
+  let packed = new Uint8Array(0);
+  for (let row = 0; row < rows; row += atOnce) {
+    const count = Math.min(atOnce, rows - row);
+    const part = values.subarray(row * columns, (row + count) * columns);
+    const found = await withKernels((kernels) => roundRows(kernels, part, count, columns, choice), threads);
+    const rowBytes = found.packed.length / count;
+    if (row === 0) packed = new Uint8Array(rows * rowBytes);
+    packed.set(found.packed, row * rowBytes);
+    scales.set(found.scales, row * groups);
+    if (found.zeros) zeros?.set(found.zeros, row * groups);
+  }
+  return { rows, columns, bits, group, packed, scales, zeros };
+}
+
+function roundRows(kernels: Kernels, values: Float32Array, rows: number, columns: number, choice: GridChoice): PackedCodes {
+  const tiles = toTiles(kernels, values, rows, columns);
+  const { stride, weights } = tiles;
+  const length = groupLength(choice, columns);
+  const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), stride);
+  fitGroups(kernels, { at: weights.at, columns, stride, length }, choice, parameters);
+  const codes = kernels.reserve(columns * stride);
+  const { scales, zeros } = parameters;
+  const inputs = [weights.at, columns, stride, length, scales.at, zeros.at, codes.at, 2 ** choice.bits - 1];
+  kernels.run('round', stride / 16, 0, ...inputs);
+  return collect(kernels, tiles, choice, codes, parameters);
+}

@@ -1,0 +1,116 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { random } from '../base/random.ts';
+import { walk } from '../calibrate/walk.ts';
+import { exportTransformers } from '../export/transformers.ts';
+import { openCheckpoint } from '../io/checkpoint.ts';
+import { rtn } from '../methods/quantize/rtn.ts';
+import { loadModel } from '../models/index.ts';
+import type { Model } from '../models/model.ts';
+import { bitsPerWeight, multiplyAdds, parameters } from '../models/size.ts';
+import { modelScorer } from './blocks.ts';
+import { fileCost, fileTensors } from './cost.ts';
+import { evaluate } from './evaluate.ts';
+import { fileScorer, openFile } from './file.ts';
+import type { Scorer } from './scorer.ts';
+import { measureSpeed } from './speed.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'lapidary-file-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const open = async (name: string) => loadModel(await openCheckpoint(`test/models/${name}`));
+let count = 0;
+function written(model: Model, activations: 'float32' | 'float16' = 'float32'): string {
+  const out = join(folder, String(count++));
+  const [file] = exportTransformers(model, out, { files: [{ activations }] });
+  return join(out, file!.path);
+}
+async function quantized(model: Model, bits: number, symmetric: boolean): Promise<Model> {
+  const options = rtn.options.parse({ bits, group: 16, symmetric });
+  const assign = ({ place }: { place: string }) =>
+    place === 'positions' ? undefined : { method: rtn, options };
+  return (await walk(model, [], { assign })).model;
+}
+
+const draws = random(5);
+const sequences = [40, 2, 33].map((length) => Int32Array.from({ length }, () => draws.integer(256)));
+const characters = sequences.map(({ length }) => length - 1);
+
+/** Logits of every chunk, one after another. */
+async function all(scorer: Scorer): Promise<Float32Array> {
+  const values: number[] = [];
+  for await (const { logits } of scorer.score(sequences)) values.push(...(logits.data as Float32Array));
+  await scorer.close();
+  return Float32Array.from(values);
+}
+function difference(a: Float32Array, b: Float32Array): number {
+  expect(a.length).toBe(b.length);
+  return a.reduce((most, value, index) => Math.max(most, Math.abs(value - b[index])), 0);
+}
+
+// Head sizes 12 and 16: plain and fused attention in the written file; a sliding window; learned positions.
+describe.each(['llama', 'llama-tied-llama3rope', 'qwen3', 'mistral', 'gpt2'])('%s', (name) => {
+  it('scores the same in chunks as in one piece, in memory and from a file', async () => {
+    const model = await open(name);
+    const path = written(model);
+    const whole = await all(modelScorer(model));
+    expect(whole).toHaveLength((39 + 1 + 32) * 256);
+    expect(difference(await all(modelScorer(model, { rows: 7 })), whole)).toBeLessThan(1e-4);
+    expect(difference(await all(await fileScorer(path)), whole)).toBeLessThan(1e-4);
+    expect(difference(await all(await fileScorer(path, { rows: 7 })), whole)).toBeLessThan(1e-4);
+  });
+
+  it.each([
+    [4, false],
+    [4, true],
+    [8, false],
+  ])('costs in a file of %s bits (symmetric %s) what it costs in memory', async (bits, symmetric) => {
+    const plain = await open(name);
+    for (const model of [plain, await quantized(plain, bits, symmetric)]) {
+      const path = written(model);
+      const cost = fileCost(path);
+      expect(cost.parameters).toBe(parameters(model));
+      expect(cost.multiplyAdds).toBe(multiplyAdds(model));
+      expect(cost.bitsPerWeight).toBeCloseTo(bitsPerWeight(model), 10);
+      const stored = fileTensors(path).reduce((sum, { bytes }) => sum + bytes, 0);
+      expect((8 * stored) / cost.parameters).toBeCloseTo(cost.bitsPerWeight, 10);
+      expect(cost.bytes).toBeGreaterThan(stored);
+    }
+  });
+});
+
+describe('a written file', () => {
+  it('in four bits is as far from the original as the model in memory', async () => {
+    const model = await open('llama');
+    const small = await quantized(model, 4, false);
+    const options = { against: modelScorer(model), sequences, characters };
+    const inMemory = await evaluate({ scorer: modelScorer(small), ...options });
+    const inFile = await evaluate({ scorer: await fileScorer(written(small)), ...options });
+    expect(inMemory.kl!.mean).toBeGreaterThan(1e-3);
+    expect(inFile.kl!.mean).toBeCloseTo(inMemory.kl!.mean, 5);
+    expect(inFile.nats).toBeCloseTo(inMemory.nats, 5);
+  });
+
+  it('in float16 takes its cache in float16', async () => {
+    const model = await open('qwen3');
+    const scorer = await fileScorer(written(model, 'float16'), { rows: 9 });
+    const against = modelScorer(model, { rows: 9 });
+    const { kl } = await evaluate({ scorer, against, sequences, characters });
+    expect(kl!.mean).toBeLessThan(1e-3);
+  });
+
+  it('has a speed', async () => {
+    const speed = await measureSpeed(written(await open('llama')), { prompt: 16, tokens: 4, runs: 1 });
+    expect(speed.prefillTokensPerSecond).toBeGreaterThan(0);
+    expect(speed.decodeTokensPerSecond).toBeGreaterThan(0);
+  });
+
+  it('that is no model, or no language model, is refused by name', async () => {
+    const path = join(folder, 'noise.onnx');
+    writeFileSync(path, 'this is not ONNX');
+    await expect(openFile(path)).rejects.toThrow(/noise.onnx: the engine refused/);
+    await expect(async () => fileCost(path)).rejects.toThrow(/noise.onnx/);
+  });
+});

@@ -1,0 +1,212 @@
+/**
+ * GPTQ (Frantar, Ashkboos, Hoefler, Alistarh, 2022, arXiv:2210.17323): columns are rounded one after the other, and
+ * what rounding changes in the layer's output is taken back by the columns that follow,
+ *   w_F -= (w_q - quant(w_q)) / [H_F^-1]_qq (H_F^-1)_qF,   H = 2 X X^T + damping.
+ * Blocks of columns are walked left-looking; see factor.ts for the algebra and kernels/compensate.ts for the block.
+ */
+
+import { availableParallelism } from 'node:os';
+import { z } from 'zod';
+import { LapidaryError } from '../../base/errors.ts';
+import type { PackedCodes } from '../../encodings/grouped.ts';
+import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
+import type { Area, Kernels } from '../../kernels/kernels.ts';
+import { withKernels } from '../../kernels/kernels.ts';
+import type { LinearMethod, Matrix } from '../contract.ts';
+import type { Damped, FactorBlock, ReadRow } from './factor.ts';
+import { damp, factorize } from './factor.ts';
+import { refuseNotFinite } from './finite.ts';
+import { gridOptions } from './options.ts';
+import type { Products } from './products.ts';
+import { products } from './products.ts';
+import type { Parameters, Tiles } from './tiles.ts';
+import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
+
+const options = z.strictObject({
+  ...gridOptions,
+  activationOrder: z
+    .boolean()
+    .default(false)
+    .describe('Rounds the columns with the largest inputs first; with groups, their grids are fixed beforehand.'),
+  staticGroups: z.boolean().default(false).describe('Fits all groups before the first column is rounded.'),
+  damping: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.01)
+    .describe('Share of the mean diagonal that is added to the diagonal.'),
+  blockSize: z
+    .int()
+    .min(16)
+    .max(256)
+    .multipleOf(16)
+    .default(128)
+    .describe('Columns between two updates of all that follow; at least a group.'),
+});
+export type GptqOptions = z.infer<typeof options>;
+
+export const gptq: LinearMethod<GptqOptions> = {
+  shape: 'linear',
+  name: 'gptq',
+  summary: 'GPTQ (arXiv:2210.17323): rounds column by column, later columns make up for the error of earlier ones.',
+  options,
+  statistic: () => 'gram',
+  async compress(weight, { gram }, choice) {
+    if (!gram) throw new LapidaryError({ what: 'gptq needs the Gram matrix of the layer inputs' });
+    return groupedPacked(await quantize(weight, gram, choice));
+  },
+};
+
+/**
+ * @param gram X^T X, row-major [columns, columns]; overwritten
+ * @param threads see `withKernels`; the result does not depend on it
+ */
+export async function quantize(
+  weight: Matrix,
+  gram: Float32Array,
+  choice: GptqOptions,
+  threads = availableParallelism(),
+): Promise<PackedCodes> {
+  const { rows, columns, values } = weight;
+  if (gram.length !== columns * columns) {
+    throw new LapidaryError({
+      what: 'the Gram matrix does not fit the weight',
+      expected: `[${columns}, ${columns}]`,
+      found: `${gram.length} values for a weight [${rows}, ${columns}]`,
+    });
+  }
+  const engine = await products(threads);
+  return withKernels(async (kernels) => {
+    try {
+      return await walk(kernels, engine, weight, gram, choice);
+    } finally {
+      engine.release();
+    }
+  }, threads);
+}
+
+async function walk(
+  kernels: Kernels,
+  engine: Products,
+  { rows, columns, values }: Matrix,
+  gram: Float32Array,
+  choice: GptqOptions,
+): Promise<PackedCodes> {
+  const damped = damp(gram, columns, choice.damping);
+  const order = choice.activationOrder ? byDiagonal(gram, columns) : undefined;
+  const size = Math.max(choice.blockSize, choice.group);
+  const tiles = toTiles(kernels, values, rows, columns);
+  const natural = kernels.floats(tiles.weights);
+  damped.dead.forEach((isDead, column) => {
+    if (isDead) natural.fill(0, column * tiles.stride, (column + 1) * tiles.stride);
+  });
+  const blocks = await factorizeDamped(kernels, engine, damped, size, order, choice.damping);
+
+  const length = groupLength(choice, columns);
+  const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), tiles.stride);
+  const fixed = choice.group === -1 || choice.staticGroups || choice.activationOrder;
+  if (fixed) fitGroups(kernels, { at: tiles.weights.at, columns, stride: tiles.stride, length }, choice, parameters);
+  const codes = await compensateBlocks(kernels, engine, tiles, blocks, parameters, choice, order, fixed);
+  const found = collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
+  // A weight that is not finite has spoilt its group's scale.
+  if (!found.scales.every(Number.isFinite)) refuseNotFinite(values, columns, 'weights');
+  return found;
+}
+
+/** Columns by falling diagonal, equal ones in their order. */
+function byDiagonal(gram: Float32Array, n: number): Int32Array {
+  const order = Array.from({ length: n }, (_, column) => column);
+  return Int32Array.from(order.sort((a, b) => gram[b * n + b] - gram[a * n + a] || a - b));
+}
+
+function inverted(kernels: Kernels, order: Int32Array): Area {
+  const area = kernels.reserve(order.byteLength);
+  const lines = kernels.ints(area);
+  order.forEach((column, line) => {
+    lines[column] = line;
+  });
+  return area;
+}
+
+/**
+ * Where the matrix is not positive definite in float32, tries again with ten times the damping, up to all of the mean.
+ * @throws LapidaryError where even that does not help
+ */
+async function factorizeDamped(
+  kernels: Kernels,
+  engine: Products,
+  { gram, mean }: Damped,
+  size: number,
+  order: Int32Array | undefined,
+  damping: number,
+): Promise<FactorBlock[]> {
+  const n = Math.sqrt(gram.length);
+  const read: ReadRow = order
+    ? (row, start, end, target, at) => {
+        const from = order[row] * n;
+        for (let column = start; column < end; column++) target[at++] = gram[from + order[column]];
+      }
+    : (row, start, end, target, at) => target.set(gram.subarray(row * n + start, row * n + end), at);
+  for (let share = damping; ; ) {
+    const found = await factorize(kernels, engine, n, size, read);
+    if (Array.isArray(found)) return found;
+    refuseNotFinite(gram, n, 'values of the Gram matrix');
+    if (share >= 1) {
+      throw new LapidaryError({
+        what: 'the Gram matrix is not positive definite, whatever is added to its diagonal',
+        where: `column ${found.column}`,
+        fix: 'more calibration data, or the method rtn, which needs none',
+      });
+    }
+    const next = Math.min(Math.max(10 * share, 0.001), 1);
+    for (let i = 0; i < n; i++) gram[i * n + i] += (next - share) * mean;
+    share = next;
+  }
+}
+
+/** @returns codes, uint8 [columns, stride], in the order in which the columns were rounded */
+async function compensateBlocks(
+  kernels: Kernels,
+  engine: Products,
+  { columns, stride, weights }: Tiles,
+  blocks: readonly FactorBlock[],
+  parameters: Parameters,
+  choice: GptqOptions,
+  order: Int32Array | undefined,
+  fixed: boolean,
+): Promise<Area> {
+  const natural = kernels.floats(weights);
+  // Weights of blocks to come and, in their place, errors of blocks that are done: a prefix the engine can read.
+  const state = engine.reserve(columns * stride);
+  if (order) order.forEach((column, line) => state.set(natural.subarray(column * stride, (column + 1) * stride), line * stride));
+  else state.set(natural);
+  const length = groupLength(choice, columns);
+  const size = blocks[0].end;
+  const updated = engine.reserve(size * stride);
+  const codes = kernels.reserve(columns * stride);
+  const [current, origin] = [kernels.reserve(size * stride * 4), kernels.reserve(size * stride * 4)];
+  const groupRows = kernels.reserve(size * 4);
+  const rowOf = kernels.ints(groupRows);
+  for (const { start, end, inverse, pitch, feedback } of blocks) {
+    const count = end - start;
+    const before = state.subarray(start * stride, end * stride);
+    let now = before;
+    if (start > 0) {
+      now = updated.subarray(0, before.length);
+      const errors = { rows: start, values: state.subarray(0, start * stride) };
+      const v = { rows: start, values: feedback };
+      await engine.feedback({ rows: count, values: before }, v, errors, { rows: count, values: now });
+    }
+    kernels.floats(current).set(now);
+    kernels.floats(origin).set(before);
+    if (!fixed) {
+      fitGroups(kernels, { at: current.at, columns: count, stride, length }, choice, parameters, start / length);
+    }
+    for (let i = 0; i < count; i++) rowOf[i] = Math.floor((order ? order[start + i] : start + i) / length);
+    const block = [current.at, origin.at, count, stride, inverse.at, pitch, groupRows.at];
+    const grid = [parameters.scales.at, parameters.zeros.at, codes.at + start * stride, 2 ** choice.bits - 1];
+    kernels.run('compensate', stride / 16, 64 * count, ...block, ...grid);
+    before.set(kernels.floats(origin).subarray(0, count * stride));
+  }
+  return codes;
+}

@@ -1,0 +1,103 @@
+/**
+ * What the methods that choose integer codes share around the kernels: the weight transposed into tiles, scales and
+ * zero points fitted to it, and codes packed into an encoding. Layouts: kernels/index.ts.
+ */
+
+import type { Bits, RangeRule, ScaleType } from '../../encodings/grid.ts';
+import type { GroupSize, PackedCodes } from '../../encodings/grouped.ts';
+import { groupsOf, packing } from '../../encodings/grouped.ts';
+import type { Area, Kernels } from '../../kernels/kernels.ts';
+
+export interface GridChoice {
+  readonly bits: Bits;
+  readonly group: GroupSize;
+  readonly symmetric: boolean;
+  readonly range: RangeRule;
+  readonly scales: ScaleType;
+}
+
+/** Rows of a matrix as the kernels see them. */
+export interface Tiles {
+  readonly rows: number;
+  readonly columns: number;
+  /** Rows, filled up with zeros to whole tiles of 16. */
+  readonly stride: number;
+  /** Float32 [columns, stride]. */
+  readonly weights: Area;
+}
+
+/** Float32 [groups, stride] each. */
+export interface Parameters {
+  readonly scales: Area;
+  readonly zeros: Area;
+}
+
+/** Weights that share parameters in a row of this many columns. */
+export const groupLength = ({ group }: Pick<GridChoice, 'group'>, columns: number): number =>
+  group === -1 ? columns : group;
+
+/** @param values row-major [rows, columns] */
+export function toTiles(kernels: Kernels, values: Float32Array, rows: number, columns: number): Tiles {
+  const stride = Math.ceil(rows / 16) * 16;
+  const weights = kernels.reserve(columns * stride * 4);
+  const source = kernels.reserve(values.byteLength);
+  kernels.floats(source).set(values);
+  kernels.run('transpose', stride / 16, 0, source.at, rows, columns, weights.at, stride);
+  return { rows, columns, stride, weights };
+}
+
+export function reserveParameters(kernels: Kernels, groups: number, stride: number): Parameters {
+  return { scales: kernels.reserve(groups * stride * 4), zeros: kernels.reserve(groups * stride * 4) };
+}
+
+/**
+ * Fits every group of `columns` columns at `weights` [columns, stride].
+ * @param firstGroup where in the parameters the first of them stands
+ */
+export function fitGroups(
+  kernels: Kernels,
+  { at, columns, stride, length }: { at: number; columns: number; stride: number; length: number },
+  { bits, symmetric, range, scales: type }: GridChoice,
+  { scales, zeros }: Parameters,
+  firstGroup = 0,
+): void {
+  const search = range === 'mse';
+  const offset = firstGroup * stride * 4;
+  const items = (Math.ceil(columns / length) * stride) / 16;
+  const flags = [symmetric, search, type === 'float16'].map(Number);
+  const targets = [scales.at + offset, zeros.at + offset];
+  kernels.run('fit', items, search ? 64 * length : 0, at, columns, stride, length, ...targets, 2 ** bits - 1, ...flags);
+}
+
+/**
+ * Packs codes (uint8 [columns, stride]) and gives them with their parameters, copied out of the shared memory.
+ * @param lines which line of `codes` holds each column, int32 [columns]; without it the same
+ */
+export function collect(
+  kernels: Kernels,
+  { rows, columns, stride }: Omit<Tiles, 'weights'>,
+  { bits, group, symmetric }: GridChoice,
+  codes: Area,
+  parameters: Parameters,
+  lines?: Area,
+): PackedCodes {
+  const { rowBytes, width, shift, fill } = packing({ columns, bits, group, zeroPoints: !symmetric });
+  const target = kernels.reserve(rows * rowBytes);
+  const sizes = [columns, stride, rows, target.at, rowBytes, width, shift, fill];
+  kernels.run('pack', stride / 16, 16, codes.at, lines?.at ?? 0, ...sizes);
+  const groups = groupsOf({ columns, group });
+  const scales = rowMajor(kernels.floats(parameters.scales), new Float32Array(rows * groups), rows, stride);
+  const zeros = symmetric
+    ? undefined
+    : rowMajor(kernels.floats(parameters.zeros), new Uint8Array(rows * groups), rows, stride);
+  return { rows, columns, bits, group, packed: kernels.bytes(target).slice(), scales, zeros };
+}
+
+/** [groups, stride] into [rows, groups]. */
+function rowMajor<T extends Float32Array | Uint8Array>(from: Float32Array, to: T, rows: number, stride: number): T {
+  const groups = to.length / rows;
+  for (let row = 0; row < rows; row++) {
+    for (let group = 0; group < groups; group++) to[row * groups + group] = from[group * stride + row];
+  }
+  return to;
+}

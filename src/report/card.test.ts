@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import type { CardData } from './card.ts';
+import { modelCard } from './card.ts';
+
+const data: CardData = {
+  name: 'tiny-4bit',
+  baseModel: 'org/tiny',
+  license: 'apache-2.0',
+  modelType: 'llama',
+  summary: 'GPTQ, 4 bits, groups of 32',
+  notes: ['Three-bit weights are stored in four bits.'],
+  files: [{ path: 'onnx/model_q4.onnx', dtype: 'q4', bytes: 2_500_000, maxDifference: 0.0000021 }],
+  original: {
+    bytes: 8_000_000,
+    bitsPerWeight: 16,
+    perplexity: { value: 3.4, low: 3.3, high: 3.5 },
+    decode: 100,
+  },
+  compressed: {
+    bytes: 2_400_000,
+    bitsPerWeight: 4.5,
+    perplexity: { value: 3.6, low: 3.5, high: 3.7 },
+    kl: { mean: 0.0123, median: 0.004, p99: 0.2, low: 0.011, high: 0.0136 },
+    agreement: { value: 0.95, low: 0.94, high: 0.96 },
+    decode: 230,
+  },
+  evaluation: { data: 'stories.txt', tokens: 12571 },
+  recipe: 'seed: 0\nsteps:\n  - method: gptq\n',
+  reproduction: [['command', 'lapidary compress --recipe recipe.yaml']],
+};
+
+const lines = (card: string) => card.split('\n');
+
+describe('the model card', () => {
+  it('begins with what hubs read', () => {
+    const [, front] = modelCard(data).split('---\n');
+    expect(parse(front)).toEqual({
+      license: 'apache-2.0',
+      base_model: 'org/tiny',
+      base_model_relation: 'quantized',
+      library_name: 'transformers.js',
+      pipeline_tag: 'text-generation',
+      tags: ['lapidary', 'onnx', 'llama'],
+    });
+  });
+
+  it('tells what was measured before and after, with intervals', () => {
+    const card = lines(modelCard(data));
+    expect(card).toContain('| size of the weights | 8.00 MB | 2.40 MB |');
+    expect(card).toContain('| perplexity | 3.400 [3.300, 3.500] | 3.600 [3.500, 3.700] |');
+    expect(card).toContain('| KL divergence to the original, mean |  | 0.01230 [0.01100, 0.01360] |');
+    expect(card).toContain('| same most likely token |  | 95.00% [94.00, 96.00] |');
+    expect(card).toContain('| generation, tokens a second | 100 | 230 |');
+    expect(card).toContain('| `onnx/model_q4.onnx` | q4 | 2.50 MB | 2.1e-6 |');
+    expect(card.join('\n')).toContain('12,571 predicted tokens');
+  });
+
+  it('has no row and no field for what is not known', () => {
+    const { baseModel: _, license: __, evaluation: ___, ...rest } = data;
+    const bare = { bytes: 1, bitsPerWeight: 4 };
+    const card = modelCard({ ...rest, original: bare, compressed: bare });
+    expect(card).not.toMatch(/perplexity|KL|license|base_model|undefined|NaN|predicted/);
+  });
+
+  it('carries the recipe whole, whatever is in it', () => {
+    const recipe = 'model: "a ``` b | c"\n';
+    expect(modelCard({ ...data, recipe })).toContain(`\`\`\`\`yaml\n${recipe}\`\`\`\``);
+    expect(modelCard({ ...data, reproduction: [['seed', 'a|b']] })).toContain('| seed | `a\\|b` |');
+  });
+
+  it('is the same for the same data', () => {
+    expect(modelCard(data)).toBe(modelCard(structuredClone(data)));
+  });
+});

@@ -1,0 +1,79 @@
+/** Models that the tests of engines export: tiny random ones, and compressed versions of them. */
+
+import { existsSync } from 'node:fs';
+import { toFloat32 } from '../../src/base/half.ts';
+import { openCheckpoint } from '../../src/io/checkpoint.ts';
+import { openSafetensors } from '../../src/io/safetensors/read.ts';
+import { rtn } from '../../src/methods/quantize/rtn.ts';
+import { loadModel } from '../../src/models/index.ts';
+import type { Model } from '../../src/models/model.ts';
+import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+
+export const architectures = [
+  'llama',
+  'llama-tied-llama3rope',
+  'llama-bias',
+  'mistral',
+  'qwen2',
+  'qwen3',
+  'gpt2',
+] as const;
+export type Golden = (typeof architectures)[number];
+
+const folderOf = (name: Golden) => `test/models/${name}`;
+
+export async function openGolden(name: Golden): Promise<Model> {
+  return loadModel(await openCheckpoint(folderOf(name)));
+}
+
+/** What transformers computes for it: logits [2, 24, 256] of ids [2, 24]. */
+export function expectedOf(name: Golden): { ids: number[][]; logits: Float32Array } {
+  const { tensors } = openSafetensors(`${folderOf(name)}/expected.safetensors`);
+  const all = new BigInt64Array(tensors.get('input_ids')!.bytes().slice().buffer);
+  const rows = [all.subarray(0, 24), all.subarray(24)];
+  return { ids: rows.map((row) => Array.from(row, Number)), logits: toFloat32(tensors.get('logits')!) };
+}
+
+const stories = '../shared/models/stories260K-hf';
+export const hasStories = existsSync(stories);
+
+export async function openStories(): Promise<Model> {
+  return loadModel(await openCheckpoint(stories));
+}
+
+/** Every matrix rounded to nearest. */
+export async function quantized(
+  model: Model,
+  bits: 2 | 3 | 4 | 8,
+  group = 32,
+  symmetric = true,
+): Promise<Model> {
+  const options = rtn.options.parse({ bits, group, symmetric });
+  const matrices = new Map(model.matrices);
+  for (const [name, encoding] of model.matrices) {
+    const [rows, columns] = encoding.shape;
+    matrices.set(
+      name,
+      await rtn.compress({ rows, columns, values: encoding.dense() }, { tokens: 0 }, options),
+    );
+  }
+  return { ...model, matrices };
+}
+
+/** For models without a tokenizer: ids as decimal numbers. */
+export const numerals: Tokenizer = {
+  vocabularySize: 256,
+  eos: [],
+  encode: (text) => Int32Array.from(text.split(' ').filter(Boolean), Number),
+  decode: (ids) => Array.from(ids).join(' '),
+};
+
+export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let most = 0;
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs(a[i] - b[i]);
+    if (!(difference <= most)) most = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
+  }
+  return most;
+}

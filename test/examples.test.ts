@@ -1,0 +1,16 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, expect, it } from 'vitest';
+import { scratchFolder } from './command-line.ts';
+
+const scratch = scratchFolder();
+afterAll(scratch.remove);
+
+it('the library example runs and says what was saved and what was lost', async () => {
+  const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url));
+  const args = ['--import', 'tsx', path('examples/compress.ts'), scratch.path('small')];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: path('.') });
+  expect(stdout).toMatch(/\d+ bytes became \d+\nKL divergence 0\.\d+, perplexity \d/);
+  expect(stdout).toContain('Once upon a time');
+});
