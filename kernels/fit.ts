@@ -56,13 +56,13 @@ function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: u
   let scale = scaleOf(low, high, most, half);
   let zero = symmetric ? centre : zeroOf(low, scale, most);
   if (search) {
-    let least = loss(from, step, count, scale, zero, most);
+    let least = loss(from, step, count, scale, zero, most, f32x4.splat(Infinity));
     for (let i = 1; i < tried; i++) {
       const share = f32x4.splat(<f32>(1 - <f64>i / <f64>steps));
       const bottom = f32x4.mul(share, low);
       const candidate = scaleOf(bottom, f32x4.mul(share, high), most, half);
       const offset = symmetric ? centre : zeroOf(bottom, candidate, most);
-      const sum = loss(from, step, count, candidate, offset, most);
+      const sum = loss(from, step, count, candidate, offset, most, least);
       const better = f32x4.lt(sum, least);
       least = v128.bitselect(sum, least, better);
       scale = v128.bitselect(candidate, scale, better);
@@ -96,9 +96,11 @@ function nearestHalf(x: v128): v128 {
   return v128.bitselect(rounded, x, normal);
 }
 
-function loss(from: usize, step: usize, count: i32, scale: v128, zero: v128, most: v128): v128 {
+/** The error of a candidate, or something not below `least` where that much is certain before the end. */
+function loss(from: usize, step: usize, count: i32, scale: v128, zero: v128, most: v128, least: v128): v128 {
   let sum = f32x4.splat(0);
   for (let i = 0; i < count; i++, from += step) {
+    if ((i & 15) == 15 && !v128.any_true(f32x4.lt(sum, least))) return sum;
     const value = v128.load(from);
     const code = codeOf(value, scale, zero, most);
     sum = f32x4.add(sum, power(f32x4.sub(f32x4.mul(scale, f32x4.sub(code, zero)), value)));
@@ -106,23 +108,25 @@ function loss(from: usize, step: usize, count: i32, scale: v128, zero: v128, mos
   return sum;
 }
 
-/** |x|^2.4 = (a r^2)^2 with a = x^2 and r = a^(-1/5), the root by Newton's method: r (6 - a r^5) / 5. Below 1e-15 as there. */
+/** |x|^2.4 = (a r^2)^2 with a = x^2 and r = a^(-1/5), the root by Newton's method; below 1e-15 as there. */
 // @ts-ignore: decorator
 @inline
 function power(x: v128): v128 {
-  const a = f32x4.max(f32x4.mul(x, x), f32x4.splat(1e-30));
-  // The bits of a float are nearly its logarithm: -1/5 of them start within 4%.
-  const guess = f32x4.sub(f32x4.splat(1277878272), f32x4.mul(f32x4.convert_i32x4_s(a), f32x4.splat(0.2)));
-  let r = i32x4.trunc_sat_f32x4_s(guess);
+  const a = f32x4.pmax(f32x4.mul(x, x), f32x4.splat(1e-30));
+  // The bits of a float are nearly its logarithm: C - 1/5 of them start the root within 4%. They are divided by 2^8
+  // to fit the 23 bits of a float that starts at 2^23, whose own bits the shift drops.
+  const shifted = f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(a), f32x4.splat(-0.2 / 256)), f32x4.splat(1277878272 / 256 + 8388608));
+  let r = i32x4.shl(shifted, 8);
   r = newton(newton(newton(r, a), a), a);
   const ar2 = f32x4.mul(a, f32x4.mul(r, r));
   return f32x4.mul(ar2, ar2);
 }
 
+/** r (6 - a r^5) / 5. */
 // @ts-ignore: decorator
 @inline
 function newton(r: v128, a: v128): v128 {
   const r2 = f32x4.mul(r, r);
-  const ar5 = f32x4.mul(a, f32x4.mul(f32x4.mul(r2, r2), r));
-  return f32x4.mul(r, f32x4.mul(f32x4.sub(f32x4.splat(6), ar5), f32x4.splat(0.2)));
+  const ar5 = f32x4.mul(f32x4.mul(a, r), f32x4.mul(r2, r2));
+  return f32x4.mul(r, f32x4.sub(f32x4.splat(1.2), f32x4.mul(ar5, f32x4.splat(0.2))));
 }

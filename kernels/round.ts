@@ -1,12 +1,12 @@
 // Round-to-nearest: codes of w [columns, stride], with a scale and a zero point for every `size` columns.
 // An item is a tile of 16 rows.
 
-/** The code of w as a float: nearest(w / scale) + zero, within 0 and top; halves go to the even neighbour. */
+/** The code of w as a float: nearest(w / scale) + zero, within 0 and top; halves go to the even neighbour, NaN anywhere. */
 // @ts-ignore: decorator
 @inline
 export function codeOf(w: v128, scale: v128, zero: v128, top: v128): v128 {
   const code = f32x4.add(f32x4.nearest(f32x4.div(w, scale)), zero);
-  return f32x4.min(f32x4.max(code, f32x4.splat(0)), top);
+  return f32x4.pmin(f32x4.pmax(code, f32x4.splat(0)), top);
 }
 
 /** Sixteen codes as bytes. */

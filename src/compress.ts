@@ -6,6 +6,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { checkFinite } from './base/finite.ts';
 import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
 import type { LayerRow } from './calibrate/walk.ts';
@@ -77,6 +78,7 @@ export async function compress(options: CompressOptions): Promise<CompressReport
   const notes: string[] = [];
   const note = (line: string) => void notes.push(line);
   const original = await openForCompression(recipe.model, { ...options, revision: recipe.revision });
+  for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   const texts = await readTexts(recipe, original, note);
   clock.lap('load');
 
@@ -162,13 +164,13 @@ interface Choice {
   readonly evaluation?: Evaluation;
 }
 
-/** Integer activations are taken where they cost next to nothing: at most this much more divergence. */
-const worthwhile = 1.1;
+/** Integer activations are taken where they cost next to nothing: this factor of divergence, or these nats. */
+const worthwhile = { factor: 1.1, nats: 0.002 };
 
 /**
- * MatMulNBits multiplies float or 8-bit integer activations on CPUs; the latter are about twice as fast and flip near-ties
- * on models with massive activations (onnxruntime#29849). So both are written and measured. Speed has no say: the same
- * job must give the same bytes.
+ * MatMulNBits multiplies float or 8-bit integer activations on CPUs. The latter are up to ten times as fast (2 and 8
+ * bits have no fast float kernel) and flip near-ties on models with massive activations (onnxruntime#29849). So both
+ * are written and measured. Speed has no say: the same job must give the same bytes.
  */
 async function chooseAccuracy(context: Context): Promise<Choice> {
   const { recipe } = context.options;
@@ -187,7 +189,7 @@ async function chooseAccuracy(context: Context): Promise<Choice> {
     rmSync(folder, { recursive: true });
   }
   const levels = { 0: evaluations.get(0)!.kl!.mean, 4: evaluations.get(4)!.kl!.mean };
-  const level = levels[4] <= worthwhile * levels[0] ? 4 : 0;
+  const level = levels[4] <= Math.max(worthwhile.factor * levels[0], levels[0] + worthwhile.nats) ? 4 : 0;
   return { level, levels, evaluation: evaluations.get(level)! };
 }
 

@@ -4,7 +4,7 @@ import { LapidaryError } from './base/errors.ts';
 import { random } from './base/random.ts';
 import { readDocuments } from './calibrate/data.ts';
 import type { Documents } from './calibrate/sequences.ts';
-import { documentSequences, packSequences } from './calibrate/sequences.ts';
+import { documentSequences, packSequences, predictedCharacters } from './calibrate/sequences.ts';
 import type { Assignment, Target as Matrix } from './calibrate/walk.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { shipped } from './open.ts';
@@ -109,7 +109,7 @@ function evaluationSequences(
   if (documents.length >= evaluation.sequences)
     return documentSequences(documents, tokenizer, { length, documents: evaluation.sequences });
   const { sequences } = packSequences(documents, tokenizer, { length, count: evaluation.sequences, seed });
-  const characters = sequences.map((sequence) => Array.from(tokenizer.decode(sequence.slice(1))).length);
+  const characters = sequences.map((sequence) => predictedCharacters(sequence, tokenizer));
   return { sequences, characters };
 }
 

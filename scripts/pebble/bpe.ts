@@ -15,7 +15,8 @@ export interface BytePairs {
 
 /** GPT-2's printable character for each byte: itself where it prints, otherwise the next one from U+0100. */
 export function byteAlphabet(): string[] {
-  const prints = (byte: number) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 255 && byte !== 173);
+  const prints = (byte: number) =>
+    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 255 && byte !== 173);
   let next = 256;
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(prints(byte) ? byte : next++));
 }
@@ -45,7 +46,9 @@ function countWords(text: string, firstByte: number): { sequences: number[][]; c
   const occurrences = new Map<string, number>();
   for (const [word] of text.matchAll(words)) occurrences.set(word, (occurrences.get(word) ?? 0) + 1);
   const encoder = new TextEncoder();
-  const sequences = [...occurrences.keys()].map((word) => Array.from(encoder.encode(word), (b) => b + firstByte));
+  const sequences = [...occurrences.keys()].map((word) =>
+    Array.from(encoder.encode(word), (b) => b + firstByte),
+  );
   return { sequences, counts: [...occurrences.values()] };
 }
 
@@ -93,8 +96,8 @@ class PairIndex {
       const count = (this.#frequency.get(pair) ?? 0) + sign * this.#counts[word];
       if (count > 0) this.#frequency.set(pair, count);
       else this.#frequency.delete(pair);
-      let holders = this.#holders.get(pair);
-      if (!holders) this.#holders.set(pair, (holders = new Set()));
+      const holders = this.#holders.get(pair) ?? new Set();
+      this.#holders.set(pair, holders);
       if (sign > 0) holders.add(word);
       else holders.delete(word);
     }

@@ -4,6 +4,8 @@
  */
 
 import { random } from '../../src/base/random.ts';
+import type { Stored } from '../../src/base/tensor.ts';
+import { stored } from '../../src/base/tensor.ts';
 
 export interface Sizes {
   readonly vocab_size: number;
@@ -16,22 +18,17 @@ export interface Sizes {
   readonly initializer_range: number;
 }
 
-export interface Tensor {
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
-}
-
-export function initialWeights(sizes: Sizes, seed: number): Map<string, Tensor> {
+export function initialWeights(sizes: Sizes, seed: number): Map<string, Stored> {
   const { hidden_size: hidden, intermediate_size: inner, num_hidden_layers: layers, head_dim: head } = sizes;
   const source = random(seed).fork('weights');
-  const result = new Map<string, Tensor>();
+  const result = new Map<string, Stored>();
   const matrix = (name: string, rows: number, columns: number, deviation = sizes.initializer_range) => {
     const numbers = source.fork(name);
     const values = Float32Array.from({ length: rows * columns }, () => deviation * numbers.normal());
-    result.set(`${name}.weight`, { shape: [rows, columns], values });
+    result.set(`${name}.weight`, stored('float32', [rows, columns], values));
   };
   const ones = (name: string) =>
-    result.set(`${name}.weight`, { shape: [hidden], values: new Float32Array(hidden).fill(1) });
+    result.set(`${name}.weight`, stored('float32', [hidden], new Float32Array(hidden).fill(1)));
   const residual = sizes.initializer_range / Math.sqrt(2 * layers);
   matrix('model.embed_tokens', sizes.vocab_size, hidden);
   for (let layer = 0; layer < layers; layer++) {

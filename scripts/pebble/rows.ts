@@ -14,9 +14,15 @@ export function documentsOf(tokens: Uint16Array, bos: number): Uint16Array[] {
 }
 
 /** Rows of `length` tokens without end; the same seed gives the same rows. */
-export function* rows(documents: readonly Uint16Array[], length: number, seed: number): Generator<Uint16Array> {
+export function* rows(
+  documents: readonly Uint16Array[],
+  length: number,
+  seed: number,
+): Generator<Uint16Array> {
   for (let pass = 0; ; pass++) {
-    const order = random(seed).fork(`pass ${pass}`).shuffle(Uint32Array.from(documents, (_, i) => i));
+    const order = random(seed)
+      .fork(`pass ${pass}`)
+      .shuffle(Uint32Array.from(documents, (_, i) => i));
     let row = new Uint16Array(length);
     let filled = 0;
     for (const index of order) {

@@ -1,7 +1,7 @@
 /**
  * Stories written by pebble itself: the package's own calibration and evaluation text.
  *
- *   npx tsx scripts/pebble/sample.ts --model models/pebble --out models/pebble/stories.txt --count 300 --seed 1
+ *   npx tsx scripts/pebble/sample.ts --model models/pebble --out models/pebble/stories.jsonl --count 400 --seed 1
  */
 
 import { writeFileSync } from 'node:fs';
@@ -10,14 +10,13 @@ import { generate } from '../../src/generate.ts';
 import { openCheckpoint } from '../../src/io/checkpoint.ts';
 import { loadModel } from '../../src/models/index.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
-import { separator } from './stories.ts';
 
 const { values } = parseArgs({
   options: {
     model: { type: 'string', default: 'models/pebble' },
-    out: { type: 'string', default: 'models/pebble/stories.txt' },
-    count: { type: 'string', default: '300' },
-    temperature: { type: 'string', default: '1' },
+    out: { type: 'string', default: 'models/pebble/stories.jsonl' },
+    count: { type: 'string', default: '400' },
+    temperature: { type: 'string', default: '0.8' },
     seed: { type: 'string', default: '1' },
     threads: { type: 'string', default: '1' },
   },
@@ -36,5 +35,5 @@ for (let i = 0; stories.length < Number(values.count); i++) {
   // One that fills the context has lost its way.
   if (finish === 'eos' && text.trim().length > 0) stories.push(text.trim());
 }
-writeFileSync(values.out, stories.map((story) => `${story}\n${separator}\n`).join(''));
+writeFileSync(values.out, stories.map((text) => `${JSON.stringify({ text })}\n`).join(''));
 console.log(`${stories.length} stories, ${stories.reduce((sum, story) => sum + story.length, 0)} characters`);

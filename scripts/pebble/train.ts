@@ -1,18 +1,19 @@
 /**
- * Trains pebble from random weights with Lapidary's own graph, gradient and optimizer.
+ * Trains pebble with Lapidary's own graph, gradient and optimizer.
  *
- *   npx tsx scripts/pebble/train.ts --tokens tokens.u16 --out DIR --device webgpu --steps 2600
+ *   npx tsx scripts/pebble/train.ts --tokens tokens.u16 --out DIR --device webgpu --steps 2150
  *
+ * `--from model.safetensors` goes on from trained weights instead, with new moments and a new schedule.
  * Writes DIR/model.safetensors (float32) and DIR/log.jsonl; `finish.ts` makes the files that ship out of them.
  */
 
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { stored } from '../../src/base/tensor.ts';
 import type { Device, Feeds, Session } from '../../src/graph/session.ts';
 import { openSession, tensor } from '../../src/graph/session.ts';
 import { forWebGpu } from '../../src/graph/webgpu.ts';
+import { openSafetensors } from '../../src/io/safetensors/read.ts';
 import { writeSafetensors } from '../../src/io/safetensors/write.ts';
 import { wholeGraph } from '../../src/models/build.ts';
 import { loadModel } from '../../src/models/index.ts';
@@ -39,6 +40,7 @@ const { values } = parseArgs({
     warmup: { type: 'string', default: '100' },
     decay: { type: 'string', default: '0.1' },
     seed: { type: 'string', default: '1' },
+    from: { type: 'string' },
     'held-out': { type: 'string', default: '500' },
     every: { type: 'string', default: '200' },
     minutes: { type: 'string', default: '1000' },
@@ -107,11 +109,10 @@ async function evaluate(session: Session, trainer: Trainer): Promise<number> {
 mkdirSync(values.out, { recursive: true });
 const log = join(values.out, 'log.jsonl');
 writeFileSync(log, '');
-const initial = initialWeights(json as Sizes, seed);
 const model = loadModel({
   source: 'pebble',
   json,
-  tensors: new Map([...initial].map(([name, { shape, values }]) => [name, stored('float32', shape, values)])),
+  tensors: values.from ? openSafetensors(values.from).tensors : initialWeights(json as Sizes, seed),
   files: new Map(),
 });
 const evaluation = await openEvaluation(model);
@@ -138,7 +139,14 @@ const { weights } = await train(lossGraph(model).loss, {
     const mean = recent.reduce((sum, each) => sum + each, 0) / recent.length;
     recent = [];
     const held = await evaluate(evaluation, trainer);
-    const line = { step, tokens: step * batch * time, seconds: Math.round(seconds), loss: mean, heldOut: held, norm };
+    const line = {
+      step,
+      tokens: step * batch * time,
+      seconds: Math.round(seconds),
+      loss: mean,
+      heldOut: held,
+      norm,
+    };
     appendFileSync(log, `${JSON.stringify(line)}\n`);
     console.log(JSON.stringify(line));
     if (step % (5 * Number(values.every)) === 0) await save(await trainer.weights());

@@ -213,13 +213,13 @@ function describe(report: CompressReport): string {
     row('prompt, tokens/s', ({ speed }) => speed?.prefillTokensPerSecond.toFixed(0)),
     row('generation, tokens/s', ({ speed }) => speed?.decodeTokensPerSecond.toFixed(0)),
   ].filter(([, before, after]) => before || after);
-  const { maxDifference, tolerance, spread } = verification;
+  const { worst, tolerance } = verification;
   const seconds = Object.values(report.seconds).reduce((sum, value) => sum + value, 0);
   return [
     table(['', 'original', 'compressed'], rows),
     '',
     `${(original.bytes / compressed.bytes).toFixed(2)} times smaller, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
-    `Verified: ${file.path} loaded again; its logits differ by at most ${maxDifference.toPrecision(2)} (allowed: ${(tolerance * spread).toPrecision(2)}).`,
+    `Verified: ${file.path} loaded again; its logits differ from the model in memory by ${worst.toPrecision(2)} of their spread at most (allowed: ${tolerance}).`,
     ...report.notes.map((note) => `Note: ${note}`),
     '',
     'Next:',

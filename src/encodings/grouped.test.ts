@@ -42,8 +42,10 @@ async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs', acc
   const graph = new Graph(weightsAs);
   const x = graph.input('x', 'float32', ['n', columns]);
   const ids = graph.input('ids', 'int64', ['batch', 'time']);
-  const place = (suffix: string, stored: (typeof encoding.tensors extends ReadonlyMap<string, infer T> ? T : never)) =>
-    graph.weight(`w.${suffix}`, stored);
+  const place = (
+    suffix: string,
+    stored: typeof encoding.tensors extends ReadonlyMap<string, infer T> ? T : never,
+  ) => graph.weight(`w.${suffix}`, stored);
   graph.output('y', encoding.multiply(x, place, { accuracy }));
   graph.output('rows', encoding.gather(ids, place, 'float32'));
   const session = await openSession(graph, { threads: 1 });
@@ -64,39 +66,44 @@ async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs', acc
 
 const cases = ([2, 3, 4, 8] as const).flatMap((bits) =>
   ([...groupSizes, -1] as const).flatMap((group) =>
-    [false, true].flatMap((zeroPoints) => [172, 100, 33].map((columns) => ({ bits, group, zeroPoints, columns }))),
+    [false, true].flatMap((zeroPoints) =>
+      [172, 100, 33].map((columns) => ({ bits, group, zeroPoints, columns })),
+    ),
   ),
 );
 
 describe('grouped integers', () => {
-  it.each(cases)('%o: dense values, product and lookup agree', async ({ bits, group, zeroPoints, columns }) => {
-    const parts = sample(columns, bits, group, zeroPoints);
-    const encoding = grouped(parts);
-    const values = encoding.dense();
-    expect(values).toEqual(byDefinition(parts));
+  it.each(cases)(
+    '%o: dense values, product and lookup agree',
+    async ({ bits, group, zeroPoints, columns }) => {
+      const parts = sample(columns, bits, group, zeroPoints);
+      const encoding = grouped(parts);
+      const values = encoding.dense();
+      expect(values).toEqual(byDefinition(parts));
 
-    let bytes = 0;
-    for (const stored of encoding.tensors.values()) {
-      expect(stored.bytes().byteLength).toBe(stored.byteLength);
-      bytes += stored.bytes().byteLength;
-    }
-    expect(encodedBytes(encoding)).toBe(bytes);
-
-    for (const weightsAs of ['initializers', 'inputs'] as const) {
-      const { y, rows: found, shape, order } = await run(encoding, weightsAs);
-      let worst = 0;
-      for (let row = 0; row < rows; row++) {
-        for (let column = 0; column < columns; column++) {
-          worst = Math.max(worst, Math.abs(y[column * rows + row] - values[row * columns + column]));
-        }
+      let bytes = 0;
+      for (const stored of encoding.tensors.values()) {
+        expect(stored.bytes().byteLength).toBe(stored.byteLength);
+        bytes += stored.bytes().byteLength;
       }
-      expect(worst, weightsAs).toBeLessThan(1e-6);
-      expect(shape).toEqual([2, 3, columns]);
-      order.forEach((row, i) => {
-        const expected = values.subarray(Number(row) * columns, (Number(row) + 1) * columns);
-        expect(found.subarray(i * columns, (i + 1) * columns), weightsAs).toEqual(expected);
-      });
-    }
-  });
+      expect(encodedBytes(encoding)).toBe(bytes);
+
+      for (const weightsAs of ['initializers', 'inputs'] as const) {
+        const { y, rows: found, shape, order } = await run(encoding, weightsAs);
+        let worst = 0;
+        for (let row = 0; row < rows; row++) {
+          for (let column = 0; column < columns; column++) {
+            worst = Math.max(worst, Math.abs(y[column * rows + row] - values[row * columns + column]));
+          }
+        }
+        expect(worst, weightsAs).toBeLessThan(1e-6);
+        expect(shape).toEqual([2, 3, columns]);
+        order.forEach((row, i) => {
+          const expected = values.subarray(Number(row) * columns, (Number(row) + 1) * columns);
+          expect(found.subarray(i * columns, (i + 1) * columns), weightsAs).toEqual(expected);
+        });
+      }
+    },
+  );
 });
 void integerGrid;

@@ -40,7 +40,8 @@ export function lookup(
   const zero = zeros
     ? unsqueeze(slice(unpacked(gather(zeros, ids), width), -1, 0, groups, groups), [-1])
     : scalar(ids.graph, 2 ** (width - 1), 'int32');
-  const factors = unsqueeze(cast(gather(scales, ids), dtype), [-1]);
+  // Cast first, which engines do at load: a GPU without float16 could not even look them up.
+  const factors = unsqueeze(gather(cast(scales, dtype), ids), [-1]);
   const values = reshape(mul(cast(sub(grouped, zero), dtype), factors), [...ids.shape, -1]);
   return values.shape.at(-1) === columns ? values : slice(values, -1, 0, columns, columns);
 }

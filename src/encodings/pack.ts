@@ -14,7 +14,13 @@ export const packedLength = (codes: number, width: Width): number => Math.ceil((
  * @param length codes a row is padded to with `fill`
  * @returns [rows, packedLength(length)]
  */
-export function pack(codes: Uint8Array, columns: number, width: Width, length = columns, fill = 0): Uint8Array {
+export function pack(
+  codes: Uint8Array,
+  columns: number,
+  width: Width,
+  length = columns,
+  fill = 0,
+): Uint8Array {
   const rows = columns === 0 ? 0 : codes.length / columns;
   const rowBytes = packedLength(length, width);
   const perByte = 8 / width;

@@ -2,13 +2,18 @@ import { existsSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { random } from '../base/random.ts';
 import { readDocuments } from '../calibrate/data.ts';
-import { documentSequences } from '../calibrate/sequences.ts';
+import type { Documents } from '../calibrate/sequences.ts';
+import { documentSequences, packSequences } from '../calibrate/sequences.ts';
 import { walk } from '../calibrate/walk.ts';
 import { tensor } from '../graph/session.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
+import type { LinearMethod } from '../methods/contract.ts';
+import { gptq } from '../methods/quantize/gptq.ts';
 import { rtn } from '../methods/quantize/rtn.ts';
 import { loadModel } from '../models/index.ts';
 import type { Model } from '../models/model.ts';
+import { bytes } from '../models/size.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer.ts';
 import { modelScorer } from './blocks.ts';
 import { evaluate } from './evaluate.ts';
@@ -22,12 +27,14 @@ const here = existsSync(folder) && existsSync(stories);
 
 describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)', () => {
   let model: Model;
-  let data: { sequences: readonly Int32Array[]; characters: readonly number[] };
+  let data: Documents;
+  let documents: readonly string[];
+  let tokenizer: Tokenizer;
   beforeAll(async () => {
     const checkpoint = await openCheckpoint(folder);
     model = loadModel(checkpoint);
-    const documents = await readDocuments(stories, { separator: '<|endoftext|>' });
-    const tokenizer = loadTokenizer(checkpoint.files);
+    documents = await readDocuments(stories, { separator: '<|endoftext|>' });
+    tokenizer = loadTokenizer(checkpoint.files);
     data = documentSequences(documents, tokenizer, { length: model.config.context, documents: 40 });
   });
   const few = () => ({ sequences: data.sequences.slice(0, 6), characters: data.characters.slice(0, 6) });
@@ -87,6 +94,22 @@ describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)',
     expect(losses[0]).toBeGreaterThan(losses[1]);
     expect(losses[1]).toBeGreaterThan(losses[2]);
     expect(losses[2]).toBeGreaterThan(0);
+  });
+
+  it('sees GPTQ lose at least 30% less than round-to-nearest at the same bytes, on stories it was not fitted to', async () => {
+    const options = { length: 256, count: 64, seed: 0 };
+    const { sequences } = packSequences(documents.slice(40), tokenizer, options);
+    const outcome = async (method: LinearMethod<unknown>) => {
+      const assign = () => ({ method, options: method.options.parse({ bits: 4, group: 32 }) });
+      const { model: compressed } = await walk(model, sequences, { assign });
+      const against = modelScorer(model);
+      const sample = { sequences: data.sequences.slice(0, 20), characters: data.characters.slice(0, 20) };
+      const { kl } = await evaluate({ scorer: modelScorer(compressed), against, ...sample });
+      return { kl: kl!.mean, bytes: bytes(compressed) };
+    };
+    const [nearest, fitted] = [await outcome(rtn), await outcome(gptq)];
+    expect(fitted.bytes).toBe(nearest.bytes);
+    expect(fitted.kl).toBeLessThan(0.7 * nearest.kl);
   });
 
   it('refuses models of different vocabularies', async () => {

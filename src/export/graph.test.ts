@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { maxDifference, openGolden, quantized } from '../../test/engines/models.ts';
+import { floatToHalf } from '../base/half.ts';
+import { stored } from '../base/tensor.ts';
+import { dense } from '../encodings/dense.ts';
 import { openFile } from '../evaluate/file.ts';
 import { openSession } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
@@ -85,6 +88,19 @@ describe('the exported graph', () => {
     const tied = await openGolden('qwen2');
     expect(largeTensors(tied, 256 * 48 * 4)).toEqual(['model.embed_tokens.weight']);
     expect(largeTensors(await quantized(tied, 4), (256 * 48) / 2)).toEqual(['model.embed_tokens.codes']);
+  });
+
+  it('in float32 looks nothing up in float16, which GPUs without it could not', async () => {
+    const tied = await openGolden('qwen2');
+    const halves = [...tied.matrices].map(([name, encoding]) => {
+      const codes = floatToHalf(encoding.dense());
+      return [name, dense(stored('float16', encoding.shape, codes))] as const;
+    });
+    for (const model of [{ ...tied, matrices: new Map(halves) }, await quantized(tied, 4)]) {
+      const lookups = exportGraph(model).nodes.filter(({ op }) => op === 'Gather');
+      expect(lookups.length).toBeGreaterThan(0);
+      for (const { inputs } of lookups) expect(inputs[0]?.dtype).not.toBe('float16');
+    }
   });
 
   it('passes the accuracy level to every product with quantized weights', async () => {

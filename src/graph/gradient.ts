@@ -5,6 +5,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Graph, Node, Value } from './graph.ts';
+import { customGradient } from './ops/custom.ts';
 import { add, expand, scalar, table, zeros } from './ops.ts';
 
 /**
@@ -29,8 +30,8 @@ export function gradient(loss: Value, wrt: readonly Value[]): Value[] {
   for (const node of path.reverse()) {
     const outputGradients = node.outputs.map((output) => sums.get(output));
     if (outputGradients.every((g) => !g)) continue;
-    const flows = backward(node, outputGradients);
-    for (const [i, input] of node.inputs.entries()) {
+    const { inputs, flows } = backward(node, outputGradients);
+    for (const [i, input] of inputs.entries()) {
       const flow = flows[i];
       if (!input || !flow) continue;
       const sum = sums.get(input);
@@ -58,5 +59,5 @@ function backward(
   if (typeof rule === 'string') {
     throw new LapidaryError({ what: `${node.op} has no gradient`, where: node.outputs[0].name, found: rule });
   }
-  return rule(node, outputGradients);
+  return { inputs: node.inputs, flows: rule(node, outputGradients) };
 }

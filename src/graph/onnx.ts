@@ -104,9 +104,8 @@ function trimmed(names: readonly string[]): readonly string[] {
 }
 
 function toAttributes(node: Node): Readonly<Record<string, OnnxAttribute>> {
-  const written = Object.entries(node.attributes).filter(
-    ([name]) => !(node.op === 'Split' && name === 'sizes'),
-  );
+  const { hints } = table[node.op];
+  const written = Object.entries(node.attributes).filter(([name]) => !hints?.includes(name));
   return Object.fromEntries(
     written.map(([name, value]) => [
       name,

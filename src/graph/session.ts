@@ -3,8 +3,10 @@
 import * as ort from 'onnxruntime-node';
 import { LapidaryError } from '../base/errors.ts';
 import type { DType, Stored } from '../base/tensor.ts';
+import { forCpu } from './cpu.ts';
 import { Graph } from './graph.ts';
 import { encodeInPieces } from './onnx.ts';
+import { forWebGpu } from './webgpu.ts';
 
 /** The engine's tensor: `type`, `dims`, `data` (a typed array; float16 as Uint16Array, int64 as BigInt64Array). */
 export type Tensor = ort.Tensor;
@@ -42,7 +44,7 @@ const inlineLimit = 64 * 2 ** 20;
 const pieceSize = 2 ** 20;
 
 /**
- * Loads a graph, a file (with its external data beside it) or a model's bytes.
+ * Loads a graph, rewritten for the device, a file (with its external data beside it) or a model's bytes.
  * @throws LapidaryError where the engine refuses it
  */
 export async function openSession(
@@ -64,11 +66,17 @@ export async function openSession(
       : {}),
   };
   try {
-    return wrap(await create(source, settings));
+    const suited = source instanceof Graph ? forDevice(source, options.device) : source;
+    return wrap(await create(suited, settings));
   } catch (cause) {
     const where = typeof source === 'string' ? source : undefined;
     throw new LapidaryError({ what: 'the engine refused the model', where, found: messageOf(cause), cause });
   }
+}
+
+/** The graph in operators that the device has, or has fast ones for. */
+function forDevice(graph: Graph, device: Device = 'cpu'): Graph {
+  return device === 'webgpu' ? forWebGpu(graph) : forCpu(graph);
 }
 
 function create(source: Graph | string | Uint8Array, settings: ort.InferenceSession.SessionOptions) {

@@ -4,8 +4,7 @@
  * and MatMul take 1.8 ms).
  */
 
-import type { Attribute, Node, Value } from './graph.ts';
-import { Graph } from './graph.ts';
+import type { Attribute, Graph, Node, Value } from './graph.ts';
 import {
   add,
   exp,
@@ -23,37 +22,18 @@ import {
   sub,
   transpose,
 } from './ops.ts';
+import { rewritten } from './rewrite.ts';
 
 /** A copy that computes the same, with the same inputs, weights and outputs. */
 export function forWebGpu(graph: Graph): Graph {
-  const copy = new Graph(graph.weightsAs);
-  const values = new Map<Value, Value>();
-  const constants = new Map<string, Value>();
-  for (const input of graph.inputs) {
-    const weight = graph.weights.get(input.name);
-    const value = weight
-      ? copy.weight(input.name, weight.stored)
-      : copy.input(input.name, input.dtype, input.shape);
-    values.set(input, value);
-  }
-  const find = (value: Value | undefined): Value | undefined => {
-    if (!value) return undefined;
-    const known = values.get(value) ?? constants.get(value.name);
-    if (known) return known;
-    const stored = graph.initializers.get(value.name)!;
-    const made = graph.weights.has(value.name) ? copy.weight(value.name, stored) : copy.constant(stored);
-    constants.set(value.name, made);
-    return made;
-  };
-  for (const node of graph.nodes) {
-    const outputs = rewrite(copy, node, node.inputs.map(find));
-    for (const [i, output] of node.outputs.entries()) values.set(output, outputs[i]);
-  }
-  for (const { name, value } of graph.outputs) copy.output(name, find(value)!);
-  return copy;
+  return rewritten(graph, rewrite);
 }
 
-function rewrite(copy: Graph, node: Node, inputs: readonly (Value | undefined)[]): readonly Value[] {
+function rewrite(
+  copy: Graph,
+  node: Node,
+  inputs: readonly (Value | undefined)[],
+): readonly Value[] | undefined {
   const [a, b] = inputs as readonly Value[];
   const number = (attribute: Attribute) => (attribute as { readonly float: number }).float;
   switch (node.op) {
@@ -72,7 +52,7 @@ function rewrite(copy: Graph, node: Node, inputs: readonly (Value | undefined)[]
       return [mul(mul(a, inverse), b), inverse];
     }
     default:
-      return copy.add(node.op, inputs, node.attributes, node.outputs[0].shape);
+      return undefined;
   }
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { random } from '../base/random.ts';
 import { integerGrid } from '../../src/encodings/grid.ts';
+import { random } from '../base/random.ts';
 import { pack as packReference } from '../encodings/pack.ts';
 import type { Area, Kernels } from './kernels.ts';
 import { withKernels } from './kernels.ts';
@@ -58,7 +58,19 @@ describe.each(threadCounts)('kernels on %i threads', (threads) => {
       const flags = [symmetric, range === 'mse', type === 'float16'].map(Number);
       const from = put(kernels, w).at;
       const items = (groups * stride) / 16;
-      kernels.run('fit', items, 64 * size, from, columns, stride, size, areas[0].at, areas[1].at, 15, ...flags);
+      kernels.run(
+        'fit',
+        items,
+        64 * size,
+        from,
+        columns,
+        stride,
+        size,
+        areas[0].at,
+        areas[1].at,
+        15,
+        ...flags,
+      );
       return areas.map((area) => kernels.floats(area).slice());
     }, threads);
     let different = 0;
@@ -67,7 +79,8 @@ describe.each(threadCounts)('kernels on %i threads', (threads) => {
         const length = Math.min(size, columns - g * size);
         const values = Float32Array.from({ length }, (_, i) => w[(g * size + i) * stride + row]);
         const expected = grid.fit(values);
-        if (scales[g * stride + row] !== expected.scale || zeros[g * stride + row] !== expected.zero) different++;
+        if (scales[g * stride + row] !== expected.scale || zeros[g * stride + row] !== expected.zero)
+          different++;
       }
     }
     // Two steps of the search can lose the same to within float32: then either is right.
@@ -82,7 +95,14 @@ describe.each(threadCounts)('kernels on %i threads', (threads) => {
     const zeros = Float32Array.from({ length: count }, (_, i) => i % 16);
     const found = await withKernels((kernels) => {
       const to = kernels.reserve(columns * stride);
-      const inputs = [put(kernels, w).at, columns, stride, size, put(kernels, scales).at, put(kernels, zeros).at];
+      const inputs = [
+        put(kernels, w).at,
+        columns,
+        stride,
+        size,
+        put(kernels, scales).at,
+        put(kernels, zeros).at,
+      ];
       kernels.run('round', stride / 16, 0, ...inputs, to.at, top);
       return kernels.bytes(to).slice();
     }, threads);
@@ -105,7 +125,15 @@ describe.each(threadCounts)('kernels on %i threads', (threads) => {
       kernels.run('compensate', stride / 16, 64 * columns, ...inputs, ...grid, to.at, top);
       return [kernels.bytes(to).slice(), kernels.floats(from).slice()];
     }, threads);
-    const expected = twins.compensate(w, origin, { columns, stride, pitch, top }, inverse, groups, scales, zeros);
+    const expected = twins.compensate(
+      w,
+      origin,
+      { columns, stride, pitch, top },
+      inverse,
+      groups,
+      scales,
+      zeros,
+    );
     expect(codes).toEqual(expected.codes);
     expect(left).toEqual(expected.left);
   });
@@ -166,7 +194,10 @@ describe('factor', () => {
 
   it('names the column whose pivot is not positive', async () => {
     const bad = await withKernels((kernels) => {
-      const from = put(kernels, Float32Array.from({ length: 48 }, (_, at) => [1, -1, 2][at / 17] ?? 0));
+      const from = put(
+        kernels,
+        Float32Array.from({ length: 48 }, (_, at) => [1, -1, 2][at / 17] ?? 0),
+      );
       return kernels.call('factor', from.at, kernels.reserve(48 * 4).at, 3, 16);
     }, 1);
     expect(bad).toBe(1);

@@ -131,7 +131,8 @@ function open(threads: number): Pool {
       Atomics.wait(words, control.inside, inside);
       inside = Atomics.load(words, control.inside);
     }
-    if (Atomics.exchange(words, control.failed, 0) === 1) throw new Error(`kernel ${name} failed in a thread`);
+    if (Atomics.exchange(words, control.failed, 0) === 1)
+      throw new Error(`kernel ${name} failed in a thread`);
   }
 
   return {

@@ -9,7 +9,8 @@ const { fround } = Math;
 export function transpose(source: Float32Array, rows: number, columns: number, stride: number): Float32Array {
   const target = new Float32Array(columns * stride);
   for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) target[column * stride + row] = source[row * columns + column];
+    for (let column = 0; column < columns; column++)
+      target[column * stride + row] = source[row * columns + column];
   }
   return target;
 }

@@ -10,7 +10,17 @@
 import { isMainThread, workerData } from 'node:worker_threads';
 
 /** Control words: indices into an Int32Array at the start of the memory. */
-export const control = { epoch: 0, gate: 1, inside: 2, next: 3, items: 4, chunk: 5, kernel: 6, count: 7, failed: 8 };
+export const control = {
+  epoch: 0,
+  gate: 1,
+  inside: 2,
+  next: 3,
+  items: 4,
+  chunk: 5,
+  kernel: 6,
+  count: 7,
+  failed: 8,
+};
 /** Byte offsets of the numbers (float64: scratch area, its bytes a thread, the kernel's arguments) and of free memory. */
 export const numbersAt = 64;
 export const dataAt = 256;

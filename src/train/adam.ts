@@ -20,7 +20,13 @@ export interface AdamOptions {
   readonly clip: number;
 }
 
-export const adamDefaults: AdamOptions = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, clip: 1 };
+export const adamDefaults: AdamOptions = {
+  beta1: 0.9,
+  beta2: 0.95,
+  epsilon: 1e-8,
+  weightDecay: 0.1,
+  clip: 1,
+};
 
 /** The three numbers that change from step to step, as float32 scalars. */
 export interface AdamRates {
@@ -64,12 +70,22 @@ export function adamFeeds(rate: number, step: number, options: AdamOptions): Rec
 
 /** The joint norm of all gradients, float32 scalar. */
 export function globalNorm(gradients: readonly Value[]): Value {
-  const squares = gradients.map((gradient) => reduceSum(mul(gradient, gradient), gradient.shape.map((_, axis) => axis)));
+  const squares = gradients.map((gradient) =>
+    reduceSum(
+      mul(gradient, gradient),
+      gradient.shape.map((_, axis) => axis),
+    ),
+  );
   return sqrt(squares.reduce(add));
 }
 
 /** The weights and moments after one step, in the order of the parameters. */
-export function adam(parameters: readonly AdamParameter[], norm: Value, rates: AdamRates, options: AdamOptions): AdamUpdate[] {
+export function adam(
+  parameters: readonly AdamParameter[],
+  norm: Value,
+  rates: AdamRates,
+  options: AdamOptions,
+): AdamUpdate[] {
   const { graph } = norm;
   const one = scalar(graph, 1);
   const shrink = min(one, scale(reciprocal(add(norm, scalar(graph, 1e-6))), options.clip));

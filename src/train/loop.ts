@@ -64,7 +64,11 @@ export async function openTrainer(loss: Value, options: TrainerOptions = {}): Pr
   const copies = (wanted: readonly string[]) => fetch(device, graph, current, wanted);
   return {
     async step(batch, rate) {
-      const outputs = await session.run({ ...batch, ...current, ...scalars(adamFeeds(rate, steps + 1, adam)) });
+      const outputs = await session.run({
+        ...batch,
+        ...current,
+        ...scalars(adamFeeds(rate, steps + 1, adam)),
+      });
       const next = Object.fromEntries(kept.map((name) => [name, outputs[names.next(name)]]));
       const [value, norm] = [names.loss, names.norm].map((name) => Number(outputs[name].data[0]));
       if (!Number.isFinite(value) || !Number.isFinite(norm)) {
@@ -150,7 +154,9 @@ function initialState(
 }
 
 function scalars(numbers: Record<string, Float32Array>): Feeds {
-  return Object.fromEntries(Object.entries(numbers).map(([name, data]) => [name, tensor('float32', [], data)]));
+  return Object.fromEntries(
+    Object.entries(numbers).map(([name, data]) => [name, tensor('float32', [], data)]),
+  );
 }
 
 /** Frees what lies on a device now rather than when it is collected; what lies in memory may be the caller's. */

@@ -2,7 +2,18 @@
 
 import { stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
-import { add, cast, equal, logSoftmax, mul, neg, reduceMean, reduceSum, scale, unsqueeze } from '../graph/ops.ts';
+import {
+  add,
+  cast,
+  equal,
+  logSoftmax,
+  mul,
+  neg,
+  reduceMean,
+  reduceSum,
+  scale,
+  unsqueeze,
+} from '../graph/ops.ts';
 
 /**
  * Mean over all positions of -log p(target), in nats.
@@ -15,7 +26,13 @@ import { add, cast, equal, logSoftmax, mul, neg, reduceMean, reduceSum, scale, u
 export function crossEntropy(logits: Value, targets: Value, smoothing = 0): Value {
   const { graph } = logits;
   const vocabulary = logits.shape[logits.shape.length - 1] as number;
-  const ids = graph.constant(stored('int32', [vocabulary], Int32Array.from({ length: vocabulary }, (_, id) => id)));
+  const ids = graph.constant(
+    stored(
+      'int32',
+      [vocabulary],
+      Int32Array.from({ length: vocabulary }, (_, id) => id),
+    ),
+  );
   const oneHot = cast(equal(unsqueeze(targets, [-1]), ids), logits.dtype);
   const logProbability = logSoftmax(logits);
   const axes = targets.shape.map((_, axis) => axis);

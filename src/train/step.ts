@@ -1,7 +1,7 @@
 /** One training step as a graph: from a loss to the weights after it. */
 
-import type { Graph, Value } from '../graph/graph.ts';
 import { gradient } from '../graph/gradient.ts';
+import type { Graph, Value } from '../graph/graph.ts';
 import type { AdamOptions } from './adam.ts';
 import { adam, adamRates, globalNorm } from './adam.ts';
 

@@ -15,9 +15,14 @@ import { names, trainingStep } from './step.ts';
 const normals = (seed: number, shape: readonly number[], deviation = 1) => {
   const source = random(seed);
   const count = shape.reduce((product, size) => product * size, 1);
-  return stored('float32', shape, Float32Array.from({ length: count }, () => deviation * source.normal()));
+  return stored(
+    'float32',
+    shape,
+    Float32Array.from({ length: count }, () => deviation * source.normal()),
+  );
 };
-const floatsOf = (bytes: Uint8Array) => new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+const floatsOf = (bytes: Uint8Array) =>
+  new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 
 /** Predicts each token's successor through a hidden layer: [rows, time] ids and targets, 11 tokens. */
 function nextToken(rows: number, time: number): Value {
@@ -104,7 +109,8 @@ describe('a trainer', () => {
         expected.v[i] = options.beta2 * expected.v[i] + (1 - options.beta2) * g * g;
         const first = expected.m[i] / (1 - options.beta1 ** step);
         const second = expected.v[i] / (1 - options.beta2 ** step);
-        expected.w[i] -= 0.1 * (first / (Math.sqrt(second) + options.epsilon) + options.weightDecay * expected.w[i]);
+        expected.w[i] -=
+          0.1 * (first / (Math.sqrt(second) + options.epsilon) + options.weightDecay * expected.w[i]);
       }
     }
     const found = floatsOf((await trainer.weights()).get('w')!.bytes());
@@ -214,12 +220,17 @@ describe('forWebGpu', () => {
 function firstFeeds(graph: Graph, parameters: readonly string[]) {
   const moments = parameters.flatMap((parameter) => {
     const sizes = graph.weights.get(parameter)!.stored.shape;
-    return names.state(parameter).map((name, i) => [name, tensorOf(normals(i, sizes, i === 2 ? 0 : 1))] as const);
+    return names
+      .state(parameter)
+      .map((name, i) => [name, tensorOf(normals(i, sizes, i === 2 ? 0 : 1))] as const);
   });
   return {
     ...Object.fromEntries(moments),
     ...Object.fromEntries(
-      Object.entries(adamFeeds(0.01, 1, adamDefaults)).map(([name, data]) => [name, tensor('float32', [], data)]),
+      Object.entries(adamFeeds(0.01, 1, adamDefaults)).map(([name, data]) => [
+        name,
+        tensor('float32', [], data),
+      ]),
     ),
     x: tensorOf(normals(8, [4, 8])),
     targets: tensor('int32', [4], Int32Array.of(1, 7, 10, 0)),

@@ -1,7 +1,7 @@
 /**
  * GPTQ of one layer, ours against the authors' code (IST-DASLab/gptq) on PyTorch, on the same weight and the same
  * Hessian, in turns; one JSON line a shape. Timed is everything from the Hessian to the quantized layer: ours includes
- * packing. The output error is ||X(W'-W)^T|| / ||X W^T||, from the Hessian.
+ * packing. Both take 4 bits, zero points and the range of all values. The output error is ||X(W'-W)^T|| / ||X W^T||, from the Hessian.
  *
  *   npx tsx bench/peers/gptq/run.ts --authors FOLDER --python PYTHON [--shapes 4096x4096,576x1536] [--rounds 3]
  *
@@ -43,7 +43,10 @@ const gramOf = await product(true);
 /** a b, or a^T b. */
 async function product(transA: boolean) {
   const graph = new Graph();
-  const [a, b] = [graph.input('a', 'float32', ['m', 'k']), graph.input('b', 'float32', [transA ? 'm' : 'k', 'n'])];
+  const [a, b] = [
+    graph.input('a', 'float32', ['m', 'k']),
+    graph.input('b', 'float32', [transA ? 'm' : 'k', 'n']),
+  ];
   graph.output('y', fusedMatmul(a, b, { transA }));
   const session = await openSession(graph, { spinning: false });
   return async (x: Float32Array, y: Float32Array, k: number, n: number): Promise<Float32Array> => {
@@ -56,7 +59,8 @@ async function product(transA: boolean) {
 async function makeLayer(rows: number, columns: number) {
   const { normal } = random(20261123);
   const tokens = 2 * columns;
-  const normals = (count: number, scale: number) => Float32Array.from({ length: count }, () => scale * normal());
+  const normals = (count: number, scale: number) =>
+    Float32Array.from({ length: count }, () => scale * normal());
   const mix = normals(columns * columns, 1 / Math.sqrt(columns));
   for (let i = 0; i < columns; i++) mix[i * columns + i] += 1;
   const x = Float32Array.from(await multiply(normals(tokens * columns, 1), mix, columns, columns));
@@ -64,10 +68,18 @@ async function makeLayer(rows: number, columns: number) {
   x.forEach((value, at) => {
     x[at] = value * channels[at % columns] * Math.sqrt(2 / tokens);
   });
-  return { weight: normals(rows * columns, 0.05), hessian: Float32Array.from(await gramOf(x, x, columns, columns)) };
+  return {
+    weight: normals(rows * columns, 0.05),
+    hessian: Float32Array.from(await gramOf(x, x, columns, columns)),
+  };
 }
 
-async function outputError(weight: Float32Array, values: Float32Array, hessian: Float32Array, columns: number) {
+async function outputError(
+  weight: Float32Array,
+  values: Float32Array,
+  hessian: Float32Array,
+  columns: number,
+) {
   const square = async (w: Float32Array) => {
     const product = await multiply(w, hessian, columns, columns);
     return w.reduce((sum, value, at) => sum + value * product[at], 0);
@@ -92,7 +104,8 @@ async function times(count: number, run: () => Promise<unknown>): Promise<number
   return seconds;
 }
 
-const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+const median = (list: readonly number[]): number =>
+  [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 const show = (value: number): number => Number(value.toPrecision(4));
 
 const folder = mkdtempSync(join(tmpdir(), 'gptq-'));
@@ -107,13 +120,15 @@ try {
     ] as const;
     await writeSafetensors(layer, new Map(tensors));
 
-    const options = gptq.options.parse({ bits, group });
+    const options = gptq.options.parse({ bits, group, range: 'minmax' });
     const [ours, theirs]: number[][] = [[], []];
     const rates: number[] = [];
     let encoded: Awaited<ReturnType<typeof gptq.compress>> | undefined;
     for (let round = 0; round < rounds; round++) {
       const command = [new URL('authors.py', import.meta.url).pathname, authors, layer, result];
-      const output = execFileSync(python, [...command, `${bits}`, `${group}`, `${repeats}`], { encoding: 'utf8' });
+      const output = execFileSync(python, [...command, `${bits}`, `${group}`, `${repeats}`], {
+        encoding: 'utf8',
+      });
       theirs.push(...(JSON.parse(output.trim().split('\n').at(-1)!) as { seconds: number[] }).seconds);
       rates.push(await engineRate());
       for (let repeat = 0; repeat <= repeats; repeat++) {

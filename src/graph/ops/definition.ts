@@ -22,6 +22,8 @@ export interface OpDefinition {
    * @param declared the shape that the caller says the output has, for operators whose shape is data.
    */
   readonly infer: (inputs: Inputs, attributes: Attributes, declared?: Shape) => readonly TypedShape[];
+  /** Attributes that only the shape rule reads; they are not written. */
+  readonly hints?: readonly string[];
   /** Index of the first output that need not be asked for. */
   readonly optionalFrom?: number;
   /** The rule, or the reason why there is none. */

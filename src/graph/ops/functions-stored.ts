@@ -1,7 +1,6 @@
 /** The functions that exported models are written with: products with stored codes, and attention with a cache. */
 
-import type { Attributes, Dim, Shape, Value } from '../graph.ts';
-import { sum } from './definition.ts';
+import type { Attributes, Dim, Value } from '../graph.ts';
 
 export interface BlockCodes {
   readonly bits: number;
@@ -105,12 +104,11 @@ export function groupQueryAttention(
     kv_num_heads: options.keyValueHeads,
     do_rotary: cos ? 1 : 0,
     ...(options.window === undefined ? {} : { local_window_size: options.window }),
+    ...(options.present === undefined ? {} : { present: options.present }),
   };
-  const declared: Shape = [options.present ?? sum(pastKey.shape[2], query.shape[1])];
   return query.graph.add(
     'GroupQueryAttention',
     [query, key, value, pastKey, pastValue, lengths, total, cos, sin, undefined, bias],
     attributes,
-    declared,
   );
 }

@@ -4,6 +4,7 @@ import type { DType } from '../../base/tensor.ts';
 import type { Dim, Shape, Value } from '../graph.ts';
 import type { OpName } from '../ops.ts';
 import { ints, scalar, shapeTensor, sizeOf } from './constants.ts';
+import { withGradient } from './custom.ts';
 import { axisOf, product, quotient, sameShape } from './definition.ts';
 
 const one = (op: OpName, ...inputs: readonly Value[]): Value => inputs[0].graph.add(op, inputs)[0];
@@ -44,8 +45,12 @@ export const identity = (x: Value, shape: Shape): Value =>
   sameShape(x.shape, shape) ? x : x.graph.add('Identity', [x], {}, shape)[0];
 /** x times a number. */
 export const scale = (x: Value, factor: number): Value => mul(x, scalar(x.graph, factor, x.dtype));
-/** x sigmoid(x). */
-export const silu = (x: Value): Value => mul(x, sigmoid(x));
+/** x sigmoid(x) = y, whose derivative is s + y - y s with s = sigmoid(x). */
+export function silu(x: Value): Value {
+  const s = sigmoid(x);
+  const y = mul(x, s);
+  return withGradient(y, [x], (g) => [mul(g, add(s, sub(y, mul(y, s))))]);
+}
 
 /** x Phi(x), exact ("erf") or by the tanh formula of Hendrycks and Gimpel (2016). */
 export function gelu(x: Value, form: 'erf' | 'tanh' = 'erf'): Value {

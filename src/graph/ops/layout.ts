@@ -143,6 +143,7 @@ export const layout: Record<LayoutName, OpDefinition> = {
   },
   Split: {
     onnx: onnx('Split'),
+    hints: ['sizes'],
     infer: (inputs, attributes) => {
       const [x, lengths] = required('Split', inputs, 2);
       const axis = axisOf('Split', attributes.axis as number, x.shape.length);

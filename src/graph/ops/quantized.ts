@@ -58,7 +58,8 @@ export const quantized: Record<QuantizedName, OpDefinition> = {
   },
   GroupQueryAttention: {
     onnx: microsoft('GroupQueryAttention'),
-    infer: (inputs, attributes, declared) => {
+    hints: ['present'],
+    infer: (inputs, attributes) => {
       const [query, key, , pastKey, pastValue] = required('GroupQueryAttention', inputs, 7);
       const heads = attributes.num_heads as number;
       const keyValueHeads = attributes.kv_num_heads as number;
@@ -78,7 +79,7 @@ export const quantized: Record<QuantizedName, OpDefinition> = {
       const cache = [
         pastKey.shape[0],
         keyValueHeads,
-        declared?.[0] ?? sum(pastKey.shape[2], query.shape[1]),
+        (attributes.present as Dim | undefined) ?? sum(pastKey.shape[2], query.shape[1]),
         size,
       ];
       return [

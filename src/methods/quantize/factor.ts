@@ -62,14 +62,25 @@ export async function factorize(
     if (start > 0) {
       const ut = { rows: width, values: dropPitch(kernels.floats(inverse), width, pitch) };
       const above = { rows: start, values: s.subarray(0, start * width) };
-      await products.panel(above, ut, { rows: start, values: panels.at(index) }, { rows: start, values: feedback });
+      await products.panel(
+        above,
+        ut,
+        { rows: start, values: panels.at(index) },
+        { rows: start, values: feedback },
+      );
     }
     blocks.unshift({ start, end, inverse, pitch, feedback });
   }
   return blocks;
 }
 
-function factorDiagonal(kernels: Kernels, s: Float32Array, size: number, pitch: number, inverse: Area): number {
+function factorDiagonal(
+  kernels: Kernels,
+  s: Float32Array,
+  size: number,
+  pitch: number,
+  inverse: Area,
+): number {
   const area = kernels.reserve(size * pitch * 4);
   const view = kernels.floats(area);
   for (let row = 0; row < size; row++) view.set(s.subarray(row * size, (row + 1) * size), row * pitch);
@@ -78,7 +89,8 @@ function factorDiagonal(kernels: Kernels, s: Float32Array, size: number, pitch: 
 
 function dropPitch(padded: Float32Array, size: number, pitch: number): Float32Array {
   const values = new Float32Array(size * size);
-  for (let row = 0; row < size; row++) values.set(padded.subarray(row * pitch, row * pitch + size), row * size);
+  for (let row = 0; row < size; row++)
+    values.set(padded.subarray(row * pitch, row * pitch + size), row * size);
   return values;
 }
 
@@ -118,35 +130,28 @@ function panelStore(products: Products, n: number, size: number) {
   };
 }
 
-/** A Gram matrix made fit to be factored, and the columns that no input ever reached. */
-export interface Damped {
-  readonly gram: Float32Array;
-  /** 1 for columns whose inputs were all 0. */
-  readonly dead: Uint8Array;
-  /** Of the live diagonal. */
-  readonly mean: number;
-}
-
 /**
- * Adds `damping` times the mean of the diagonal to the diagonal (in place); a dead column gets the mean instead.
+ * Adds `damping` times the mean of the diagonal to the diagonal, in place. A column that no input ever reached has
+ * only zeros; it gets the mean, and so is rounded by itself (the authors set such weights to 0).
+ * @returns the mean over the columns that inputs reached
  * @throws LapidaryError where the diagonal holds something other than finite numbers from 0
  */
-export function damp(gram: Float32Array, n: number, damping: number): Damped {
-  const dead = new Uint8Array(n);
+export function damp(gram: Float32Array, n: number, damping: number): number {
   let sum = 0;
   let live = 0;
   for (let i = 0; i < n; i++) {
     const value = gram[i * n + i];
     if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) {
-      throw new LapidaryError({ what: 'the Gram matrix is not one', where: `column ${i}`, found: `${value} on the diagonal` });
+      throw new LapidaryError({
+        what: 'the Gram matrix is not one',
+        where: `column ${i}`,
+        found: `${value} on the diagonal`,
+      });
     }
-    if (value === 0) dead[i] = 1;
-    else {
-      sum += value;
-      live++;
-    }
+    sum += value;
+    if (value > 0) live++;
   }
   const mean = live === 0 ? 1 : sum / live;
-  for (let i = 0; i < n; i++) gram[i * n + i] += (dead[i] ? 1 : 0) * mean + damping * mean;
-  return { gram, dead, mean };
+  for (let i = 0; i < n; i++) gram[i * n + i] += damping * mean + (gram[i * n + i] === 0 ? mean : 0);
+  return mean;
 }

@@ -13,7 +13,7 @@ import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import type { Damped, FactorBlock, ReadRow } from './factor.ts';
+import type { FactorBlock, ReadRow } from './factor.ts';
 import { damp, factorize } from './factor.ts';
 import { refuseNotFinite } from './finite.ts';
 import { gridOptions } from './options.ts';
@@ -27,7 +27,9 @@ const options = z.strictObject({
   activationOrder: z
     .boolean()
     .default(false)
-    .describe('Rounds the columns with the largest inputs first; with groups, their grids are fixed beforehand.'),
+    .describe(
+      'Rounds the columns with the largest inputs first; with groups, their grids are fixed beforehand.',
+    ),
   staticGroups: z.boolean().default(false).describe('Fits all groups before the first column is rounded.'),
   damping: z
     .number()
@@ -48,7 +50,8 @@ export type GptqOptions = z.infer<typeof options>;
 export const gptq: LinearMethod<GptqOptions> = {
   shape: 'linear',
   name: 'gptq',
-  summary: 'GPTQ (arXiv:2210.17323): rounds column by column, later columns make up for the error of earlier ones.',
+  summary:
+    'GPTQ (arXiv:2210.17323): rounds column by column, later columns make up for the error of earlier ones.',
   options,
   statistic: () => 'gram',
   async compress(weight, { gram }, choice) {
@@ -67,7 +70,7 @@ export async function quantize(
   choice: GptqOptions,
   threads = availableParallelism(),
 ): Promise<PackedCodes> {
-  const { rows, columns, values } = weight;
+  const { rows, columns } = weight;
   if (gram.length !== columns * columns) {
     throw new LapidaryError({
       what: 'the Gram matrix does not fit the weight',
@@ -92,20 +95,17 @@ async function walk(
   gram: Float32Array,
   choice: GptqOptions,
 ): Promise<PackedCodes> {
-  const damped = damp(gram, columns, choice.damping);
+  const mean = damp(gram, columns, choice.damping);
   const order = choice.activationOrder ? byDiagonal(gram, columns) : undefined;
   const size = Math.max(choice.blockSize, choice.group);
   const tiles = toTiles(kernels, values, rows, columns);
-  const natural = kernels.floats(tiles.weights);
-  damped.dead.forEach((isDead, column) => {
-    if (isDead) natural.fill(0, column * tiles.stride, (column + 1) * tiles.stride);
-  });
-  const blocks = await factorizeDamped(kernels, engine, damped, size, order, choice.damping);
+  const blocks = await factorizeDamped(kernels, engine, gram, mean, size, order, choice.damping);
 
   const length = groupLength(choice, columns);
   const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), tiles.stride);
   const fixed = choice.group === -1 || choice.staticGroups || choice.activationOrder;
-  if (fixed) fitGroups(kernels, { at: tiles.weights.at, columns, stride: tiles.stride, length }, choice, parameters);
+  if (fixed)
+    fitGroups(kernels, { at: tiles.weights.at, columns, stride: tiles.stride, length }, choice, parameters);
   const codes = await compensateBlocks(kernels, engine, tiles, blocks, parameters, choice, order, fixed);
   const found = collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
   // A weight that is not finite has spoilt its group's scale.
@@ -135,7 +135,8 @@ function inverted(kernels: Kernels, order: Int32Array): Area {
 async function factorizeDamped(
   kernels: Kernels,
   engine: Products,
-  { gram, mean }: Damped,
+  gram: Float32Array,
+  mean: number,
   size: number,
   order: Int32Array | undefined,
   damping: number,
@@ -178,8 +179,12 @@ async function compensateBlocks(
   const natural = kernels.floats(weights);
   // Weights of blocks to come and, in their place, errors of blocks that are done: a prefix the engine can read.
   const state = engine.reserve(columns * stride);
-  if (order) order.forEach((column, line) => state.set(natural.subarray(column * stride, (column + 1) * stride), line * stride));
-  else state.set(natural);
+  if (order) {
+    for (let line = 0; line < columns; line++) {
+      const from = order[line] * stride;
+      state.set(natural.subarray(from, from + stride), line * stride);
+    }
+  } else state.set(natural);
   const length = groupLength(choice, columns);
   const size = blocks[0].end;
   const updated = engine.reserve(size * stride);
@@ -200,7 +205,13 @@ async function compensateBlocks(
     kernels.floats(current).set(now);
     kernels.floats(origin).set(before);
     if (!fixed) {
-      fitGroups(kernels, { at: current.at, columns: count, stride, length }, choice, parameters, start / length);
+      fitGroups(
+        kernels,
+        { at: current.at, columns: count, stride, length },
+        choice,
+        parameters,
+        start / length,
+      );
     }
     for (let i = 0; i < count; i++) rowOf[i] = Math.floor((order ? order[start + i] : start + i) / length);
     const block = [current.at, origin.at, count, stride, inverse.at, pitch, groupRows.at];

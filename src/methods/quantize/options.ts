@@ -16,7 +16,7 @@ export const gridOptions = {
   symmetric: z.boolean().default(false).describe('No zero points: codes lie evenly around zero.'),
   range: z
     .enum(['minmax', 'mse'])
-    .default('minmax')
-    .describe('Range of the codes: all values, or the part of it with the least error.'),
+    .default('mse')
+    .describe('Range of the codes: all values (minmax), or the part of it with the least error (mse).'),
   scales: z.enum(['float16', 'float32']).default('float16').describe('Type that scales are rounded to.'),
 };

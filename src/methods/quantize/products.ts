@@ -42,7 +42,11 @@ export function products(threads: number): Promise<Products> {
 async function open(threads: number): Promise<Products> {
   const [remainder, panel, feedback] = await Promise.all([
     session(threads, (graph) => {
-      const [c, a, d] = [input(graph, 'c', 'm', 'b'), input(graph, 'a', 'm', 'k'), input(graph, 'd', 'b', 'k')];
+      const [c, a, d] = [
+        input(graph, 'c', 'm', 'b'),
+        input(graph, 'a', 'm', 'k'),
+        input(graph, 'd', 'b', 'k'),
+      ];
       graph.output('s', sub(c, fusedMatmul(a, d, { transB: true })));
     }),
     session(threads, (graph) => {
@@ -52,7 +56,11 @@ async function open(threads: number): Promise<Products> {
       graph.output('v', fusedMatmul(r, ut, { transB: true }));
     }),
     session(threads, (graph) => {
-      const [w, v, e] = [input(graph, 'w', 'b', 'n'), input(graph, 'v', 'j', 'b'), input(graph, 'e', 'j', 'n')];
+      const [w, v, e] = [
+        input(graph, 'w', 'b', 'n'),
+        input(graph, 'v', 'j', 'b'),
+        input(graph, 'e', 'j', 'n'),
+      ];
       graph.output('now', add(w, fusedMatmul(v, e, { transA: true })));
     }),
   ]);
@@ -103,7 +111,8 @@ function workspace(): Pick<Products, 'reserve' | 'release'> {
   };
 }
 
-const input = (graph: Graph, name: string, rows: string, columns: string) => graph.input(name, 'float32', [rows, columns]);
+const input = (graph: Graph, name: string, rows: string, columns: string) =>
+  graph.input(name, 'float32', [rows, columns]);
 
 function session(threads: number, build: (graph: Graph) => void): Promise<Session> {
   const graph = new Graph();

@@ -54,7 +54,13 @@ export async function roundToNearest(
   return { rows, columns, bits, group, packed, scales, zeros };
 }
 
-function roundRows(kernels: Kernels, values: Float32Array, rows: number, columns: number, choice: GridChoice): PackedCodes {
+function roundRows(
+  kernels: Kernels,
+  values: Float32Array,
+  rows: number,
+  columns: number,
+  choice: GridChoice,
+): PackedCodes {
   const tiles = toTiles(kernels, values, rows, columns);
   const { stride, weights } = tiles;
   const length = groupLength(choice, columns);

@@ -66,7 +66,18 @@ export function fitGroups(
   const items = (Math.ceil(columns / length) * stride) / 16;
   const flags = [symmetric, search, type === 'float16'].map(Number);
   const targets = [scales.at + offset, zeros.at + offset];
-  kernels.run('fit', items, search ? 64 * length : 0, at, columns, stride, length, ...targets, 2 ** bits - 1, ...flags);
+  kernels.run(
+    'fit',
+    items,
+    search ? 64 * length : 0,
+    at,
+    columns,
+    stride,
+    length,
+    ...targets,
+    2 ** bits - 1,
+    ...flags,
+  );
 }
 
 /**
@@ -94,7 +105,12 @@ export function collect(
 }
 
 /** [groups, stride] into [rows, groups]. */
-function rowMajor<T extends Float32Array | Uint8Array>(from: Float32Array, to: T, rows: number, stride: number): T {
+function rowMajor<T extends Float32Array | Uint8Array>(
+  from: Float32Array,
+  to: T,
+  rows: number,
+  stride: number,
+): T {
   const groups = to.length / rows;
   for (let row = 0; row < rows; row++) {
     for (let group = 0; group < groups; group++) to[row * groups + group] = from[group * stride + row];
