@@ -9,16 +9,11 @@ import { join } from 'node:path';
 import { checkFinite } from './base/finite.ts';
 import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
-import type { LayerRow } from './calibrate/walk.ts';
 import { walk } from './calibrate/walk.ts';
-import type { Cost } from './evaluate/cost.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
-import type { Speed } from './evaluate/speed.ts';
 import { measureSpeed } from './evaluate/speed.ts';
 import type { ExportOptions } from './export/graph.ts';
-import type { ExportedFile } from './export/transformers.ts';
 import { exportTransformers } from './export/transformers.ts';
-import type { Verification } from './export/verify.ts';
 import { verifyExport } from './export/verify.ts';
 import type { SessionOptions } from './graph/session.ts';
 import { createOutputFolder } from './io/output.ts';
@@ -29,6 +24,7 @@ import { openForCompression } from './open.ts';
 import { assignment, readTexts } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 import { writeRecipe } from './recipe.ts';
+import type { CompressReport } from './report/report.ts';
 import { describeRun, provenance } from './report/run.ts';
 
 export interface CompressOptions {
@@ -41,30 +37,6 @@ export interface CompressOptions {
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly warn?: ((line: string) => void) | undefined;
-}
-
-/** What is known of a model before or after: its cost always, the rest where it could be measured. */
-export interface Measures extends Cost, Partial<Evaluation> {
-  readonly speed?: Speed | undefined;
-}
-
-export interface CompressReport {
-  readonly model: string;
-  readonly modelType: string;
-  readonly out: string;
-  /** Complete, as written beside the files. */
-  readonly recipe: Recipe;
-  readonly original: Measures;
-  readonly compressed: Measures;
-  readonly file: ExportedFile;
-  readonly verification: Verification;
-  /** What integer activations would cost or did cost, where that was measured: mean KL by accuracy level. */
-  readonly accuracyLevels?: Readonly<Record<0 | 4, number>> | undefined;
-  readonly layers: readonly LayerRow[];
-  /** Sentences a reader must know. */
-  readonly notes: readonly string[];
-  /** Seconds by phase. */
-  readonly seconds: Readonly<Record<string, number>>;
 }
 
 /**

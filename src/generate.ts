@@ -102,7 +102,7 @@ async function decode(
   let next = prompt;
   const started = performance.now();
   let prefilled = started;
-  for (let past = 0; ids.length < limit; ) {
+  for (let past = 0; ids.length < limit;) {
     if (signal?.aborted) {
       finish = 'aborted';
       break;

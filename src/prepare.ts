@@ -1,5 +1,6 @@
 /** What a recipe's steps and texts mean for the model at hand: which method is for which matrix, which tokens. */
 
+import { basename } from 'node:path';
 import { LapidaryError } from './base/errors.ts';
 import { random } from './base/random.ts';
 import { readDocuments } from './calibrate/data.ts';
@@ -78,8 +79,14 @@ export async function readTexts(
     calibration: sequences,
     evaluation: measured,
     verification: check.slice(0, Math.min(verificationTokens, context)),
-    evaluationData: evaluated.length === 0 ? undefined : (evaluation.data ?? `a held-out part of ${data}`),
+    evaluationData: evaluated.length === 0 ? undefined : describeData(evaluation.data, data),
   };
+}
+
+/** By file names: a card is read on other machines. */
+function describeData(evaluation: string | undefined, calibration: string | undefined): string {
+  if (evaluation !== undefined) return basename(evaluation);
+  return `a held-out part of ${basename(calibration!)}`;
 }
 
 /** [to fit, to evaluate]: documents are shuffled by the seed; a single one is cut. */

@@ -59,7 +59,7 @@ interface Case {
 }
 
 const tiles = rows / 16;
-const fit = (search: number) => (kernels: Kernels) => {
+const fitKernel = (search: number) => (kernels: Kernels) => {
   const [from, a, b] = [put(kernels, w), put(kernels, scales), put(kernels, zeros)];
   const values = [from.at, columns, rows, size, a.at, b.at, top, 0, search, 1];
   return () => kernels.run('fit', groups * tiles, 64 * size, ...values);
@@ -86,8 +86,8 @@ const cases: readonly Case[] = [
       return () => kernels.run('round', tiles, 0, ...values);
     },
   },
-  { name: 'fit, minmax', twin: () => fitTwin('minmax'), kernel: fit(0) },
-  { name: 'fit, mse', twin: () => fitTwin('mse'), kernel: fit(1) },
+  { name: 'fit, minmax', twin: () => fitTwin('minmax'), kernel: fitKernel(0) },
+  { name: 'fit, mse', twin: () => fitTwin('mse'), kernel: fitKernel(1) },
   {
     name: 'transpose',
     twin: () => twins.transpose(w, rows, columns, rows),

@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { parse } from 'yaml';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import type { CompressReport, Measures } from '../compress.ts';
 import { compress } from '../compress.ts';
 import { methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
 import { describeOptions } from '../options.ts';
 import type { Recipe, RecipeInput } from '../recipe.ts';
 import { parseRecipe, readRecipe } from '../recipe.ts';
+import type { CompressReport, Measures } from '../report/report.ts';
 import {
   deviceOption,
   jsonOption,

@@ -91,6 +91,16 @@ const cases: readonly Case[] = [
   { op: 'Relu', inputs: [[3, 4]], build: ops.relu },
   { op: 'Erf', what: 'gelu', inputs: [[3, 4]], build: (x) => ops.gelu(x, 'erf'), double: geluReference },
   { op: 'Tanh', what: 'gelu', inputs: [[3, 4]], build: (x) => ops.gelu(x, 'tanh') },
+  {
+    op: 'Softmax',
+    what: 'attend',
+    inputs: [
+      [2, 3, 4],
+      [2, 4, 5],
+    ],
+    build: ops.attend,
+    double: (s, v) => ops.matmul(ops.softmax(s), v),
+  },
   { op: 'Sigmoid', what: 'silu', inputs: [[3, 4]], build: ops.silu, double: siluReference },
   {
     op: 'Add',

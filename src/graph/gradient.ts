@@ -51,10 +51,15 @@ function nodesBetween(graph: Graph, wrt: readonly Value[]): Node[] {
   });
 }
 
-function backward(
-  node: Node,
-  outputGradients: readonly (Value | undefined)[],
-): readonly (Value | undefined)[] {
+interface Flows {
+  readonly inputs: readonly (Value | undefined)[];
+  /** What each input gets. */
+  readonly flows: readonly (Value | undefined)[];
+}
+
+function backward(node: Node, outputGradients: readonly (Value | undefined)[]): Flows {
+  const custom = customGradient(node.outputs[0]);
+  if (custom) return { inputs: custom.inputs, flows: custom.rule(outputGradients[0]!) };
   const rule = table[node.op].gradient;
   if (typeof rule === 'string') {
     throw new LapidaryError({ what: `${node.op} has no gradient`, where: node.outputs[0].name, found: rule });

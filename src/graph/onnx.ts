@@ -1,6 +1,6 @@
 /** A graph as an ONNX model: in memory, or as files whose large tensors lie beside the model. */
 
-import { closeSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import type { Stored } from '../base/tensor.ts';
 import type { OnnxAttribute, OnnxModel, OnnxNode, OnnxTensor } from '../io/onnx/model.ts';
@@ -202,6 +202,9 @@ function writeWhole(path: string, parts: readonly Part[]): void {
       const data = part instanceof Uint8Array ? part : part.bytes();
       for (let at = 0; at < data.byteLength; ) at += writeSync(file, data, at);
     }
+  } catch (error) {
+    rmSync(partial, { force: true });
+    throw error;
   } finally {
     closeSync(file);
   }

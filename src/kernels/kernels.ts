@@ -3,6 +3,7 @@
  * not depend on the number of threads: a kernel's items are independent.
  */
 
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -46,7 +47,7 @@ interface Pool extends Kernels {
 }
 
 let compiled: WebAssembly.Module | undefined;
-const pools = new Map<number, { readonly pool: Pool; last: Promise<unknown> }>();
+const pools = new Map<number, { readonly pool: Promise<Pool>; last: Promise<unknown> }>();
 
 /**
  * Runs `use` with kernels that nobody else uses meanwhile; what it reserved is free again afterwards.
@@ -62,9 +63,10 @@ export async function withKernels<T>(
     pools.set(threads, entry);
   }
   const { pool, last } = entry;
-  const mine = last.then(() => {
-    pool.reset();
-    return use(pool);
+  const mine = last.then(async () => {
+    const kernels = await pool;
+    kernels.reset();
+    return use(kernels);
   });
   entry.last = mine.catch(() => undefined);
   return mine;
@@ -82,18 +84,11 @@ function load(): WebAssembly.Module {
   return compiled;
 }
 
-function open(threads: number): Pool {
+async function open(threads: number): Promise<Pool> {
   const module = load();
   const memory = new WebAssembly.Memory({ initial: 16, maximum: mostPages, shared: true });
   const { names, kernels, words, numbers } = attach(module, memory);
-  for (let thread = 1; thread < threads; thread++) {
-    const worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { lapidaryKernels: { module, memory, thread } },
-      execArgv: [],
-    });
-    // The process may end while threads wait for work.
-    worker.unref();
-  }
+  await Promise.all(Array.from({ length: threads - 1 }, (_, i) => startHelper(module, memory, i + 1)));
   let used = dataAt;
 
   function reserve(bytes: number): Area {
@@ -147,6 +142,21 @@ function open(threads: number): Pool {
       used = dataAt;
     },
   };
+}
+
+/** Threads start only while this one has nothing to do, so it waits for them once. */
+async function startHelper(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  thread: number,
+): Promise<void> {
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+    workerData: { lapidaryKernels: { module, memory, thread } },
+    execArgv: [],
+  });
+  await once(worker, 'message');
+  // The process may end while threads wait for work.
+  worker.unref();
 }
 
 function grow(memory: WebAssembly.Memory, pages: number, bytes: number): void {

@@ -7,7 +7,7 @@
  * shut or nothing to do, so nobody ever waits for it.
  */
 
-import { isMainThread, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 
 /** Control words: indices into an Int32Array at the start of the memory. */
 export const control = {
@@ -63,6 +63,7 @@ export function attach(module, memory) {
 /** @param {{ module: WebAssembly.Module, memory: WebAssembly.Memory, thread: number }} data */
 function serve({ module, memory, thread }) {
   const { kernels, words, numbers } = attach(module, memory);
+  parentPort?.postMessage('ready');
   for (let seen = Atomics.load(words, control.epoch); ; seen = Atomics.load(words, control.epoch)) {
     Atomics.add(words, control.inside, 1);
     try {

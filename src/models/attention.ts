@@ -7,18 +7,17 @@ import type { Dim, Graph, Value } from '../graph/graph.ts';
 import {
   add,
   and,
+  attend,
   cast,
   floats,
   fusedMatmul,
   ints,
   less,
   lessOrEqual,
-  matmul,
   range,
   reshape,
   rotary,
   scalar,
-  softmax,
   sub,
   transpose,
   unsqueeze,
@@ -63,8 +62,8 @@ export function plainAttention(config: Configuration, tables: AttentionTables): 
     const queries = splitHeads(rotated(q), keyValueHeads, group, headSize);
     const scores = fusedMatmul(queries, keys, { transB: true, alpha: 1 / Math.sqrt(headSize) });
     const perHead = reshape(scores, [batch, keyValueHeads, group, time, -1]);
-    const weights = softmax(add(perHead, cast(tables.mask(window), q.dtype)));
-    const mixed = matmul(reshape(weights, scores.shape), values);
+    const masked = add(perHead, cast(tables.mask(window), q.dtype));
+    const mixed = attend(reshape(masked, scores.shape), values);
     return joinHeads(mixed, batch, time, group, headSize);
   };
 }

@@ -4,7 +4,6 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename } from 'node:path';
-import type { CompressReport, Measures } from '../compress.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { shipped } from '../open.ts';
 import type { Recipe, Step } from '../recipe.ts';
@@ -12,6 +11,7 @@ import { writeRecipe } from '../recipe.ts';
 import { version } from '../version.ts';
 import type { CardData, CardMeasurements } from './card.ts';
 import { modelCard } from './card.ts';
+import type { CompressReport, Measures } from './report.ts';
 
 /** Versions and hashes: with the recipe, all that decides the bytes. */
 export function provenance(original: OpenedCheckpoint, recipe: Recipe): Record<string, unknown> {

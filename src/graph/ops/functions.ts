@@ -127,7 +127,7 @@ function sliceLength(dim: Dim, start: number | Value, end: number | Value): Dim 
   if (start >= 0 === end >= 0 && end < toEnd) return Math.max(end - start, 0);
   if (start < 0 && end >= toEnd) return -start;
   if (start === 0 && end >= toEnd) return dim;
-  const cut = start - (end < 0 ? -end : 0) * -1;
+  const cut = start - Math.min(end, 0);
   return cut === 0 ? dim : `${dim}-${cut}`;
 }
 
@@ -283,4 +283,18 @@ export const layerNorm = (x: Value, weight: Value, bias: Value | undefined, epsi
  */
 export function rotary(x: Value, positions: Value, cos: Value, sin: Value): Value {
   return x.graph.add('RotaryEmbedding', [x, positions, cos, sin])[0];
+}
+
+/**
+ * softmax(scores) values: the middle of attention, [..., queries, keys] times [..., keys, size], without broadcasting.
+ * Its gradient sums over the size where softmax's own would sum over the keys (Dao et al. 2022, equation 4).
+ */
+export function attend(scores: Value, values: Value): Value {
+  const weights = softmax(scores);
+  const mixed = matmul(weights, values);
+  return withGradient(mixed, [scores, values], (g) => {
+    const shared = reduceSum(mul(g, mixed), [-1], true);
+    const toScores = mul(weights, sub(fusedMatmul(g, values, { transB: true }), shared));
+    return [toScores, fusedMatmul(weights, g, { transA: true })];
+  });
 }

@@ -28,7 +28,7 @@ function varint(value: number | bigint): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-/** Joins parts; runs of small ones become one. */
+/** A message from its fields, in order. */
 function message(...fields: readonly Message[]): Message {
   const parts = fields.flatMap((field) => field.parts);
   return { parts, byteLength: parts.reduce((total, part) => total + part.byteLength, 0) };

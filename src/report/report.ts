@@ -1,0 +1,33 @@
+/** What a compress run says of itself: plain data, for the model card, for `--json`, for the library's callers. */
+
+import type { LayerRow } from '../calibrate/walk.ts';
+import type { Cost } from '../evaluate/cost.ts';
+import type { Evaluation } from '../evaluate/evaluate.ts';
+import type { Speed } from '../evaluate/speed.ts';
+import type { ExportedFile } from '../export/transformers.ts';
+import type { Verification } from '../export/verify.ts';
+import type { Recipe } from '../recipe.ts';
+
+/** What is known of a model before or after: its cost always, the rest where it could be measured. */
+export interface Measures extends Cost, Partial<Evaluation> {
+  readonly speed?: Speed | undefined;
+}
+
+export interface CompressReport {
+  readonly model: string;
+  readonly modelType: string;
+  readonly out: string;
+  /** Complete, as written beside the files. */
+  readonly recipe: Recipe;
+  readonly original: Measures;
+  readonly compressed: Measures;
+  readonly file: ExportedFile;
+  readonly verification: Verification;
+  /** What integer activations would cost or did cost, where that was measured: mean KL by accuracy level. */
+  readonly accuracyLevels?: Readonly<Record<0 | 4, number>> | undefined;
+  readonly layers: readonly LayerRow[];
+  /** Sentences a reader must know. */
+  readonly notes: readonly string[];
+  /** Seconds by phase. */
+  readonly seconds: Readonly<Record<string, number>>;
+}
