@@ -1,11 +1,12 @@
 import { defineConfig } from 'vitest/config';
+import { CountReporter } from './test/count.ts';
 
 export default defineConfig({
   test: {
-    include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'kernels/**/*.test.ts'],
-    // onnxruntime-node holds native state, which worker threads of the runner do not tear down.
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    // onnxruntime-node holds native state, which the runner's worker threads do not tear down.
     pool: 'forks',
     testTimeout: 60_000,
-    reporters: process.env.CI ? ['default'] : ['default'],
+    reporters: ['default', new CountReporter()],
   },
 });

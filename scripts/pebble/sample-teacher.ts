@@ -16,7 +16,7 @@ import { random } from '../../src/base/random.ts';
 import type { Device, Tensor } from '../../src/graph/session.ts';
 import { openSession, tensor } from '../../src/graph/session.ts';
 import { separator } from './stories.ts';
-import { readTeacher, teacherStep } from './teacher.ts';
+import { chunkName, chunkShapes, readTeacher, teacherStep } from './teacher.ts';
 
 const { values } = parseArgs({
   options: {
@@ -24,8 +24,9 @@ const { values } = parseArgs({
     tokenizer: { type: 'string' },
     out: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
-    rows: { type: 'string', default: '512' },
-    length: { type: 'string', default: '448' },
+    rows: { type: 'string', default: '2048' },
+    chunks: { type: 'string', default: '14' },
+    span: { type: 'string', default: '32' },
     steps: { type: 'string', default: '1000000' },
     minutes: { type: 'string', default: '4' },
     temperature: { type: 'string', default: '1' },
@@ -35,7 +36,8 @@ const { values } = parseArgs({
 if (!values.model || !values.tokenizer || !values.out)
   throw new Error('--model, --tokenizer and --out are needed');
 const device = values.device as Device;
-const [rows, length, temperature] = [values.rows, values.length, values.temperature].map(Number);
+const temperature = Number(values.temperature);
+const ring = { rows: Number(values.rows), chunks: Number(values.chunks), span: Number(values.span) };
 const [bos, eos] = [1, 2];
 const read = (name: string) => JSON.parse(readFileSync(join(values.tokenizer!, name), 'utf8'));
 const tokenizer = new Tokenizer(read('tokenizer.json'), read('tokenizer_config.json'));
@@ -53,8 +55,9 @@ function draw(logits: Float32Array, row: number): number {
     weights[i] = total;
   }
   const aim = numbers.uniform() * total;
-  const drawn = weights.findIndex((sum) => sum > aim);
-  return drawn < 0 ? weights.length - 1 : drawn;
+  let drawn = 0;
+  while (drawn < weights.length - 1 && weights[drawn] <= aim) drawn++;
+  return drawn;
 }
 
 /** A story that the length cut off ends at its last full sentence. */
@@ -65,58 +68,93 @@ function textOf(tokens: readonly number[], whole: boolean): string {
     : text.slice(0, Math.max(...['.', '!', '?', '"'].map((end) => text.lastIndexOf(end))) + 1);
 }
 
-const headSize = teacher.hidden / teacher.heads;
-const caches: string[] = [];
-let cache: Record<string, Tensor> = {};
-for (let layer = 0; layer < teacher.layers.length; layer++) {
-  const shapes = { keys: [headSize, length], values: [length, headSize] };
-  for (const [name, shape] of Object.entries(shapes)) {
-    const all = [rows, teacher.keyValueHeads, ...shape];
-    caches.push(`${name}.${layer}`);
-    cache[`${name}.${layer}`] = tensor('float32', all, new Float32Array(all.reduce((a, b) => a * b)));
-  }
-}
-const session = await openSession(teacherStep(teacher, rows, length), {
+const kinds = ['keys', 'values'] as const;
+const shapes = chunkShapes(teacher, ring);
+const layers = teacher.layers.map((_, layer) => layer);
+/** Chunks of the ring, by kind and layer; the engine's tensors, which stay where they are made. */
+const held = new Map(
+  kinds.flatMap((kind) =>
+    layers.map((layer) => {
+      const empty = () =>
+        tensor('float32', shapes[kind], new Float32Array(shapes[kind].reduce((a, b) => a * b)));
+      return [chunkName(kind, layer, 'active'), Array.from({ length: ring.chunks }, empty)] as const;
+    }),
+  ),
+);
+const session = await openSession(teacherStep(teacher, ring), {
   device,
-  keep: caches.map((name) => `next/${name}`),
+  keep: [...held.keys()].map((name) => `next/${name}`),
 });
-const stories: string[] = [];
-const running = Array.from({ length: rows }, () => [bos]);
-let characters = 0;
-let steps = 0;
-const started = performance.now();
-const minutes = () => (performance.now() - started) / 60000;
-for (; steps < Number(values.steps) && minutes() < Number(values.minutes); steps++) {
-  const positions = running.map((tokens) => tokens.length - 1);
-  const outputs = await session.run({
-    ...cache,
+const length = ring.chunks * ring.span;
+/** The step at which each slot of the ring was written; never, at first. */
+const written = new Int32Array(length).fill(-1);
+const running = Array.from({ length: ring.rows }, () => [bos]);
+const begins = new Int32Array(ring.rows);
+
+async function stepOnce(step: number): Promise<Float32Array> {
+  const slot = step % length;
+  const active = Math.floor(slot / ring.span);
+  written[slot] = step;
+  // The active chunk comes last; the order of the others does not matter to attention.
+  const order = [...Array(ring.chunks).keys()].filter((chunk) => chunk !== active);
+  const steps = new Int32Array(length);
+  for (const [i, chunk] of [...order, active].entries()) {
+    steps.set(written.subarray(chunk * ring.span, (chunk + 1) * ring.span), i * ring.span);
+  }
+  const feeds: Record<string, Tensor> = {
     ids: tensor(
       'int64',
-      [rows, 1],
+      [ring.rows, 1],
       BigInt64Array.from(running, (tokens) => BigInt(tokens.at(-1)!)),
     ),
-    positions: tensor('int64', [rows, 1], BigInt64Array.from(positions, BigInt)),
-    at: tensor('int32', [rows, 1, 1, 1], Int32Array.from(positions)),
-  });
-  const old = cache;
-  cache = Object.fromEntries(caches.map((name) => [name, outputs[`next/${name}`]]));
-  for (const each of Object.values(old)) if (each.location === 'gpu-buffer') each.dispose();
-  for (const [row, tokens] of running.entries()) {
-    const token = draw(outputs.logits.data as Float32Array, row);
-    const ended = token === bos || token === eos;
-    if (!ended && tokens.length < length) tokens.push(token);
-    else {
-      const text = textOf(tokens, ended);
-      if (text.length > 0) stories.push(text);
-      characters += text.length;
-      running[row] = [bos];
-    }
+    positions: tensor(
+      'int64',
+      [ring.rows, 1],
+      BigInt64Array.from(running, ({ length }) => BigInt(length - 1)),
+    ),
+    slot: tensor('int32', [1], Int32Array.of(slot % ring.span)),
+    steps: tensor('int32', [1, 1, 1, length], steps),
+    begin: tensor('int32', [ring.rows, 1, 1, 1], begins),
+  };
+  for (const [name, chunks] of held) {
+    for (const [i, chunk] of order.entries()) feeds[name.replace('active', String(i))] = chunks[chunk];
+    feeds[name] = chunks[active];
   }
-  if (steps % 500 === 499)
-    console.log(`${minutes().toFixed(2)} min: ${stories.length} stories, ${characters} characters`);
+  const outputs = await session.run(feeds);
+  for (const [name, chunks] of held) {
+    if (chunks[active].location === 'gpu-buffer') chunks[active].dispose();
+    chunks[active] = outputs[`next/${name}`];
+  }
+  return outputs.logits.data as Float32Array;
+}
+
+const stories: string[] = [];
+let characters = 0;
+let step = 0;
+const started = performance.now();
+const minutes = () => (performance.now() - started) / 60000;
+for (; step < Number(values.steps) && minutes() < Number(values.minutes); step++) {
+  const logits = await stepOnce(step);
+  for (const [row, tokens] of running.entries()) {
+    const token = draw(logits, row);
+    const ended = token === bos || token === eos;
+    if (!ended && tokens.length < length) {
+      tokens.push(token);
+      continue;
+    }
+    const text = textOf(tokens, ended);
+    if (text.length > 0) stories.push(text);
+    characters += text.length;
+    running[row] = [bos];
+    begins[row] = step + 1;
+  }
+  if (step % 200 === 199)
+    console.log(
+      `step ${step + 1}, ${minutes().toFixed(2)} min: ${stories.length} stories, ${characters} characters`,
+    );
 }
 writeFileSync(values.out, gzipSync(stories.map((story) => `${story}\n${separator}\n`).join('')));
 console.log(
-  `${steps} steps, ${stories.length} stories, ${characters} characters in ${minutes().toFixed(2)} min`,
+  `${step} steps, ${stories.length} stories, ${characters} characters in ${minutes().toFixed(2)} min`,
 );
 console.log(stories.slice(-3).join('\n---\n'));

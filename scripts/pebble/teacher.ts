@@ -10,9 +10,10 @@ import type { Value } from '../../src/graph/graph.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import {
   add,
+  concat,
   equal,
   gather,
-  lessOrEqual,
+  greaterOrEqual,
   matmul,
   mul,
   reshape,
@@ -21,6 +22,7 @@ import {
   scalar,
   silu,
   softmax,
+  split,
   where,
 } from '../../src/graph/ops.ts';
 
@@ -85,55 +87,90 @@ export function readTeacher(path: string): Teacher {
   return { hidden, heads, keyValueHeads, vocabulary, embedding, finalNorm, layers };
 }
 
+/** How the cache is laid out: a ring of `chunks` tensors of `span` steps each, so that a step writes to one of them. */
+export interface Ring {
+  readonly rows: number;
+  readonly chunks: number;
+  readonly span: number;
+}
+
+export const chunkName = (kind: 'keys' | 'values', layer: number, chunk: number | 'active'): string =>
+  `${kind}.${layer}.${chunk}`;
+
+/** Shapes of one chunk of keys and one of values. */
+export function chunkShapes(teacher: Teacher, { rows, span }: Ring) {
+  const headSize = teacher.hidden / teacher.heads;
+  return {
+    keys: [rows, teacher.keyValueHeads, headSize, span],
+    values: [rows, teacher.keyValueHeads, span, headSize],
+  } as const;
+}
+
 /**
- * One token of each of `rows` stories. Inputs: ids int64 [rows, 1]; positions int64 [rows, 1] and the same as "at"
- * int32; caches keys.N [rows, keyValueHeads, headSize, length] and values.N [rows, keyValueHeads, length, headSize].
- * Outputs: logits [rows, vocabulary], and the caches as next/keys.N and next/values.N. What a cache holds behind a row's position is
- * not looked at, so that a row begins anew by starting from position 0.
+ * One token of each row. Inputs: ids and positions int64 [rows, 1]; "slot" int32 [1]: where in the active chunk this step is
+ * written; "steps" int32 [1, 1, 1, chunks * span]: the step that each slot was written at, the active chunk last; "begin"
+ * int32 [rows, 1, 1, 1]: the step that a row's story began at, before which it sees nothing; the chunks. Outputs: logits
+ * [rows, vocabulary], and the active chunks as "next/..".
  */
-export function teacherStep(teacher: Teacher, rows: number, length: number): Graph {
+export function teacherStep(teacher: Teacher, ring: Ring): Graph {
   const { hidden, heads, keyValueHeads, vocabulary } = teacher;
+  const { rows, chunks, span } = ring;
   const headSize = hidden / heads;
   const group = heads / keyValueHeads;
   const graph = new Graph();
   const ids = graph.input('ids', 'int64', [rows, 1]);
   const positions = graph.input('positions', 'int64', [rows, 1]);
-  const at = graph.input('at', 'int32', [rows, 1, 1, 1]);
-  const steps = Int32Array.from({ length }, (_, i) => i);
-  const acrossKeys = graph.constant(stored('int32', [1, 1, 1, length], steps));
-  const acrossValues = graph.constant(stored('int32', [1, 1, length, 1], steps));
-  const mask = where(lessOrEqual(acrossKeys, at), scalar(graph, 0), scalar(graph, -1e4));
-  const { cos, sin } = rotaryTables(graph, length, headSize);
+  const slot = graph.input('slot', 'int32', [1]);
+  const steps = graph.input('steps', 'int32', [1, 1, 1, chunks * span]);
+  const begin = graph.input('begin', 'int32', [rows, 1, 1, 1]);
+  const slots = Int32Array.from({ length: span }, (_, i) => i);
+  const writtenKey = equal(graph.constant(stored('int32', [1, 1, 1, span], slots)), slot);
+  const writtenValue = equal(graph.constant(stored('int32', [1, 1, span, 1], slots)), slot);
+  const mask = where(greaterOrEqual(steps, begin), scalar(graph, 0), scalar(graph, -1e4));
+  const { cos, sin } = rotaryTables(graph, chunks * span, headSize);
+  const shapes = chunkShapes(teacher, ring);
 
-  const norm = (x: Value, factor: number) => {
+  const norm = (x: Value) => {
     const size = x.shape[2] as number;
-    const weight = graph.constant(stored('float32', [size], new Float32Array(size).fill(factor)));
+    const weight = graph.constant(stored('float32', [size], new Float32Array(size).fill(1 / size)));
     return rmsNorm(x, weight, 1e-30);
   };
   const linear = (x: Value, matrix: Matrix) => matmul(x, graph.constant(transposed(matrix)));
+  /** The chunks of a layer, the active one with this step's row in it. */
+  const remember = (kind: 'keys' | 'values', layer: number, row: Value, written: Value) => {
+    const input = (chunk: number | 'active') =>
+      graph.input(chunkName(kind, layer, chunk), 'float32', shapes[kind]);
+    const full = Array.from({ length: chunks - 1 }, (_, chunk) => input(chunk));
+    const time = kind === 'keys' ? 3 : 2;
+    const one = shapes[kind].map((size, axis) => (axis === time ? 1 : size));
+    const active = where(written, reshape(row, one), input('active'));
+    graph.output(`next/${chunkName(kind, layer, 'active')}`, active);
+    return [...full, active];
+  };
   let x = gather(graph.constant(stored('float32', [vocabulary, hidden], teacher.embedding.values)), ids);
   for (const [index, layer] of teacher.layers.entries()) {
-    const input = norm(x, 1 / hidden);
+    const input = norm(x);
     const q = rotary(linear(input, halves(layer.q, headSize)), positions, cos, sin);
     const k = rotary(linear(input, halves(layer.k, headSize)), positions, cos, sin);
-    const v = linear(input, layer.v);
-    const oldKeys = graph.input(`keys.${index}`, 'float32', [rows, keyValueHeads, headSize, length]);
-    const oldValues = graph.input(`values.${index}`, 'float32', [rows, keyValueHeads, length, headSize]);
-    const keys = where(equal(acrossKeys, at), reshape(k, [rows, keyValueHeads, headSize, 1]), oldKeys);
-    const values = where(equal(acrossValues, at), reshape(v, [rows, keyValueHeads, 1, headSize]), oldValues);
-    graph.output(`next/keys.${index}`, keys);
-    graph.output(`next/values.${index}`, values);
+    const keys = remember('keys', index, k, writtenKey);
+    const values = remember('values', index, linear(input, layer.v), writtenValue);
     const queries = mul(reshape(q, [rows, keyValueHeads, group, headSize]), scalar(graph, headSize ** -0.5));
-    const mixed = matmul(softmax(add(matmul(queries, keys), mask)), values);
-    const joined = reshape(mixed, [rows, 1, hidden]);
-    x = add(x, linear(norm(joined, 1 / hidden), layer.o));
-    const normed = norm(x, 1 / hidden);
+    const scores = concat(
+      keys.map((chunk) => matmul(queries, chunk)),
+      3,
+    );
+    const shares = split(softmax(add(scores, mask)), Array(chunks).fill(span), 3);
+    const mixed = values.map((chunk, i) => matmul(shares[i], chunk)).reduce(add);
+    x = add(x, linear(norm(reshape(mixed, [rows, 1, hidden])), layer.o));
+    const normed = norm(x);
     const wide = mul(silu(linear(normed, layer.gate)), linear(normed, layer.up));
-    x = add(x, linear(norm(wide, 1 / layer.down.columns), layer.down));
+    x = add(x, linear(norm(wide), layer.down));
   }
   const last = rmsNorm(x, graph.constant(stored('float32', [hidden], teacher.finalNorm)), 1e-5);
-  const head = graph.constant(transposed(teacher.embedding));
-  graph.output('logits', reshape(matmul(last, head), [rows, vocabulary]));
+  graph.output(
+    'logits',
+    reshape(matmul(last, graph.constant(transposed(teacher.embedding))), [rows, vocabulary]),
+  );
   return graph;
 }
 

@@ -1,7 +1,9 @@
 /** The part of WebAssembly's API that the kernels use; TypeScript knows it only together with the whole DOM. */
 
 declare namespace WebAssembly {
-  const Module: new (bytes: Uint8Array) => Module;
+  class Module {
+    constructor(bytes: Uint8Array);
+  }
   class Memory {
     constructor(description: { initial: number; maximum: number; shared: true });
     readonly buffer: SharedArrayBuffer;

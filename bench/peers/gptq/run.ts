@@ -1,7 +1,7 @@
 /**
  * GPTQ of one layer, ours against the authors' code (IST-DASLab/gptq) on PyTorch, on the same weight and the same
  * Hessian, in turns; one JSON line a shape. Timed is everything from the Hessian to the quantized layer: ours includes
- * packing. Both take 4 bits, zero points and the range of all values. The output error is ||X(W'-W)^T|| / ||X W^T||, from the Hessian.
+ * packing. Both take 4 bits, zero points, the range of all values and the columns in their order. The output error is ||X(W'-W)^T|| / ||X W^T||, from the Hessian.
  *
  *   npx tsx bench/peers/gptq/run.ts --authors FOLDER --python PYTHON [--shapes 4096x4096,576x1536] [--rounds 3]
  *
@@ -120,7 +120,7 @@ try {
     ] as const;
     await writeSafetensors(layer, new Map(tensors));
 
-    const options = gptq.options.parse({ bits, group, range: 'minmax' });
+    const options = gptq.options.parse({ bits, group, range: 'minmax', activationOrder: false });
     const [ours, theirs]: number[][] = [[], []];
     const rates: number[] = [];
     let encoded: Awaited<ReturnType<typeof gptq.compress>> | undefined;

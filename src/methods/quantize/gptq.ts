@@ -26,7 +26,7 @@ const options = z.strictObject({
   ...gridOptions,
   activationOrder: z
     .boolean()
-    .default(false)
+    .default(true)
     .describe(
       'Rounds the columns with the largest inputs first; with groups, their grids are fixed beforehand.',
     ),
@@ -148,7 +148,7 @@ async function factorizeDamped(
         for (let column = start; column < end; column++) target[at++] = gram[from + order[column]];
       }
     : (row, start, end, target, at) => target.set(gram.subarray(row * n + start, row * n + end), at);
-  for (let share = damping; ; ) {
+  for (let share = damping; ;) {
     const found = await factorize(kernels, engine, n, size, read);
     if (Array.isArray(found)) return found;
     refuseNotFinite(gram, n, 'values of the Gram matrix');

@@ -1,0 +1,147 @@
+/** What every linear method promises, whichever it is. */
+
+import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { LapidaryError } from '../base/errors.ts';
+import { random } from '../base/random.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import { encodedBytes } from '../encodings/encoding.ts';
+import { Graph } from '../graph/graph.ts';
+import { openSession, tensor } from '../graph/session.ts';
+import type { LinearMethod, Statistic } from './contract.ts';
+import { findMethod, methods } from './index.ts';
+
+const [rows, columns, tokens] = [20, 172, 400];
+
+function layer() {
+  const { normal } = random(11);
+  const x = Float32Array.from({ length: tokens * columns }, (_, at) => (1 + (at % 7)) * normal());
+  const gram = new Float32Array(columns * columns);
+  const squares = new Float32Array(columns);
+  for (let i = 0; i < columns; i++) {
+    for (let j = 0; j < columns; j++) {
+      for (let t = 0; t < tokens; t++) gram[i * columns + j] += x[t * columns + i] * x[t * columns + j];
+    }
+    squares[i] = gram[i * columns + i];
+  }
+  const values = Float32Array.from({ length: rows * columns }, () => 0.05 * normal());
+  const statistic = (): Statistic => ({ tokens, squares, gram: gram.slice() });
+  return { values, statistic, x };
+}
+const { values, statistic, x } = layer();
+const compress = (method: LinearMethod, options: unknown) =>
+  method.compress({ rows, columns, values: values.slice() }, statistic(), options);
+
+/** Defaults, and every option at each of its choices or at both ends of its range, the others at their defaults. */
+function extremes(method: LinearMethod): unknown[] {
+  const schema = z.toJSONSchema(method.options, { io: 'input' });
+  const found: unknown[] = [{}];
+  for (const [name, property] of Object.entries(schema.properties ?? {})) {
+    for (const value of choicesOf(property as Json)) found.push({ [name]: value });
+  }
+  return found;
+}
+
+interface Json {
+  readonly type?: string;
+  readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly anyOf?: readonly Json[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+}
+
+function choicesOf({ type, enum: listed, const: only, anyOf, minimum, maximum }: Json): readonly unknown[] {
+  if (anyOf) return anyOf.flatMap(choicesOf);
+  if (listed) return listed;
+  if (only !== undefined) return [only];
+  if (type === 'boolean') return [false, true];
+  return [minimum, maximum].filter((end) => end !== undefined);
+}
+
+async function product(encoding: Encoding): Promise<Float32Array> {
+  const graph = new Graph();
+  const input = graph.input('x', 'float32', ['n', columns]);
+  graph.output(
+    'y',
+    encoding.multiply(input, (suffix, stored) => graph.weight(suffix, stored)),
+  );
+  const session = await openSession(graph, { threads: 1 });
+  const { y } = await session.run({ x: tensor('float32', [tokens, columns], x) });
+  await session.release();
+  return y.data as Float32Array;
+}
+
+function squaredOutputError(found: Float32Array): number {
+  let sum = 0;
+  for (let t = 0; t < tokens; t++) {
+    for (let row = 0; row < rows; row++) {
+      let difference = 0;
+      for (let i = 0; i < columns; i++) {
+        difference += x[t * columns + i] * (found[row * columns + i] - values[row * columns + i]);
+      }
+      sum += difference * difference;
+    }
+  }
+  return sum;
+}
+
+describe.each(methods.map((method) => ({ name: method.name, method })))('$name', ({ method }) => {
+  it.each(extremes(method))(
+    'with %o: shape kept, finite, bytes as reported, graph as dense',
+    async (some) => {
+      const encoding = await compress(method, method.options.parse(some));
+      expect(encoding.shape).toEqual([rows, columns]);
+      const dense = encoding.dense();
+      expect(dense.length).toBe(rows * columns);
+      expect(dense.every(Number.isFinite)).toBe(true);
+      const stored = [...encoding.tensors.values()].reduce((sum, each) => sum + each.bytes().byteLength, 0);
+      expect(encodedBytes(encoding)).toBe(stored);
+      const y = await product(encoding);
+      let worst = 0;
+      for (let t = 0; t < tokens; t++) {
+        for (let row = 0; row < rows; row++) {
+          let expected = 0;
+          for (let i = 0; i < columns; i++) expected += x[t * columns + i] * dense[row * columns + i];
+          worst = Math.max(worst, Math.abs(y[t * rows + row] - expected));
+        }
+      }
+      expect(worst).toBeLessThan(1e-3);
+    },
+  );
+
+  it('gives the same bytes for the same input', async () => {
+    const options = method.options.parse({});
+    const [first, second] = [await compress(method, options), await compress(method, options)];
+    for (const [name, stored] of first.tensors)
+      expect(second.tensors.get(name)!.bytes()).toEqual(stored.bytes());
+  });
+
+  it('loses no more than round-to-nearest', async () => {
+    const nearest = findMethod('rtn');
+    const baseline = await compress(nearest, nearest.options.parse({}));
+    const found = await compress(method, method.options.parse({}));
+    expect(squaredOutputError(found.dense())).toBeLessThanOrEqual(squaredOutputError(baseline.dense()));
+  });
+
+  it('has a line of help and a default for every option', () => {
+    const { properties = {} } = z.toJSONSchema(method.options, { io: 'input' });
+    for (const [name, property] of Object.entries(properties)) {
+      expect((property as { description?: string }).description, name).toBeTruthy();
+      expect((property as { default?: unknown }).default, name).toBeDefined();
+    }
+    expect(() => method.options.parse({ bitz: 4 })).toThrow();
+  });
+});
+
+describe('findMethod', () => {
+  it('finds a method by its name', () => {
+    for (const method of methods) expect(findMethod(method.name)).toBe(method);
+  });
+
+  it('names the nearest one otherwise', () => {
+    expect(() => findMethod('gtpq')).toThrow(LapidaryError);
+    expect(() => findMethod('gtpq')).toThrow(/did you mean "gptq"/);
+    expect(() => findMethod('something else')).toThrow(/expected: gptq, rtn/);
+  });
+});
