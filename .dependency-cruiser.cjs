@@ -9,7 +9,12 @@ const only = (name, from, allowed) => ({
 
 module.exports = {
   forbidden: [
-    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    {
+      name: 'no-cycles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
     {
       name: 'onnxruntime-only-in-session',
       comment: 'The engine is behind one file.',
@@ -35,7 +40,12 @@ module.exports = {
       from: { path: '^src/', pathNot: '\\.test\\.ts$' },
       to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'unknown', 'undetermined'] },
     },
-    { name: 'nothing-imports-the-cli', severity: 'error', from: { path: '^src/', pathNot: '^src/cli/' }, to: { path: '^src/cli/' } },
+    {
+      name: 'nothing-imports-the-cli',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/cli/' },
+      to: { path: '^src/cli/' },
+    },
     only('base', '^src/base/', []),
     only('io', '^src/io/', ['base/']),
     only('tokenizer', '^src/tokenizer/', ['base/']),
@@ -43,9 +53,33 @@ module.exports = {
     only('graph', '^src/graph/', ['base/', 'io/onnx/']),
     only('encodings', '^src/encodings/', ['base/', 'graph/', 'kernels/']),
     only('models', '^src/models/', ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/']),
-    only('calibrate', '^src/calibrate/', ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/', 'models/', 'methods/contract\\.ts']),
-    only('evaluate', '^src/evaluate/', ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/', 'models/', 'calibrate/']),
-    only('methods', '^src/methods/', ['base/', 'graph/', 'encodings/', 'kernels/', 'models/', 'calibrate/', 'evaluate/']),
+    only('calibrate', '^src/calibrate/', [
+      'base/',
+      'graph/',
+      'encodings/',
+      'io/',
+      'tokenizer/',
+      'models/',
+      'methods/contract\\.ts',
+    ]),
+    only('evaluate', '^src/evaluate/', [
+      'base/',
+      'graph/',
+      'encodings/',
+      'io/',
+      'tokenizer/',
+      'models/',
+      'calibrate/',
+    ]),
+    only('methods', '^src/methods/', [
+      'base/',
+      'graph/',
+      'encodings/',
+      'kernels/',
+      'models/',
+      'calibrate/',
+      'evaluate/',
+    ]),
   ],
   options: {
     tsPreCompilationDeps: true,

@@ -12,7 +12,9 @@ export class CountReporter implements Reporter {
     }
     // Behind the other reporters' summaries.
     process.on('exit', () => {
-      process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped\n`);
+      process.stdout.write(
+        `${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped\n`,
+      );
     });
   };
 }

@@ -82,7 +82,8 @@ class PairIndex {
   }
 
   merge(left: number, right: number, merged: number): void {
-    for (const word of [...(this.#holders.get(left * half + right) ?? [])]) {
+    // A copy: the loop changes who holds the pair.
+    for (const word of Array.from(this.#holders.get(left * half + right) ?? [])) {
       this.#addWord(word, -1);
       this.#sequences[word] = replacePair(this.#sequences[word], left, right, merged);
       this.#addWord(word, 1);

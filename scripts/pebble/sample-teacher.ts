@@ -13,7 +13,10 @@ import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { random } from '../../src/base/random.ts';
-import type { Device, Tensor } from '../../src/graph/session.ts';
+import { elementCount, stored } from '../../src/base/tensor.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import { add } from '../../src/graph/ops.ts';
+import type { Device, Session, Tensor } from '../../src/graph/session.ts';
 import { openSession, tensor } from '../../src/graph/session.ts';
 import { separator } from './stories.ts';
 import { chunkName, chunkShapes, readTeacher, teacherStep } from './teacher.ts';
@@ -70,17 +73,27 @@ function textOf(tokens: readonly number[], whole: boolean): string {
 
 const kinds = ['keys', 'values'] as const;
 const shapes = chunkShapes(teacher, ring);
-const layers = teacher.layers.map((_, layer) => layer);
+/** Makes empty chunks on the device: one that lay in memory would be sent there at every step. */
+async function openEmpty(kind: 'keys' | 'values'): Promise<Session> {
+  const graph = new Graph();
+  const shape = shapes[kind];
+  const zeros = graph.constant(stored('float32', shape, new Float32Array(elementCount(shape))));
+  graph.output('empty', add(zeros, graph.input('zero', 'float32', [1])));
+  return openSession(graph, { device, keep: ['empty'] });
+}
+
+/** A device tensor lives as long as the session that made it, so that these are released last. */
+const makers = { keys: await openEmpty('keys'), values: await openEmpty('values') };
 /** Chunks of the ring, by kind and layer; the engine's tensors, which stay where they are made. */
-const held = new Map(
-  kinds.flatMap((kind) =>
-    layers.map((layer) => {
-      const empty = () =>
-        tensor('float32', shapes[kind], new Float32Array(shapes[kind].reduce((a, b) => a * b)));
-      return [chunkName(kind, layer, 'active'), Array.from({ length: ring.chunks }, empty)] as const;
-    }),
-  ),
-);
+const held = new Map<string, Tensor[]>();
+for (const kind of kinds) {
+  for (const layer of teacher.layers.keys()) {
+    const chunks: Tensor[] = [];
+    const zero = tensor('float32', [1], Float32Array.of(0));
+    while (chunks.length < ring.chunks) chunks.push((await makers[kind].run({ zero })).empty);
+    held.set(chunkName(kind, layer, 'active'), chunks);
+  }
+}
 const session = await openSession(teacherStep(teacher, ring), {
   device,
   keep: [...held.keys()].map((name) => `next/${name}`),
@@ -148,11 +161,12 @@ for (; step < Number(values.steps) && minutes() < Number(values.minutes); step++
     running[row] = [bos];
     begins[row] = step + 1;
   }
-  if (step % 200 === 199)
+  if (step % 100 === 99)
     console.log(
       `step ${step + 1}, ${minutes().toFixed(2)} min: ${stories.length} stories, ${characters} characters`,
     );
 }
+for (const each of [session, makers.keys, makers.values]) await each.release();
 writeFileSync(values.out, gzipSync(stories.map((story) => `${story}\n${separator}\n`).join('')));
 console.log(
   `${step} steps, ${stories.length} stories, ${characters} characters in ${minutes().toFixed(2)} min`,

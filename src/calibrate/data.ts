@@ -94,7 +94,7 @@ function splitText(text: string, separator: string | undefined): string[] {
 function readLines(bytes: Uint8Array, path: string, field: string, limit: number): string[] {
   const documents: string[] = [];
   let line = 0;
-  for (let start = 0; start < bytes.length && documents.length < limit; ) {
+  for (let start = 0; start < bytes.length && documents.length < limit;) {
     const newline = bytes.indexOf(10, start);
     const end = newline < 0 ? bytes.length : newline;
     const where = `${path}, line ${++line}`;

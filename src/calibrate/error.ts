@@ -26,7 +26,9 @@ export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorM
   let session: Promise<Session> | undefined;
   const energyIn = async (rows: Float32Array, columns: number, gram: Float32Array) => {
     session ??= openSession(energyGraph(), options.threads === undefined ? {} : { threads: options.threads });
-    const outputs = await (await session).run({
+    const outputs = await (
+      await session
+    ).run({
       rows: tensor('float32', [rows.length / columns, columns], rows),
       gram: tensor('float32', [columns, columns], gram),
     });

@@ -264,7 +264,7 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
   checkFinite(name, values, columns);
   const started = performance.now();
   const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(planned.options), columns);
-  const after = await method.compress({ rows, columns, values }, own, planned.options);
+  const after = await named(name, () => method.compress({ rows, columns, values }, own, planned.options));
   const seconds = (performance.now() - started) / 1000;
   matrices.set(name, after);
   layers.push({
@@ -278,6 +278,17 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
     seconds,
   });
   options.progress?.({ phase: 'compress', done: layers.length, total: plan.length, detail: name });
+}
+
+/** Methods know a matrix, not its name. */
+async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof LapidaryError)) throw error;
+    const { where, ...problem } = error.problem;
+    throw new LapidaryError({ ...problem, where: where ? `${name}, ${where}` : name }, error.exitCode);
+  }
 }
 
 /** Methods may overwrite what they get. */

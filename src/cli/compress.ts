@@ -104,8 +104,11 @@ function methodFlags(): Option[] {
     const flag = info.name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     const whose = names.length === methods.length ? '' : `${names.join(', ')}: `;
     const help = `${whose}${info.help.replace(/\.$/, '')} (default: ${info.default})`;
-    if (info.type === 'boolean')
-      return [new Option(`--${flag}`, help), new Option(`--no-${flag}`).hideHelp()];
+    if (info.type === 'boolean') {
+      // Shown is the one that changes something.
+      const [on, off] = [new Option(`--${flag}`, help), new Option(`--no-${flag}`, `without: ${help}`)];
+      return info.default === true ? [on.hideHelp(), off] : [on, off.hideHelp()];
+    }
     const option = new Option(`--${flag} <${info.type === 'number' ? 'number' : 'name'}>`, help);
     return [
       info.type === 'number'

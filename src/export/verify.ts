@@ -63,7 +63,7 @@ async function logitsOfFile(runner: FileRunner, ids: Int32Array): Promise<Float3
   const prompt = Math.max(1, ids.length - decoded);
   const all = new Float32Array(ids.length * runner.vocabulary);
   let cache = runner.empty();
-  for (let past = 0; past < ids.length; ) {
+  for (let past = 0; past < ids.length;) {
     const count = past === 0 ? prompt : 1;
     const step = await runner.step(ids.subarray(past, past + count), past, cache, 0);
     cache = step.cache;

@@ -200,7 +200,7 @@ function writeWhole(path: string, parts: readonly Part[]): void {
   try {
     for (const part of parts) {
       const data = part instanceof Uint8Array ? part : part.bytes();
-      for (let at = 0; at < data.byteLength; ) at += writeSync(file, data, at);
+      for (let at = 0; at < data.byteLength;) at += writeSync(file, data, at);
     }
   } catch (error) {
     rmSync(partial, { force: true });

@@ -20,13 +20,7 @@ import type { ReduceName } from './ops/reduce.ts';
 import { reductions } from './ops/reduce.ts';
 
 export type OpName =
-  | ElementwiseName
-  | ReduceName
-  | LayoutName
-  | IndexingName
-  | ProductName
-  | NormName
-  | QuantizedName;
+  ElementwiseName | ReduceName | LayoutName | IndexingName | ProductName | NormName | QuantizedName;
 
 export const table: Readonly<Record<OpName, OpDefinition>> = {
   ...elementwise,

@@ -41,22 +41,23 @@ const config = 'config.json';
 
 /** What travels with a model besides its weights. */
 const travelling = new Set([
-  ...[
-    'tokenizer.json',
-    'tokenizer_config.json',
-    'special_tokens_map.json',
-    'added_tokens.json',
-    'tokenizer.model',
-  ],
-  ...[
-    'vocab.json',
-    'vocab.txt',
-    'merges.txt',
-    'chat_template.jinja',
-    'chat_template.json',
-    'generation_config.json',
-  ],
-  ...['LICENSE', 'LICENSE.txt', 'LICENSE.md', 'NOTICE', 'NOTICE.txt', 'USE_POLICY.md'],
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'tokenizer.model',
+  'vocab.json',
+  'vocab.txt',
+  'merges.txt',
+  'chat_template.jinja',
+  'chat_template.json',
+  'generation_config.json',
+  'LICENSE',
+  'LICENSE.txt',
+  'LICENSE.md',
+  'NOTICE',
+  'NOTICE.txt',
+  'USE_POLICY.md',
 ]);
 
 /** A JSON file larger than this is not one of ours. */

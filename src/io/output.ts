@@ -296,8 +296,9 @@ const unfinished = (() => {
     if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
   };
   function listen(on: boolean): void {
-    for (const signal of signals) on ? process.on(signal, onSignal) : process.off(signal, onSignal);
-    on ? process.on('exit', clean) : process.off('exit', clean);
+    const change = on ? 'on' : 'off';
+    for (const signal of signals) process[change](signal, onSignal);
+    process[change]('exit', clean);
   }
   return {
     add(path: string): void {

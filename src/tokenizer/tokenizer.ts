@@ -48,7 +48,7 @@ export function loadTokenizer(files: Files): Tokenizer {
   let largest = -1;
   for (const id of ids.values()) largest = Math.max(largest, id);
   const generation = readJson(files, 'generation_config.json');
-  const special = { ...(readJson(files, 'special_tokens_map.json') ?? {}), ...(config ?? {}) };
+  const special = { ...readJson(files, 'special_tokens_map.json'), ...config };
   const bosText = tokenText(special.bos_token);
   const eosText = tokenText(special.eos_token);
   // A tokenizer that says "no BOS" is believed; generation_config.json often names one all the same.
@@ -66,8 +66,7 @@ export function loadTokenizer(files: Files): Tokenizer {
     eos,
     encode(text, options = {}) {
       const found = engine.encode(text, { add_special_tokens: options.special ?? false }).ids as (
-        | number
-        | undefined
+        number | undefined
       )[];
       // What is in no vocabulary and has no token for the unknown is dropped, as the original library does.
       const known = found.filter((id) => id !== undefined);

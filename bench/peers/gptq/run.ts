@@ -1,7 +1,8 @@
 /**
  * GPTQ of one layer, ours against the authors' code (IST-DASLab/gptq) on PyTorch, on the same weight and the same
  * Hessian, in turns; one JSON line a shape. Timed is everything from the Hessian to the quantized layer: ours includes
- * packing. Both take 4 bits, zero points, the range of all values and the columns in their order. The output error is ||X(W'-W)^T|| / ||X W^T||, from the Hessian.
+ * packing. Both take 4 bits, zero points, the range of all values and the columns in their order. The output error is
+ * ||X(W'-W)^T|| / ||X W^T||, from the Hessian.
  *
  *   npx tsx bench/peers/gptq/run.ts --authors FOLDER --python PYTHON [--shapes 4096x4096,576x1536] [--rounds 3]
  *
@@ -123,6 +124,7 @@ try {
     const options = gptq.options.parse({ bits, group, range: 'minmax', activationOrder: false });
     const [ours, theirs]: number[][] = [[], []];
     const rates: number[] = [];
+    const [values, gram] = [new Float32Array(weight.length), new Float32Array(hessian.length)];
     let encoded: Awaited<ReturnType<typeof gptq.compress>> | undefined;
     for (let round = 0; round < rounds; round++) {
       const command = [new URL('authors.py', import.meta.url).pathname, authors, layer, result];
@@ -132,7 +134,8 @@ try {
       theirs.push(...(JSON.parse(output.trim().split('\n').at(-1)!) as { seconds: number[] }).seconds);
       rates.push(await engineRate());
       for (let repeat = 0; repeat <= repeats; repeat++) {
-        const [values, gram] = [weight.slice(), hessian.slice()];
+        values.set(weight);
+        gram.set(hessian);
         const start = performance.now();
         encoded = await gptq.compress({ rows, columns, values }, { tokens: 0, gram }, options);
         // The first of the first round compiles kernels and opens sessions; PyTorch has its start-up untimed, too.

@@ -27,30 +27,11 @@ import {
 } from './functions.ts';
 
 type Unary =
-  | 'Neg'
-  | 'Exp'
-  | 'Log'
-  | 'Sqrt'
-  | 'Reciprocal'
-  | 'Abs'
-  | 'Sigmoid'
-  | 'Tanh'
-  | 'Erf'
-  | 'Sin'
-  | 'Cos'
-  | 'Relu';
+  'Neg' | 'Exp' | 'Log' | 'Sqrt' | 'Reciprocal' | 'Abs' | 'Sigmoid' | 'Tanh' | 'Erf' | 'Sin' | 'Cos' | 'Relu';
 type Binary = 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min';
 type Comparison = 'Equal' | 'Less' | 'Greater' | 'LessOrEqual' | 'GreaterOrEqual';
 export type ElementwiseName =
-  | Unary
-  | Binary
-  | Comparison
-  | 'And'
-  | 'Or'
-  | 'Not'
-  | 'Where'
-  | 'Cast'
-  | 'Identity';
+  Unary | Binary | Comparison | 'And' | 'Or' | 'Not' | 'Where' | 'Cast' | 'Identity';
 
 function unary(type: Unary, rule: (g: Value, x: Value, y: Value) => Value): OpDefinition {
   return {

@@ -6,10 +6,7 @@ import type { OpDefinition } from './definition.ts';
 import { axisOf, microsoft, onnx, refuse, required, sum } from './definition.ts';
 
 export type QuantizedName =
-  | 'MatMulNBits'
-  | 'GatherBlockQuantized'
-  | 'DequantizeLinear'
-  | 'GroupQueryAttention';
+  'MatMulNBits' | 'GatherBlockQuantized' | 'DequantizeLinear' | 'GroupQueryAttention';
 
 const stored = (what: string): string =>
   `${what} multiplies stored codes: train on the dense values, then encode`;

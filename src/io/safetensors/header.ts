@@ -30,8 +30,26 @@ export const dtypeNames: Readonly<Record<string, DType>> = {
 
 /** Bits an element of every type the format defines takes, those that nothing here reads yet included. */
 const bitsOf: Readonly<Record<string, number>> = {
-  ...{ U64: 64, I64: 64, F64: 64, C64: 64, F32: 32, U32: 32, I32: 32, BF16: 16, F16: 16, U16: 16, I16: 16 },
-  ...{ F8_E8M0: 8, F8_E4M3: 8, F8_E5M2: 8, I8: 8, U8: 8, BOOL: 8, F6_E3M2: 6, F6_E2M3: 6, F4: 4 },
+  U64: 64,
+  I64: 64,
+  F64: 64,
+  C64: 64,
+  F32: 32,
+  U32: 32,
+  I32: 32,
+  BF16: 16,
+  F16: 16,
+  U16: 16,
+  I16: 16,
+  F8_E8M0: 8,
+  F8_E4M3: 8,
+  F8_E5M2: 8,
+  I8: 8,
+  U8: 8,
+  BOOL: 8,
+  F6_E3M2: 6,
+  F6_E2M3: 6,
+  F4: 4,
 };
 
 export interface HeaderEntry {

@@ -7,7 +7,7 @@ import type { Bits } from '../../encodings/grid.ts';
 import type { GroupSize, PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import { openSafetensors } from '../../io/safetensors/read.ts';
-import { gptq, quantize } from './gptq.ts';
+import { quantize } from './gptq.ts';
 import { roundToNearest } from './rtn.ts';
 
 const folder = new URL('../../../test/goldens/', import.meta.url);
@@ -100,4 +100,3 @@ describe('gptq meets the authors', () => {
     },
   );
 });
-void gptq;

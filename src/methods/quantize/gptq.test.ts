@@ -9,7 +9,7 @@ import type { GptqOptions } from './gptq.ts';
 import { gptq, quantize } from './gptq.ts';
 import { roundToNearest } from './rtn.ts';
 
-const defaults = gptq.options.parse({});
+const defaults = gptq.options.parse({ activationOrder: false });
 const withDefaults = (some: Partial<GptqOptions>): GptqOptions => ({ ...defaults, ...some });
 
 /** A weight and the Gram matrix of correlated inputs. */
