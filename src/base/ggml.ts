@@ -1,0 +1,64 @@
+/**
+ * The tensor types of ggml, as GGUF files number them: how many weights a block holds and how many bytes it takes.
+ * Readers need no more than this; what the bytes mean is the encodings' business.
+ */
+
+export interface GgmlType {
+  readonly id: number;
+  /** As llama.cpp prints it: "Q4_K". */
+  readonly name: string;
+  /** Weights in a block; a row is a whole number of blocks. */
+  readonly weights: number;
+  /** Bytes of a block. */
+  readonly bytes: number;
+}
+
+const rows: readonly (readonly [id: number, name: string, weights: number, bytes: number])[] = [
+  [0, 'F32', 1, 4],
+  [1, 'F16', 1, 2],
+  [2, 'Q4_0', 32, 18],
+  [3, 'Q4_1', 32, 20],
+  [6, 'Q5_0', 32, 22],
+  [7, 'Q5_1', 32, 24],
+  [8, 'Q8_0', 32, 34],
+  [9, 'Q8_1', 32, 36],
+  [10, 'Q2_K', 256, 84],
+  [11, 'Q3_K', 256, 110],
+  [12, 'Q4_K', 256, 144],
+  [13, 'Q5_K', 256, 176],
+  [14, 'Q6_K', 256, 210],
+  [15, 'Q8_K', 256, 292],
+  [16, 'IQ2_XXS', 256, 66],
+  [17, 'IQ2_XS', 256, 74],
+  [18, 'IQ3_XXS', 256, 98],
+  [19, 'IQ1_S', 256, 50],
+  [20, 'IQ4_NL', 32, 18],
+  [21, 'IQ3_S', 256, 110],
+  [22, 'IQ2_S', 256, 82],
+  [23, 'IQ4_XS', 256, 136],
+  [24, 'I8', 1, 1],
+  [25, 'I16', 1, 2],
+  [26, 'I32', 1, 4],
+  [27, 'I64', 1, 8],
+  [28, 'F64', 1, 8],
+  [29, 'IQ1_M', 256, 56],
+  [30, 'BF16', 1, 2],
+  [34, 'TQ1_0', 256, 54],
+  [35, 'TQ2_0', 256, 66],
+  [39, 'MXFP4', 32, 17],
+  [40, 'NVFP4', 64, 36],
+];
+
+/** By id. The gaps are types that ggml has removed. */
+export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map(
+  rows.map(([id, name, weights, bytes]) => [id, { id, name, weights, bytes }]),
+);
+
+const byName = new Map([...ggmlTypes.values()].map((type) => [type.name, type]));
+
+/** @throws RangeError on a name that is not in the table; names come from code, not from files. */
+export function ggmlType(name: string): GgmlType {
+  const found = byName.get(name);
+  if (!found) throw new RangeError(`no ggml type is called ${name}`);
+  return found;
+}

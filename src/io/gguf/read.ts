@@ -1,0 +1,48 @@
+/**
+ * Reads GGUF, the format of llama.cpp (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), by offset: opening
+ * a file reads its header alone, and a tensor's bytes, still in the blocks they are stored in, when asked for.
+ */
+
+import type { GgmlType } from '../../base/ggml.ts';
+import { readTensor, withFile } from '../range.ts';
+import { readHeader } from './header.ts';
+import type { GgufMetadata } from './types.ts';
+
+export interface GgufTensor {
+  readonly type: GgmlType;
+  /** Rows first: a matrix is [out, in]. */
+  readonly shape: readonly number[];
+  /** Where it begins in the file. */
+  readonly offset: number;
+  readonly byteLength: number;
+  /** Reads its bytes: blocks of `type`, row after row. Callers must not write into them. */
+  bytes(): Uint8Array;
+}
+
+export interface GgufFile {
+  readonly path: string;
+  readonly version: number;
+  /** In the order of the file. */
+  readonly metadata: GgufMetadata;
+  /** In the order of the file. */
+  readonly tensors: ReadonlyMap<string, GgufTensor>;
+}
+
+/** @throws LapidaryError for a file that cannot be read, or whose header breaks a rule of the format */
+export function openGguf(path: string): GgufFile {
+  return withFile(path, 'GGUF', (file, fileBytes) => {
+    const { version, metadata, tensors, dataStart } = readHeader(file, fileBytes, path);
+    return {
+      path,
+      version,
+      metadata,
+      tensors: new Map(
+        tensors.map(({ name, type, shape, offset, byteLength }) => {
+          const start = dataStart + offset;
+          const bytes = () => readTensor({ path, name, start, length: byteLength, fileBytes });
+          return [name, { type, shape, offset: start, byteLength, bytes }];
+        }),
+      ),
+    };
+  });
+}
