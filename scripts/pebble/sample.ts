@@ -15,7 +15,7 @@ const { values } = parseArgs({
   options: {
     model: { type: 'string', default: 'models/pebble' },
     out: { type: 'string', default: 'models/pebble/stories.jsonl' },
-    count: { type: 'string', default: '400' },
+    count: { type: 'string', default: '600' },
     temperature: { type: 'string', default: '0.8' },
     seed: { type: 'string', default: '1' },
     threads: { type: 'string', default: '1' },
