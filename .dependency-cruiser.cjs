@@ -7,6 +7,8 @@ const only = (name, from, allowed) => ({
   to: { path: '^src/', pathNot: [from, ...allowed.map((layer) => `^src/${layer}`)] },
 });
 
+const upToModels = ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/', 'models/'];
+
 module.exports = {
   forbidden: [
     {
@@ -41,6 +43,14 @@ module.exports = {
       to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'unknown', 'undetermined'] },
     },
     {
+      name: 'nothing-below-imports-the-main-path',
+      comment:
+        'compress, recipe, open and their like put the layers together; only the report and the command line stand above.',
+      severity: 'error',
+      from: { path: '^src/[^/]+/', pathNot: ['^src/(cli|report)/', '\\.test\\.ts$'] },
+      to: { path: '^src/[^/]+\\.ts$' },
+    },
+    {
       name: 'nothing-imports-the-cli',
       severity: 'error',
       from: { path: '^src/', pathNot: '^src/cli/' },
@@ -53,33 +63,11 @@ module.exports = {
     only('graph', '^src/graph/', ['base/', 'io/onnx/']),
     only('encodings', '^src/encodings/', ['base/', 'graph/', 'kernels/']),
     only('models', '^src/models/', ['base/', 'graph/', 'encodings/', 'io/', 'tokenizer/']),
-    only('calibrate', '^src/calibrate/', [
-      'base/',
-      'graph/',
-      'encodings/',
-      'io/',
-      'tokenizer/',
-      'models/',
-      'methods/contract\\.ts',
-    ]),
-    only('evaluate', '^src/evaluate/', [
-      'base/',
-      'graph/',
-      'encodings/',
-      'io/',
-      'tokenizer/',
-      'models/',
-      'calibrate/',
-    ]),
-    only('methods', '^src/methods/', [
-      'base/',
-      'graph/',
-      'encodings/',
-      'kernels/',
-      'models/',
-      'calibrate/',
-      'evaluate/',
-    ]),
+    only('calibrate', '^src/calibrate/', [...upToModels, 'methods/contract\\.ts']),
+    only('evaluate', '^src/evaluate/', upToModels),
+    only('train', '^src/train/', upToModels),
+    only('export', '^src/export/', [...upToModels, 'evaluate/']),
+    only('methods', '^src/methods/', [...upToModels, 'kernels/', 'calibrate/', 'evaluate/']),
   ],
   options: {
     tsPreCompilationDeps: true,

@@ -5,6 +5,7 @@
 
 export { factor } from './factor';
 export { fit } from './fit';
+export { blockDescents, blockLevels, blockScales, blockSpans } from './blocks';
 export { compensate } from './compensate';
 export { pack } from './pack';
 export { round } from './round';

@@ -3,8 +3,7 @@
  * these steps.
  */
 
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFinite } from './base/finite.ts';
 import type { Progress } from './base/progress.ts';
@@ -12,20 +11,22 @@ import { silent } from './base/progress.ts';
 import { walk } from './calibrate/walk.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
 import { measureSpeed } from './evaluate/speed.ts';
-import type { ExportOptions } from './export/graph.ts';
+import type { AccuracyChoice } from './export/accuracy.ts';
+import { chooseAccuracy } from './export/accuracy.ts';
 import { exportTransformers } from './export/transformers.ts';
 import { verifyExport } from './export/verify.ts';
 import type { SessionOptions } from './graph/session.ts';
+import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
 import { costOf, measureOpened } from './measure.ts';
 import type { Model } from './models/model.ts';
-import type { Opened, OpenedCheckpoint } from './open.ts';
+import type { OpenedCheckpoint, OpenedFile } from './open.ts';
 import { openForCompression } from './open.ts';
 import { assignment, readTexts } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 import { writeRecipe } from './recipe.ts';
 import type { CompressReport } from './report/report.ts';
-import { describeRun, provenance } from './report/run.ts';
+import { changesSince, describeRun, provenance } from './report/run.ts';
 
 export interface CompressOptions {
   readonly recipe: Recipe;
@@ -45,6 +46,24 @@ export interface CompressOptions {
  *   model in memory does; nothing is left under its final name then
  */
 export async function compress(options: CompressOptions): Promise<CompressReport> {
+  const { recipe, signal } = options;
+  // First of all: a place that cannot be written to is found out before the work, not after it.
+  const output = createOutputFolder(options.out, {
+    overwrite: options.overwrite ?? false,
+    reads: [recipe.model, recipe.calibration.data, recipe.evaluation.data],
+  });
+  try {
+    const report = await fill(output, options);
+    signal?.throwIfAborted();
+    output.commit();
+    return report;
+  } finally {
+    output.abandon();
+  }
+}
+
+/** Everything between an empty folder and a whole one. */
+async function fill(output: OutputFolder, options: CompressOptions): Promise<CompressReport> {
   const { recipe, session = {}, progress = silent, signal } = options;
   const clock = stopwatch();
   const notes: string[] = [];
@@ -64,34 +83,30 @@ export async function compress(options: CompressOptions): Promise<CompressReport
   });
   clock.lap('compress');
 
-  const output = createOutputFolder(options.out, { overwrite: options.overwrite ?? false });
-  const scratch = mkdtempSync(join(tmpdir(), 'lapidary-'));
+  // Beside the result: a disk that takes this one takes those that are measured and thrown away, and abandoning removes both.
+  const scratch = join(output.staging, '.scratch');
   try {
     const context: Context = { options, original, walked: walked.model, texts, scratch };
-    const chosen = await chooseAccuracy(context);
+    const chosen = await accuracyOf(context);
     const [file] = exportTransformers(walked.model, output.staging, {
-      files: [exportOptions(recipe, chosen.level)],
+      files: [{ activations: recipe.export.activations, accuracyLevel: chosen.level }],
     });
-    const path = join(output.staging, file!.path);
+    const path = join(output.staging, file.path);
     progress({ phase: 'verify', done: 0, total: 1 });
     const verification = await verifyExport(path, walked.model, texts.verification, {
       ...session,
-      ...file!.options,
+      ...file.options,
     });
     clock.lap('export and verify');
 
-    const opened: Opened = {
-      name: original.name,
-      file: path,
-      tokenizer: original.tokenizer,
-      context: original.context,
-    };
-    const measures = await measureBoth(context, opened, chosen.evaluation);
+    const measures = await measureBoth(context, exported(original, path), chosen.evaluation);
     clock.lap('measure');
+    const made = provenance(original, recipe);
+    for (const change of changesSince(recipe.made, made)) note(change);
     const complete: Recipe = {
       ...recipe,
       export: { ...recipe.export, accuracyLevel: chosen.level },
-      made: provenance(original, recipe),
+      made,
     };
     const report: CompressReport = {
       model: original.name,
@@ -99,7 +114,7 @@ export async function compress(options: CompressOptions): Promise<CompressReport
       out: options.out,
       recipe: complete,
       ...measures,
-      file: file!,
+      file,
       verification,
       accuracyLevels: chosen.levels,
       layers: walked.layers,
@@ -108,11 +123,8 @@ export async function compress(options: CompressOptions): Promise<CompressReport
     };
     output.write('recipe.yaml', new TextEncoder().encode(writeRecipe(complete)));
     output.write('README.md', new TextEncoder().encode(describeRun(report, texts)));
-    signal?.throwIfAborted();
-    output.commit();
     return report;
   } finally {
-    output.abandon();
     rmSync(scratch, { recursive: true, force: true });
   }
 }
@@ -125,53 +137,41 @@ interface Context {
   readonly scratch: string;
 }
 
-function exportOptions({ export: { activations } }: Recipe, accuracyLevel: 0 | 4): ExportOptions {
-  return { activations, accuracyLevel };
+/** The same model as its users run it. */
+const exported = ({ name, tokenizer, context }: OpenedCheckpoint, file: string): OpenedFile => ({
+  name,
+  tokenizer,
+  context,
+  file,
+});
+
+async function accuracyOf(context: Context): Promise<AccuracyChoice> {
+  const { options, original, walked, texts, scratch } = context;
+  const { accuracyLevel, activations } = options.recipe.export;
+  if (accuracyLevel !== 'auto') return { level: accuracyLevel };
+  if (activations === 'float16' || !texts.evaluation) return { level: 0 };
+  return chooseAccuracy(walked, scratch, (file, level) => {
+    const phase = `evaluate with ${level === 0 ? 'float' : 'integer'} activations`;
+    return lossOf(context, exported(original, file), phase);
+  });
 }
 
-interface Choice {
-  readonly level: 0 | 4;
-  readonly levels?: Readonly<Record<0 | 4, number>>;
-  /** Of the chosen level. */
-  readonly evaluation?: Evaluation;
-}
-
-/** Integer activations are taken where they cost next to nothing: this factor of divergence, or these nats. */
-const worthwhile = { factor: 1.1, nats: 0.002 };
-
-/**
- * MatMulNBits multiplies float or 8-bit integer activations on CPUs. The latter are up to ten times as fast (2 and 8
- * bits have no fast float kernel) and flip near-ties on models with massive activations (onnxruntime#29849). So both
- * are written and measured. Speed has no say: the same job must give the same bytes.
- */
-async function chooseAccuracy(context: Context): Promise<Choice> {
-  const { recipe } = context.options;
-  const asked = recipe.export.accuracyLevel;
-  const quantized = [...context.walked.matrices.values()].some(({ bits }) => bits < 16);
-  if (asked !== 'auto') return { level: asked };
-  if (!quantized || recipe.export.activations === 'float16' || !context.texts.evaluation) return { level: 0 };
-  const evaluations = new Map<0 | 4, Evaluation>();
-  for (const level of [0, 4] as const) {
-    const folder = join(context.scratch, `accuracy-${level}`);
-    const [file] = exportTransformers(context.walked, folder, { files: [exportOptions(recipe, level)] });
-    evaluations.set(
-      level,
-      await lossOf(context, { ...context.original, model: undefined, file: join(folder, file!.path) }),
-    );
-    rmSync(folder, { recursive: true });
-  }
-  const levels = { 0: evaluations.get(0)!.kl!.mean, 4: evaluations.get(4)!.kl!.mean };
-  const level = levels[4] <= Math.max(worthwhile.factor * levels[0], levels[0] + worthwhile.nats) ? 4 : 0;
-  return { level, levels, evaluation: evaluations.get(level)! };
-}
-
-function lossOf({ options, original, texts }: Context, opened: Opened): Promise<Evaluation> {
-  return measureOpened(opened, original, texts.evaluation!, { ...options, seed: options.recipe.seed });
+function lossOf(
+  { options, original, texts }: Context,
+  opened: OpenedFile,
+  phase = 'evaluate',
+): Promise<Evaluation> {
+  const { progress = silent, recipe } = options;
+  return measureOpened(opened, original, texts.evaluation!, {
+    ...options,
+    seed: recipe.seed,
+    progress: (event) => progress({ ...event, phase }),
+  });
 }
 
 async function measureBoth(
   context: Context,
-  opened: Opened & { readonly file: string },
+  opened: OpenedFile,
   known: Evaluation | undefined,
 ): Promise<Pick<CompressReport, 'original' | 'compressed'>> {
   const { options, original, texts, scratch } = context;
@@ -179,7 +179,11 @@ async function measureBoth(
   const loss = known ?? (texts.evaluation && (await lossOf(context, opened)));
   const before =
     texts.evaluation &&
-    (await measureOpened(original, undefined, texts.evaluation, { ...options, seed: recipe.seed }));
+    (await measureOpened(original, undefined, texts.evaluation, {
+      ...options,
+      seed: recipe.seed,
+      progress: (event) => progress({ ...event, phase: 'evaluate the original' }),
+    }));
   progress({ phase: 'measure speed', done: 0, total: 2 });
   // The original as an engine would run it: the same graph with its own weights.
   const [plain] = exportTransformers(original.model, join(scratch, 'original'), {
@@ -191,7 +195,7 @@ async function measureBoth(
     prompt: Math.min(128, Math.floor(original.context / 2)),
     tokens: 32,
   };
-  const speedBefore = await measureSpeed(join(scratch, 'original', plain!.path), speedOptions);
+  const speedBefore = await measureSpeed(join(scratch, 'original', plain.path), speedOptions);
   progress({ phase: 'measure speed', done: 1, total: 2 });
   const speedAfter = await measureSpeed(opened.file, speedOptions);
   return {

@@ -1,11 +1,10 @@
 /** Text from a model: a prompt goes in at once, then token by token behind a cache of keys and values. */
 
 import { LapidaryError } from './base/errors.ts';
-import { halfToFloat } from './base/half.ts';
 import type { FileRunner } from './evaluate/file.ts';
 import { openFile } from './evaluate/file.ts';
 import { exportGraph } from './export/graph.ts';
-import type { SessionOptions, Tensor } from './graph/session.ts';
+import type { SessionOptions } from './graph/session.ts';
 import type { Model } from './models/model.ts';
 import type { SamplingOptions } from './sample.ts';
 import { checkOption, sampler } from './sample.ts';
@@ -66,8 +65,7 @@ export async function generate(
     });
   }
   const ends = new Set([...tokenizer.eos, ...(model?.config.eos ?? [])]);
-  const session = { ...(device ? { device } : {}), ...(threads ? { threads } : {}) };
-  const runner = await openFile(typeof source === 'string' ? source : exportGraph(source), session);
+  const runner = await openFile(model ? exportGraph(model) : (source as string), { device, threads });
   try {
     const limit = Math.min(maxTokens, context - ids.length);
     const stream = decodeStream(tokenizer, ids);
@@ -111,7 +109,7 @@ async function decode(
     cache = step.cache;
     past += next.length;
     if (past === prompt.length) prefilled = performance.now();
-    const id = pick(lastRow(step.logits, runner.vocabulary));
+    const id = pick((step.logits.data as Float32Array).subarray(-runner.vocabulary));
     if (ends.has(id)) {
       finish = 'eos';
       break;
@@ -156,9 +154,4 @@ function encodePrompt(tokenizer: Tokenizer, prompt: string, chat: boolean): Int3
 function continuation(tokenizer: Tokenizer, prompt: Int32Array, ids: readonly number[]): string {
   const stream = decodeStream(tokenizer, prompt);
   return ids.map((id) => stream.push(id)).join('') + stream.end();
-}
-
-function lastRow({ type, data }: Tensor, vocabulary: number): Float32Array {
-  const all = type === 'float16' ? halfToFloat(data as Uint16Array) : (data as Float32Array);
-  return all.subarray(all.length - vocabulary);
 }

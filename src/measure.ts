@@ -16,7 +16,7 @@ import { fileScorer } from './evaluate/file.ts';
 import type { Scorer } from './evaluate/scorer.ts';
 import type { SessionOptions } from './graph/session.ts';
 import { bitsPerWeight, bytes, multiplyAdds, parameters } from './models/size.ts';
-import type { Opened } from './open.ts';
+import type { Opened, OpenedWeights } from './open.ts';
 import { openModel } from './open.ts';
 
 export interface MeasureOptions {
@@ -41,15 +41,36 @@ export type Measurement = Evaluation & Cost;
 
 /** @throws LapidaryError on a model or text that cannot be used */
 export async function measure(location: string | undefined, options: MeasureOptions): Promise<Measurement> {
-  const opened = await openModel(location, options);
-  const { separator, field, documents, length = opened.context } = options;
+  const [measured] = await measureAll([location], options);
+  return measured!;
+}
+
+/** Several models on the same text; all are opened before the first is measured, so that a wrong name costs no time. */
+export async function measureAll(
+  locations: readonly (string | undefined)[],
+  { against, revision, ...options }: MeasureOptions,
+): Promise<Measurement[]> {
+  const { separator, field, documents, length, warn = () => {} } = options;
+  const models: Opened[] = [];
+  for (const location of locations) models.push(await openModel(location, { ...options, revision }));
+  // A revision is the model's; the original is what its name says.
+  const original = against === undefined ? undefined : await openModel(against, options);
   const texts = await readDocuments(options.data, { separator, field, limit: documents });
-  const evaluated = documentSequences(texts, opened.tokenizer, {
-    length: Math.min(length, opened.context),
-    documents,
-  });
-  const against = options.against === undefined ? undefined : await openModel(options.against, options);
-  return { ...(await measureOpened(opened, against, evaluated, options)), ...costOf(opened) };
+  if (texts.length === 1 && documents !== 1) {
+    const found = separator
+      ? `the separator ${JSON.stringify(separator)} is not in the text`
+      : 'no separator was given';
+    warn(`the text is one document (${found}): it is cut at the context, and its intervals say nothing`);
+  }
+  const results: Measurement[] = [];
+  for (const opened of models) {
+    const evaluated = documentSequences(texts, opened.tokenizer, {
+      length: Math.min(length ?? opened.context, opened.context),
+      documents,
+    });
+    results.push({ ...(await measureOpened(opened, original, evaluated, options)), ...costOf(opened) });
+  }
+  return results;
 }
 
 /** What a model loses on given sequences. */
@@ -69,12 +90,12 @@ export async function measureOpened(
   }
 }
 
-export async function openScorer(opened: Opened, session: MeasureOptions['session'] = {}): Promise<Scorer> {
+async function openScorer(opened: Opened, session: MeasureOptions['session'] = {}): Promise<Scorer> {
   return opened.model ? modelScorer(opened.model, session) : fileScorer(opened.file, session);
 }
 
 /** Bytes of a checkpoint are its weights'; of an exported file, all that an engine loads. */
-export function costOf(opened: Opened): Cost {
+export function costOf(opened: OpenedWeights): Cost {
   if (opened.file !== undefined) return fileCost(opened.file);
   const { model } = opened;
   return {

@@ -1,6 +1,6 @@
 /**
  * What a MODEL argument is: nothing (the model that ships with the package), a folder or hub id with a checkpoint, a
- * folder that an export wrote, or one ONNX file of it. The exported ones are run as their users run them.
+ * GGUF file, a folder that an export wrote, or one ONNX file of it. The exported ones are run as their users run them.
  */
 
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -10,6 +10,8 @@ import { ExitCode, LapidaryError } from './base/errors.ts';
 import type { Progress } from './base/progress.ts';
 import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
+import { openGguf } from './io/gguf/read.ts';
+import { floatTensors, modelFromGguf } from './models/gguf.ts';
 import { loadModel } from './models/index.ts';
 import type { Model } from './models/model.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
@@ -29,10 +31,10 @@ interface Common {
   readonly context: number;
 }
 
-/** A checkpoint: weights that can be compressed. */
+/** A checkpoint or GGUF file: weights that can be compressed. */
 export interface OpenedCheckpoint extends Common {
   readonly model: Model;
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: Pick<Checkpoint, 'tensors' | 'identity'>;
   readonly file?: undefined;
 }
 
@@ -50,34 +52,92 @@ export interface OpenOptions {
   readonly warn?: ((line: string) => void) | undefined;
 }
 
+/** What `openModel` gives, before its tokenizer is read. */
+export type OpenedWeights = Omit<OpenedCheckpoint, 'tokenizer'> | Omit<OpenedFile, 'tokenizer'>;
+
+/** Whether a MODEL argument means the model that ships with the package: nothing, or its name. */
+export function isShipped(location: string | undefined): boolean {
+  return location === undefined || (location === shipped.name && !existsSync(location));
+}
+
 /** @throws LapidaryError when it is none of these, or its tokenizer does not fit */
 export async function openModel(location: string | undefined, options: OpenOptions = {}): Promise<Opened> {
-  const file = location === undefined ? undefined : exportedFile(location);
-  return file ? openExported(file) : openForCompression(location, options);
+  const weights = await openWeights(location, options);
+  const { model } = weights;
+  const tokenizer = loadTokenizer(model ? model.files : settingsOf(weights.file));
+  if (model) checkTokenizer(tokenizer, model.config.vocabulary);
+  return { ...weights, tokenizer };
 }
 
 /** @throws LapidaryError when it is not a checkpoint */
 export async function openForCompression(
   location: string | undefined,
-  { revision, progress, warn }: OpenOptions = {},
+  options: OpenOptions = {},
 ): Promise<OpenedCheckpoint> {
-  const checkpoint = await openCheckpoint(location ?? shipped.folder, { revision, progress });
+  const opened = await openModel(location, options);
+  if (opened.model) return opened;
+  throw new LapidaryError({
+    what: 'this is an exported model, which cannot be compressed again',
+    where: location,
+    expected: 'a checkpoint: config.json and weights in safetensors',
+    found: basename(opened.file),
+    fix: 'give the model that it was made from; its README.md and recipe.yaml name it',
+  });
+}
+
+/** Without its tokenizer, which listings do not need. @throws LapidaryError when it is none of these */
+export async function openWeights(
+  location: string | undefined,
+  { revision, progress, warn }: OpenOptions = {},
+): Promise<OpenedWeights> {
+  if (isShipped(location)) {
+    const checkpoint = await openCheckpoint(shipped.folder, { revision });
+    return fromCheckpoint(shipped.name, checkpoint, warn);
+  }
+  if (location!.endsWith('.gguf') && revision === undefined) return fromGguf(location!, warn);
+  const file = exportedFile(location!);
+  if (file === undefined) {
+    const checkpoint = await openCheckpoint(location!, { revision, progress });
+    return fromCheckpoint(basename(resolve(location!)), checkpoint, warn);
+  }
+  if (revision !== undefined) {
+    throw new LapidaryError(
+      {
+        what: 'a revision was given for an exported model',
+        where: file,
+        expected: 'a hub id (org/name) where a revision is given',
+        fix: 'leave the revision out',
+      },
+      ExitCode.usage,
+    );
+  }
+  const folder = folderOf(file);
+  return { name: basename(folder), file, context: contextOf(folder) };
+}
+
+function fromCheckpoint(name: string, checkpoint: Checkpoint, warn: OpenOptions['warn']): OpenedWeights {
   const model = loadModel(checkpoint, warn);
-  const tokenizer = loadTokenizer(model.files);
-  checkTokenizer(tokenizer, model.config.vocabulary);
-  const name = location === undefined ? shipped.name : basename(location.replace(/\/+$/, ''));
-  return { name, model, checkpoint, tokenizer, context: model.config.context };
+  return { name, model, checkpoint, context: model.config.context };
+}
+
+function fromGguf(path: string, warn: OpenOptions['warn']): OpenedWeights {
+  const file = openGguf(path);
+  const model = modelFromGguf(file, basename(path), warn);
+  const checkpoint = { tensors: floatTensors(model), identity: file.identity };
+  return { name: basename(path, '.gguf'), model, checkpoint, context: model.config.context };
 }
 
 /** The ONNX file that a location means; undefined where it means something else. */
 function exportedFile(location: string): string | undefined {
   if (!existsSync(location)) return undefined;
-  if (location.endsWith('.onnx') && statSync(location).isFile()) return location;
-  const folder = join(location, 'onnx');
-  if (!existsSync(folder)) return undefined;
+  if (!statSync(location).isDirectory()) return location.endsWith('.onnx') ? location : undefined;
+  const names = readdirSync(location);
   // A folder with weights of its own is a checkpoint that somebody exported beside.
-  if (readdirSync(location).some((name) => name.endsWith('.safetensors'))) return undefined;
+  if (names.some((name) => name.endsWith('.safetensors'))) return undefined;
+  const inner = join(location, 'onnx');
+  const folder = existsSync(inner) && statSync(inner).isDirectory() ? inner : location;
   const files = readdirSync(folder).filter((name) => name.endsWith('.onnx'));
+  if (files.length === 0 && folder === location) return undefined;
   if (files.length === 1) return join(folder, files[0]!);
   throw new LapidaryError(
     {
@@ -91,23 +151,32 @@ function exportedFile(location: string): string | undefined {
   );
 }
 
-function openExported(file: string): OpenedFile {
-  const folder = dirname(dirname(resolve(file)));
-  const names = existsSync(folder) ? readdirSync(folder).filter((name) => /\.(json|jinja)$/.test(name)) : [];
-  const files = new Map(names.map((name) => [name, () => readFileSync(join(folder, name))] as const));
-  const tokenizer = loadTokenizer(files);
-  return { name: basename(folder), file, tokenizer, context: contextOf(folder) };
+/** Where the settings of an ONNX file lie: beside it, or above its onnx folder. */
+function folderOf(file: string): string {
+  const beside = dirname(resolve(file));
+  return existsSync(join(beside, 'config.json')) ? beside : dirname(beside);
+}
+
+function settingsOf(file: string): Model['files'] {
+  const folder = folderOf(file);
+  const names = readdirSync(folder).filter((name) => /\.(json|jinja)$/.test(name));
+  return new Map(names.map((name) => [name, () => readFileSync(join(folder, name))] as const));
 }
 
 function contextOf(folder: string): number {
   const path = join(folder, 'config.json');
-  const json = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>) : {};
-  const context = json.max_position_embeddings ?? json.n_positions;
+  let json: Record<string, unknown> | null = null;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    // Told below: whether it is missing or damaged, the answer is the same.
+  }
+  const context = json?.max_position_embeddings ?? json?.n_positions;
   if (typeof context === 'number') return context;
   throw new LapidaryError({
     what: 'the context length is not known',
     where: path,
-    expected: 'max_position_embeddings or n_positions',
+    expected: 'JSON with max_position_embeddings or n_positions',
     fix: 'put config.json back beside the onnx folder',
   });
 }

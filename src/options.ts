@@ -18,7 +18,9 @@ export function parseOptions<T>(schema: z.ZodType<T>, values: unknown, where: st
     {
       what: path ? `option "${path}" does not fit` : 'the value does not fit',
       where,
-      expected: allowed(schemaAt(schema, issue.path)) ?? issue.message,
+      expected:
+        allowed(schemaAt(schema, issue.path)) ??
+        issue.message.replace(/^Invalid input: expected (.*), received .*$/, '$1'),
       found: JSON.stringify(valueAt(values, issue.path)) ?? 'nothing',
     },
     ExitCode.usage,
@@ -41,7 +43,12 @@ function unknownOption(schema: z.ZodType, path: readonly PropertyKey[], name: st
 /** The values that a choice allows, for people. */
 function allowed(schema: JsonSchema | undefined): string | undefined {
   const choices = schema && choicesOf(schema);
-  return choices && `one of ${choices.join(', ')}`;
+  if (choices) return `one of ${choices.join(', ')}`;
+  if (schema?.type !== 'integer' && schema?.type !== 'number') return undefined;
+  const { minimum, maximum } = schema;
+  const from = minimum === undefined ? '' : ` from ${minimum}`;
+  const to = maximum === undefined || maximum >= Number.MAX_SAFE_INTEGER ? '' : ` to ${maximum}`;
+  return `a ${schema.type === 'integer' ? 'whole ' : ''}number${from}${to}`;
 }
 
 function choicesOf(schema: JsonSchema): readonly (string | number)[] | undefined {

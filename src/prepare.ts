@@ -8,7 +8,7 @@ import type { Documents } from './calibrate/sequences.ts';
 import { documentSequences, packSequences, predictedCharacters } from './calibrate/sequences.ts';
 import type { Assignment, Target as Matrix } from './calibrate/walk.ts';
 import type { OpenedCheckpoint } from './open.ts';
-import { shipped } from './open.ts';
+import { isShipped, shipped } from './open.ts';
 import type { Recipe, Target } from './recipe.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
@@ -25,6 +25,11 @@ export function assignment(recipe: Recipe): (matrix: Matrix) => Assignment | und
 function targetOf({ place }: Matrix): Target | undefined {
   if (place === 'block') return 'blocks';
   return place === 'positions' ? undefined : 'embeddings';
+}
+
+/** The calibration text that a recipe names; the model that ships with the package has its own. */
+export function calibrationFile({ model, calibration }: Recipe): string | undefined {
+  return calibration.data ?? (isShipped(model) ? shipped.data : undefined);
 }
 
 export interface Texts {
@@ -48,7 +53,7 @@ export async function readTexts(
   note: (line: string) => void,
 ): Promise<Texts> {
   const { calibration, evaluation, seed } = recipe;
-  const data = calibration.data ?? (recipe.model === undefined ? shipped.data : undefined);
+  const data = calibrationFile(recipe);
   if (
     data === undefined &&
     recipe.steps.some(({ method, options }) => method.statistic(options) !== 'none')
@@ -105,7 +110,7 @@ function holdOut(
   return [shuffled.slice(0, cut), shuffled.slice(cut)];
 }
 
-/** One sequence a document where there are enough of them, else equal cuts of all text. */
+/** One sequence a document, as `lapidary evaluate` has them; a few long documents are cut into equal parts instead. */
 function evaluationSequences(
   documents: readonly string[],
   tokenizer: Tokenizer,
@@ -113,8 +118,9 @@ function evaluationSequences(
   context: number,
 ): Documents {
   const length = Math.min(evaluation.length, context);
-  if (documents.length >= evaluation.sequences)
-    return documentSequences(documents, tokenizer, { length, documents: evaluation.sequences });
+  const each = documentSequences(documents, tokenizer, { length, documents: evaluation.sequences });
+  const uncut = each.sequences.every((sequence) => sequence.length < length);
+  if (documents.length >= evaluation.sequences || uncut) return each;
   const { sequences } = packSequences(documents, tokenizer, { length, count: evaluation.sequences, seed });
   const characters = sequences.map((sequence) => predictedCharacters(sequence, tokenizer));
   return { sequences, characters };

@@ -18,7 +18,7 @@ const data = {
 };
 
 /** Which matrices a step is for. */
-export const targetSchema = z.enum(['blocks', 'embeddings']);
+const targetSchema = z.enum(['blocks', 'embeddings']);
 export type Target = z.infer<typeof targetSchema>;
 
 const schema = z.strictObject({
@@ -86,8 +86,8 @@ export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
   };
 }
 
-/** @throws LapidaryError on a file that cannot be read or is not YAML, with its line. */
-export function readRecipe(path: string): unknown {
+/** @throws LapidaryError on a file that cannot be read or is not a mapping in YAML, with its line. */
+export function readRecipe(path: string): Record<string, unknown> {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -99,12 +99,21 @@ export function readRecipe(path: string): unknown {
   }
   const document = parseDocument(text);
   const error = document.errors[0];
-  if (error)
-    throw new LapidaryError(
-      { what: 'the recipe is not YAML', where: path, found: error.message },
-      ExitCode.usage,
-    );
-  return document.toJS();
+  if (error) throw notARecipe(path, error.message);
+  let value: unknown;
+  try {
+    value = document.toJS();
+  } catch (cause) {
+    throw notARecipe(path, String(cause));
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw notARecipe(path, Array.isArray(value) ? 'a list' : value === null ? 'nothing' : `${value}`);
+}
+
+function notARecipe(where: string, found: string): LapidaryError {
+  const expected = 'a mapping with steps, as a run writes into recipe.yaml';
+  return new LapidaryError({ what: 'this is not a recipe', where, expected, found }, ExitCode.usage);
 }
 
 /** The complete recipe as YAML: what `readRecipe` and `parseRecipe` take. */

@@ -36,6 +36,7 @@ export function sampler({ temperature = 0, topK, topP = 1, seed = 0 }: SamplingO
   return (logits) => draw(logits, temperature, topK ?? logits.length, topP, uniform());
 }
 
+/** @throws LapidaryError (usage) that names the option where its value does not fit */
 export function checkOption(where: string, value: unknown, fits: boolean, expected: string): void {
   if (fits) return;
   throw new LapidaryError(

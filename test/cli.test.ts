@@ -1,12 +1,21 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { stored } from '../src/base/tensor.ts';
 import { openSafetensors } from '../src/io/safetensors/read.ts';
 import { writeSafetensors } from '../src/io/safetensors/write.ts';
-import { lapidary, scratchFolder } from './command-line.ts';
+import { bin, lapidary, scratchFolder } from './command-line.ts';
 
 const pebble = fileURLToPath(new URL('../models/pebble', import.meta.url));
 const stories = join(pebble, 'stories.jsonl');
@@ -68,15 +77,44 @@ describe('compress', () => {
     const { code, stderr } = await lapidary(['compress', '--method', 'rtn', '--out', mine, ...quick]);
     expect(code).not.toBe(0);
     expect(stderr).toContain('mine');
+    expect(stderr, 'it is found out before the work').not.toContain('compress:');
     expect(readdirSync(mine)).toEqual(['notes.txt']);
   });
 
-  it('leaves nothing behind when it is interrupted', async () => {
+  it('never replaces the model that it reads', async () => {
+    const model = scratch.path('model');
+    cpSync(pebble, model, { recursive: true });
+    const args = ['compress', model, '--method', 'rtn', '--out', model, '--overwrite'];
+    const { code, stderr } = await lapidary(args);
+    expect(code).toBe(2);
+    expect(stderr).toContain('holds what is read');
+    expect(readdirSync(model)).toEqual(readdirSync(pebble));
+  });
+
+  it('lets flags go over a recipe, and says where its inputs changed', async () => {
+    const recipe = scratch.path('other.yaml');
+    const text = readFileSync(join(out, 'recipe.yaml'), 'utf8');
+    writeFileSync(recipe, text.replace(/calibrationSha256: .*/, 'calibrationSha256: other'));
+    const flags = ['--method', 'rtn', '--bits', '8', '--out', scratch.path('flags'), '--json'];
+    const { stdout } = await lapidary(['compress', '--recipe', recipe, ...flags]);
+    const report = JSON.parse(stdout);
+    expect(report.recipe.steps).toMatchObject([
+      { method: 'rtn', targets: ['blocks'], options: { bits: 8 } },
+      { method: 'rtn', targets: ['embeddings'], options: { bits: 8 } },
+    ]);
+    expect(report.recipe.calibration).toMatchObject({ sequences: 4, length: 64 });
+    expect(readFileSync(join(report.out, 'README.md'), 'utf8')).toContain('43 matrices as 8-bit');
+    expect(report.notes.join()).toContain('made with calibrationSha256 other');
+  });
+
+  it.skipIf(process.platform === 'win32').each([
+    ['the walk', 'compress'],
+    ['the check', 'integer activations:'],
+  ])('leaves nothing behind when it is interrupted in %s (skipped on Windows)', async (_, when) => {
     const stopped = scratch.path('stopped');
-    const { code, stderr } = await lapidary(['compress', '--out', stopped, ...quick], 'compress');
-    expect(code).toBe(130);
-    expect(stderr).toContain('interrupted');
-    expect(existsSync(stopped)).toBe(false);
+    const { code, stdout, stderr } = await lapidary(['compress', '--out', stopped, ...quick], when);
+    expect(stderr).toContain('error: interrupted');
+    expect([code, stdout]).toEqual([130, '']);
     expect(readdirSync(dirname(stopped)).filter((name) => name.includes('stopped'))).toEqual([]);
   });
 });
@@ -84,11 +122,10 @@ describe('compress', () => {
 describe('evaluate, compare, generate, inspect', () => {
   const out = scratch.path('rtn');
 
-  it('measures original and compressed with the same keys', async () => {
-    expect(
-      (await lapidary(['compress', '--method', 'rtn', '--bits', '8', '--out', out, ...quick])).code,
-    ).toBe(0);
-    const args = ['--data', stories, '--documents', '4', '--length', '64', '--json'];
+  it('measures original and compressed with the same keys, as compress did on the same text', async () => {
+    const flags = ['--method', 'rtn', '--bits', '8', '--evaluation', stories, '--json', ...quick];
+    const report = JSON.parse((await lapidary(['compress', '--out', out, ...flags])).stdout);
+    const args = ['--data', stories, '--documents', '32', '--length', '64', '--json'];
     const original = await lapidary(['evaluate', pebble, ...args]);
     const compressed = await lapidary(['evaluate', out, '--against', pebble, ...args]);
     expect([original.code, compressed.code]).toEqual([0, 0]);
@@ -106,6 +143,10 @@ describe('evaluate, compare, generate, inspect', () => {
     expect(Object.keys(before).sort()).toEqual([...keys].sort());
     expect(Object.keys(after).sort()).toEqual([...keys, 'kl', 'agreement'].sort());
     expect(Object.keys(after.kl).sort()).toEqual(['high', 'low', 'mean', 'median', 'p99']);
+    expect(report.original).toMatchObject(before);
+    expect(report.compressed).toMatchObject(after);
+    const written = statSync(join(out, report.file.path)).size;
+    expect([after.bytes, report.file.bytes]).toEqual([written, written]);
     expect(after.tokens).toBe(before.tokens);
     expect(after.parameters).toBe(before.parameters);
     expect(after.multiplyAdds).toBe(before.multiplyAdds);
@@ -139,7 +180,37 @@ describe('evaluate, compare, generate, inspect', () => {
     expect(await write(out)).toBe(text);
   });
 
-  it('lists what is in a model', async () => {
+  it('opens every model before it measures one', async () => {
+    const { code, stderr } = await lapidary(['compare', pebble, scratch.path('nothing'), '--data', stories]);
+    expect(code).toBe(3);
+    expect(stderr).not.toContain('evaluate:');
+  });
+
+  it('says when intervals mean nothing', async () => {
+    const one = scratch.path('one.txt');
+    writeFileSync(one, 'Once upon a time there was a stone.');
+    const { code, stderr } = await lapidary(['evaluate', pebble, '--data', one, '--separator', '###']);
+    expect(code).toBe(0);
+    expect(stderr).toContain('the separator "###" is not in the text');
+  });
+
+  it('writes the prompt with the text, and not without', async () => {
+    const args = ['generate', 'pebble', 'Once'];
+    expect((await lapidary([...args, '--max-tokens', '0'])).stdout).toBe('Once\n');
+    const { code, stdout } = await lapidary([...args, '--temperature', '-1']);
+    expect([code, stdout]).toEqual([2, '']);
+  });
+
+  it.skipIf(process.platform === 'win32')('ends quietly when nobody reads on (skipped on Windows)', () => {
+    const pipe = `"${process.execPath}" "${bin}" inspect --json | head -c 1`;
+    const { stdout, stderr } = spawnSync('sh', ['-c', pipe], { encoding: 'utf8' });
+    expect([stdout, stderr]).toEqual(['{', '']);
+  });
+
+  it('lists what is in a model, with or without a tokenizer', async () => {
+    const bare = fileURLToPath(new URL('models/qwen2', import.meta.url));
+    expect((await lapidary(['inspect', bare])).stdout).toContain('model.embed_tokens.weight');
+
     const { code, stdout } = await lapidary(['inspect', out, '--json']);
     expect(code).toBe(0);
     expect(JSON.parse(stdout).tensors.length).toBeGreaterThan(43);
@@ -157,6 +228,11 @@ describe('bad input is answered', () => {
     [['compress', 'no/such/folder/here'], 3, 'no/such/folder/here'],
     [['evaluate', pebble, '--data', '/nowhere.txt'], 3, '/nowhere.txt'],
     [['evaluate', pebble], 2, '--data'],
+    [['evaluate', pebble, '--data', stories, '--length', '0'], 2, 'above 0'],
+    [['evaluate', pebble, '--data', stories, '--revision', 'main'], 2, 'revision'],
+    [['compress', '--sequences', '0'], 2, 'a whole number from 1'],
+    [['compress', '--out', ''], 2, '--out'],
+    [['nonsense'], 2, '--help'],
   ] as const)('%j', async (args, exitCode, text) => {
     const { code, stdout, stderr } = await lapidary(args);
     expect(stderr).toContain(text);
@@ -168,6 +244,29 @@ describe('bad input is answered', () => {
     const { code, stdout } = await lapidary(['compress', '--json', '--method', 'rtm']);
     expect(code).toBe(2);
     expect(JSON.parse(stdout)).toMatchObject({ exitCode: 2, error: { fix: 'did you mean "rtn"?' } });
+  });
+
+  it('a flag that is not known too', async () => {
+    const { code, stdout } = await lapidary(['compress', '--json', '--metod', 'rtn']);
+    expect(code).toBe(2);
+    expect(JSON.parse(stdout)).toEqual({
+      error: { what: "unknown option '--metod'", fix: 'Did you mean --method?' },
+      exitCode: 2,
+    });
+  });
+
+  it.each(['', '- a list', 'steps: [', 'calibration: text'])('a recipe that is none: %j', async (text) => {
+    const recipe = scratch.path('none.yaml');
+    writeFileSync(recipe, text);
+    const { code, stderr } = await lapidary(['compress', '--recipe', recipe]);
+    expect(code).toBe(2);
+    expect(stderr).toContain('none.yaml');
+  });
+
+  it('an exported model where a checkpoint is needed', async () => {
+    const { code, stderr } = await lapidary(['compress', scratch.path('gptq'), '--method', 'rtn']);
+    expect(code).toBe(3);
+    expect(stderr).toContain('cannot be compressed again');
   });
 
   it('an unknown option of a recipe, with the nearest known one', async () => {

@@ -14,6 +14,7 @@ import type { Stored } from '../../src/base/tensor.ts';
 import { stored } from '../../src/base/tensor.ts';
 import { dense } from '../../src/encodings/dense.ts';
 import type { Encoding } from '../../src/encodings/encoding.ts';
+import { median } from '../../src/evaluate/bootstrap.ts';
 import { gradient } from '../../src/graph/gradient.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import { matmul } from '../../src/graph/ops.ts';
@@ -138,9 +139,6 @@ async function forwardBackward(): Promise<Contender> {
   };
   return { name: 'forward+backward', session, feeds, operations: 3 * forwardOperations };
 }
-
-const median = (list: readonly number[]): number =>
-  [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
 /** Operations a second of one run, in billions. */
 async function rate({ session, feeds, operations }: Contender): Promise<number> {

@@ -39,6 +39,13 @@ export class LapidaryError extends Error {
   }
 }
 
+/** The same error with a place before the one that it names; anything else as it is. */
+export function located(where: string, error: unknown): unknown {
+  if (!(error instanceof LapidaryError)) return error;
+  const { where: inner, ...problem } = error.problem;
+  return new LapidaryError({ ...problem, where: inner ? `${where}, ${inner}` : where }, error.exitCode);
+}
+
 function describe(problem: Problem): string {
   const lines = [problem.where ? `${problem.where}: ${problem.what}` : problem.what];
   if (problem.expected !== undefined) lines.push(`  expected: ${problem.expected}`);

@@ -6,6 +6,7 @@
 import { LapidaryError } from './errors.ts';
 import { bfloatValue, halfValue } from './half.ts';
 import type { Stored } from './tensor.ts';
+import { stored } from './tensor.ts';
 
 export interface NonFinite {
   /** Row-major position of the element. */
@@ -32,6 +33,23 @@ export function checkFinite(name: string, tensor: Stored, where?: string): void 
     where,
     expected: `finite ${tensor.dtype} values`,
     found: `${found.value} at ${found.index} of [${tensor.shape.join(', ')}]`,
+    fix: 'the checkpoint is damaged or its training diverged; fetch it again or use another',
+  });
+}
+
+/**
+ * The same for a matrix at hand, row-major with so many columns.
+ * @param what the values are, in the plural: "weights"
+ * @throws LapidaryError that names row and column of the first one.
+ */
+export function checkFiniteMatrix(what: string, values: Float32Array, columns: number, where?: string): void {
+  const found = findNonFinite(stored('float32', [values.length], values));
+  if (!found) return;
+  throw new LapidaryError({
+    what: `${what} are not all finite`,
+    where,
+    expected: 'finite numbers',
+    found: `${found.value} in row ${Math.floor(found.index / columns)}, column ${found.index % columns}`,
     fix: 'the checkpoint is damaged or its training diverged; fetch it again or use another',
   });
 }

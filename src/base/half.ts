@@ -38,6 +38,7 @@ export function bfloatCode(value: number): number {
   return bfloatOfBits(scratch[0]);
 }
 
+/** Values of float16 codes, in a fresh array. */
 export function halfToFloat(codes: Uint16Array): Float32Array {
   halfTable ??= Uint32Array.from({ length: 65536 }, (_, code) => halfBits(code));
   const bits = new Uint32Array(codes.length);
@@ -45,6 +46,7 @@ export function halfToFloat(codes: Uint16Array): Float32Array {
   return new Float32Array(bits.buffer);
 }
 
+/** The float16 codes nearest to values, in a fresh array. */
 export function floatToHalf(values: Float32Array): Uint16Array {
   const bits = bitsOf(values);
   const codes = new Uint16Array(bits.length);
@@ -52,22 +54,19 @@ export function floatToHalf(values: Float32Array): Uint16Array {
   return codes;
 }
 
+/** Values of bfloat16 codes, in a fresh array. */
 export function bfloatToFloat(codes: Uint16Array): Float32Array {
   const bits = new Uint32Array(codes.length);
   for (let i = 0; i < codes.length; i++) bits[i] = codes[i] << 16;
   return new Float32Array(bits.buffer);
 }
 
+/** The bfloat16 codes nearest to values, in a fresh array. */
 export function floatToBfloat(values: Float32Array): Uint16Array {
   const bits = bitsOf(values);
   const codes = new Uint16Array(bits.length);
   for (let i = 0; i < bits.length; i++) codes[i] = bfloatOfBits(bits[i]);
   return codes;
-}
-
-/** Every value as float16 would hold it, in a fresh array. */
-export function roundToHalf(values: Float32Array): Float32Array {
-  return halfToFloat(floatToHalf(values));
 }
 
 /**

@@ -43,6 +43,7 @@ export interface Stored {
   bytes(): Uint8Array;
 }
 
+/** Elements of a tensor of this shape; 1 for a scalar, []. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }

@@ -9,6 +9,7 @@ import * as zlib from 'node:zlib';
 import type { Compressors, FileMetaData } from 'hyparquet';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { LapidaryError } from '../base/errors.ts';
+import { isObject, shortened } from '../base/json.ts';
 
 export interface DataOptions {
   /** Text files: what stands between two documents; without it the whole file is one. */
@@ -102,7 +103,7 @@ function readLines(bytes: Uint8Array, path: string, field: string, limit: number
     start = end + 1;
     if (text === '') continue;
     const value = fieldOf(parseObject(text, where), field, where);
-    if (value !== null && value.trim() !== '') documents.push(value);
+    if (value?.trim()) documents.push(value);
   }
   return documents;
 }
@@ -112,24 +113,23 @@ function parseObject(text: string, where: string): Record<string, unknown> {
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new LapidaryError({ what: 'this line is not JSON', where, found: excerpt(text), cause });
+    throw new LapidaryError({ what: 'this line is not JSON', where, found: shortened(text, 60), cause });
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
+  if (isObject(value)) return value;
   throw new LapidaryError({
     what: 'this line is not an object',
     where,
     expected: '{"text": "..."}',
-    found: excerpt(text),
+    found: shortened(text, 60),
   });
 }
 
-/** The text in a row's field; null where the row has none. */
-function fieldOf(row: Record<string, unknown>, field: string, where: string): string | null {
+/** The text in a row's field; undefined where the row has none. */
+function fieldOf(row: Record<string, unknown>, field: string, where: string): string | undefined {
   if (!Object.hasOwn(row, field)) throw missingField(field, Object.keys(row), where);
   const value = row[field];
-  if (typeof value === 'string' || value === null) return value;
-  if (value === undefined) return null;
+  if (typeof value === 'string') return value;
+  if (value === null || value === undefined) return undefined;
   throw new LapidaryError({
     what: `"${field}" does not hold text`,
     where,
@@ -148,10 +148,6 @@ function missingField(field: string, known: readonly string[], where: string): L
   });
 }
 
-function excerpt(text: string): string {
-  return text.length > 60 ? `${text.slice(0, 60)}...` : text;
-}
-
 /** Reads row groups until there are enough documents. */
 async function readParquet(path: string, field: string, limit: number): Promise<string[]> {
   const documents: string[] = [];
@@ -168,7 +164,7 @@ async function readParquet(path: string, field: string, limit: number): Promise<
     );
     rows.forEach((row, index) => {
       const value = fieldOf(row, field, `${path}, row ${rowStart + index}`);
-      if (value !== null && value.trim() !== '') documents.push(value);
+      if (value?.trim()) documents.push(value);
     });
     rowStart = rowEnd;
   }

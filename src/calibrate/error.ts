@@ -22,17 +22,18 @@ export interface ErrorMeter {
   close(): Promise<void>;
 }
 
+/** Opens no session before the first Gram matrix comes. */
 export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorMeter {
   let session: Promise<Session> | undefined;
   const energyIn = async (rows: Float32Array, columns: number, gram: Float32Array) => {
-    session ??= openSession(energyGraph(), options.threads === undefined ? {} : { threads: options.threads });
+    session ??= openSession(energyGraph(), { threads: options.threads });
     const outputs = await (
       await session
     ).run({
       rows: tensor('float32', [rows.length / columns, columns], rows),
       gram: tensor('float32', [columns, columns], gram),
     });
-    return sum(outputs.energy.data as Float32Array);
+    return (outputs.energy.data as Float32Array).reduce((total, value) => total + value, 0);
   };
   return {
     async relative(before, after, statistic) {
@@ -79,8 +80,4 @@ function weightedSquares(rows: Float32Array, columns: number, squares: Float32Ar
   for (let index = 0; index < rows.length; index++)
     total += rows[index] ** 2 * (squares?.[index % columns] ?? 1);
   return total;
-}
-
-function sum(values: Float32Array): number {
-  return values.reduce((total, value) => total + value, 0);
 }

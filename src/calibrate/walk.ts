@@ -5,7 +5,8 @@
  * statistics and the hidden states.
  */
 
-import { LapidaryError } from '../base/errors.ts';
+import { LapidaryError, located } from '../base/errors.ts';
+import { checkFiniteMatrix } from '../base/finite.ts';
 import type { Progress } from '../base/progress.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
@@ -261,7 +262,7 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
   const before = matrices.get(name)!;
   const [rows, columns] = before.shape;
   const values = before.dense();
-  checkFinite(name, values, columns);
+  checkFiniteMatrix('weights', values, columns, `${name}.weight`);
   const started = performance.now();
   const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(planned.options), columns);
   const after = await named(name, () => method.compress({ rows, columns, values }, own, planned.options));
@@ -285,9 +286,7 @@ async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (!(error instanceof LapidaryError)) throw error;
-    const { where, ...problem } = error.problem;
-    throw new LapidaryError({ ...problem, where: where ? `${name}, ${where}` : name }, error.exitCode);
+    throw located(name, error);
   }
 }
 
@@ -304,16 +303,4 @@ function unitStatistic(kind: StatisticKind, columns: number): Statistic {
   const gram = new Float32Array(columns * columns);
   for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
   return { tokens: columns, squares, gram };
-}
-
-function checkFinite(name: string, values: Float32Array, columns: number): void {
-  const index = values.findIndex((value) => !Number.isFinite(value));
-  if (index < 0) return;
-  throw new LapidaryError({
-    what: 'a weight is not finite',
-    where: `${name}.weight, row ${Math.floor(index / columns)}, column ${index % columns}`,
-    expected: 'finite numbers',
-    found: String(values[index]),
-    fix: 'download the checkpoint again, or ask who trained it',
-  });
 }

@@ -3,12 +3,19 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
+import type { Device } from '../graph/session.ts';
 import { drawProgress } from './progress.ts';
 
 export function wholeNumber(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 0)
     throw new InvalidArgumentError('A whole number is expected.');
+  return value;
+}
+
+export function positiveNumber(text: string): number {
+  const value = wholeNumber(text);
+  if (value === 0) throw new InvalidArgumentError('A whole number above 0 is expected.');
   return value;
 }
 
@@ -20,20 +27,30 @@ export function realNumber(text: string): number {
 
 export const jsonOption = () =>
   new Option('--json', 'one JSON object on standard output, progress on standard error');
-export const seedOption = () =>
-  new Option('--seed <number>', 'seed of everything random').argParser(wholeNumber).default(0);
-export const threadsOption = () =>
-  new Option('--threads <number>', 'threads of the engine (default: all cores)').argParser(wholeNumber);
-export const deviceOption = () =>
-  new Option('--device <name>', 'where to run').choices(['cpu', 'webgpu']).default('cpu');
+
+/** Flags of every command that runs a model. */
+export const runOptions = (): Option[] => [
+  new Option('--seed <number>', 'seed of everything random').argParser(wholeNumber).default(0),
+  new Option('--device <name>', 'where to run').choices(['cpu', 'webgpu']).default('cpu'),
+  new Option('--threads <number>', 'threads of the engine (default: all cores)').argParser(positiveNumber),
+  jsonOption(),
+];
+
+/** What `runOptions` are parsed to. */
+export interface RunFlags {
+  readonly seed: number;
+  readonly device: Device;
+  readonly threads?: number;
+  readonly json?: boolean;
+}
 
 /** Flags of a text to measure on. */
-export const dataOptions = () => [
+export const dataOptions = (): Option[] => [
   new Option('--separator <text>', 'what stands between the documents of a text file'),
   new Option('--field <name>', 'field of JSONL or column of Parquet (default: "text")'),
-  new Option('--documents <number>', 'only the first so many documents').argParser(wholeNumber),
+  new Option('--documents <number>', 'only the first so many documents').argParser(positiveNumber),
   new Option('--length <tokens>', 'tokens that a document is cut at (default: the context)').argParser(
-    wholeNumber,
+    positiveNumber,
   ),
 ];
 
@@ -50,14 +67,19 @@ export async function withProgress<T>(work: (context: Work) => Promise<T>): Prom
   const interrupt = () => {
     if (controller.signal.aborted) process.exit(ExitCode.interrupted);
     process.stderr.write('\nstopping, once more to end at once\n');
-    controller.abort(new LapidaryError({ what: 'interrupted: nothing was written' }, ExitCode.interrupted));
+    controller.abort(new LapidaryError({ what: 'interrupted' }, ExitCode.interrupted));
   };
   process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
   try {
     const warn = (line: string) => void process.stderr.write(`warning: ${line}\n`);
     return await work({ progress, signal: controller.signal, warn });
+  } catch (error) {
+    // Whatever an interrupted engine says, it was interrupted.
+    throw controller.signal.aborted ? controller.signal.reason : error;
   } finally {
     process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
     finish();
   }
 }

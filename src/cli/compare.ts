@@ -1,27 +1,16 @@
 /** `lapidary compare`: several models on the same text, side by side; the first is what the others are held to. */
 
 import { basename } from 'node:path';
-import { Command, type Option } from 'commander';
+import { Command } from 'commander';
 import type { Measurement } from '../measure.ts';
-import { measure } from '../measure.ts';
-import {
-  dataOptions,
-  deviceOption,
-  jsonOption,
-  print,
-  seedOption,
-  threadsOption,
-  withProgress,
-} from './common.ts';
+import { measureAll } from '../measure.ts';
+import type { RunFlags } from './common.ts';
+import { dataOptions, print, runOptions, withProgress } from './common.ts';
 import { formatBytes, interval, table } from './table.ts';
 
-interface Flags {
+interface Flags extends RunFlags {
   readonly data: string;
   readonly against?: string;
-  readonly device: 'cpu' | 'webgpu';
-  readonly threads?: number;
-  readonly seed: number;
-  readonly json?: boolean;
 }
 
 export function command(): Command {
@@ -33,8 +22,7 @@ export function command(): Command {
     .argument('<models...>', 'folders, hub ids, or .onnx files')
     .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
     .option('--against <original>', 'what divergence is measured from (default: the first model)');
-  for (const option of [...dataOptions(), deviceOption(), threadsOption(), seedOption(), jsonOption()])
-    result.addOption(option as Option);
+  for (const option of [...dataOptions(), ...runOptions()]) result.addOption(option);
   return result
     .addHelpText(
       'after',
@@ -47,12 +35,10 @@ Example:
         models: readonly string[],
         { device, threads, against = models[0]!, json, ...options }: Flags,
       ) => {
-        const session = { device, ...(threads ? { threads } : {}) };
+        const session = { device, threads };
         const rows = await withProgress(async (work) => {
-          const measured: (Measurement & { model: string })[] = [];
-          for (const model of models)
-            measured.push({ model, ...(await measure(model, { ...options, ...work, session, against })) });
-          return measured;
+          const measured = await measureAll(models, { ...options, ...work, session, against });
+          return measured.map((each, index) => ({ model: models[index]!, ...each }));
         });
         print(json ? JSON.stringify({ against, models: rows }) : describe(rows));
       },
@@ -61,8 +47,9 @@ Example:
 
 function describe(rows: readonly (Measurement & { readonly model: string })[]): string {
   const header = ['model', 'bytes', 'bits a weight', 'perplexity', 'KL', 'same top token'];
-  const body = rows.map((row) => [
-    basename(row.model),
+  const names = rows.map(({ model }) => basename(model));
+  const body = rows.map((row, index) => [
+    names.filter((name) => name === names[index]).length > 1 ? row.model : names[index]!,
     formatBytes(row.bytes),
     row.bitsPerWeight.toFixed(2),
     interval(row.perplexity, 3),

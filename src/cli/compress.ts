@@ -1,7 +1,7 @@
 /** `lapidary compress`: a checkpoint in, a smaller model out, and what was lost. */
 
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { parse } from 'yaml';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
@@ -12,28 +12,18 @@ import { describeOptions } from '../options.ts';
 import type { Recipe, RecipeInput } from '../recipe.ts';
 import { parseRecipe, readRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
-import {
-  deviceOption,
-  jsonOption,
-  print,
-  realNumber,
-  seedOption,
-  threadsOption,
-  wholeNumber,
-  withProgress,
-} from './common.ts';
+import { storedAs } from '../report/run.ts';
+import type { RunFlags } from './common.ts';
+import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
 import { duration } from './progress.ts';
 import { formatBytes, formatCount, interval, table } from './table.ts';
 
-interface Flags extends Readonly<Record<string, unknown>> {
+interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
   readonly recipe?: string;
   readonly method: string;
   readonly embeddingBits: number;
   readonly out?: string;
   readonly overwrite?: boolean;
-  readonly device: 'cpu' | 'webgpu';
-  readonly threads?: number;
-  readonly json?: boolean;
 }
 
 export function command(): Command {
@@ -75,8 +65,7 @@ export function command(): Command {
     .option('--out <folder>', 'where to write (default: named by model and method)')
     .option('--overwrite', 'replace a folder that Lapidary did not write');
   for (const option of methodFlags()) result.addOption(option);
-  for (const option of [seedOption(), deviceOption(), threadsOption(), jsonOption()])
-    result.addOption(option);
+  for (const option of runOptions()) result.addOption(option);
   return result
     .addHelpText(
       'after',
@@ -123,12 +112,18 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
     const source = command.getOptionValueSource(name);
     return source !== undefined && source !== 'default' ? flags[name] : undefined;
   };
-  const recipe = parseRecipe(recipeInput(model, flags, given), flags.recipe ?? 'command line');
+  const recipe = parseRecipe(recipeInput(model, flags, given), 'command line');
   const out = flags.out ?? defaultFolder(recipe);
+  if (out === '') {
+    throw new LapidaryError(
+      { what: 'the name of the output folder is empty', where: '--out' },
+      ExitCode.usage,
+    );
+  }
   const overwrite = flags.overwrite ?? wasWrittenByUs(out);
   const { device, threads } = flags;
   const report = await withProgress((work) =>
-    compress({ ...work, recipe, out, overwrite, session: { device, ...(threads ? { threads } : {}) } }),
+    compress({ ...work, recipe, out, overwrite, session: { device, threads } }),
   );
   if (flags.json) {
     const { steps, ...rest } = report.recipe;
@@ -140,15 +135,21 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
 function recipeInput(model: string | undefined, flags: Flags, given: (name: string) => unknown): RecipeInput {
   const defined = (values: Record<string, unknown>) =>
     Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-  const file = flags.recipe === undefined ? {} : (readRecipe(flags.recipe) as Record<string, unknown>);
-  const section = (name: string, values: Record<string, unknown>) => ({
-    ...(file[name] as Record<string, unknown> | undefined),
+  const file = flags.recipe === undefined ? {} : recipeFile(flags.recipe);
+  const section = (name: 'calibration' | 'evaluation' | 'export', values: Record<string, unknown>) => ({
+    ...file[name],
     ...defined(values),
   });
   const text = { separator: given('separator'), field: given('field') };
-  const steps = file.steps && given('method') === undefined ? file.steps : stepsOf(flags, given);
+  const steps = stepsOf(file.steps, flags, given);
+  // What made the recipe is compared with this run, unless that has other inputs on purpose.
+  const { made, ...rest } = file;
+  const same = [model, ...['revision', 'calibration', 'evaluation'].map(given)].every(
+    (value) => value === undefined,
+  );
   return {
-    ...file,
+    ...rest,
+    ...(same ? defined({ made }) : {}),
     ...defined({ model, revision: given('revision'), seed: given('seed') }),
     steps,
     calibration: section('calibration', {
@@ -162,21 +163,45 @@ function recipeInput(model: string | undefined, flags: Flags, given: (name: stri
   } as RecipeInput;
 }
 
-/** The method on the blocks, and round-to-nearest with more bits on the embedding and the head. */
-function stepsOf(flags: Flags, given: (name: string) => unknown): RecipeInput['steps'] {
+/** Checked before flags go over it, so that an error names the file. */
+function recipeFile(path: string): Partial<RecipeInput> {
+  const file = readRecipe(path);
+  parseRecipe({ steps: [{ method: methods[0]!.name }], ...file }, path);
+  return file;
+}
+
+type StepInput = RecipeInput['steps'][number];
+
+/** The method on the blocks, and round-to-nearest with more bits on the embedding and the head; flags go over a recipe's. */
+function stepsOf(
+  steps: readonly StepInput[] | undefined,
+  flags: Flags,
+  given: (name: string) => unknown,
+): StepInput[] {
   const names = new Set(methods.flatMap(({ options }) => describeOptions(options).map(({ name }) => name)));
   const options = Object.fromEntries(
     [...names].map((name) => [name, given(name)]).filter(([, value]) => value !== undefined),
   );
   const bits = Number(flags.embeddingBits);
-  return [
-    { method: flags.method, targets: ['blocks'], ...options },
-    ...(bits < 16 ? [{ method: 'rtn', targets: ['embeddings'] as 'embeddings'[], bits, group: 32 }] : []),
-  ];
+  const embeddings: StepInput[] =
+    bits < 16 ? [{ method: 'rtn', targets: ['embeddings'], bits, group: 32 }] : [];
+  if (!steps) return [{ method: flags.method, targets: ['blocks'], ...options }, ...embeddings];
+  const method = given('method') as string | undefined;
+  const changed = steps.map(({ targets = ['blocks'], ...step }): StepInput => {
+    if (!targets.includes('blocks')) return { targets, ...step };
+    return { targets, ...(method === undefined ? step : { method }), ...options };
+  });
+  // A later step wins where two name the same matrices.
+  if (given('embeddingBits') === undefined) return changed;
+  const others = changed.map(({ targets, ...step }) => ({
+    ...step,
+    targets: targets!.filter((target) => target !== 'embeddings'),
+  }));
+  return [...others.filter(({ targets }) => targets.length > 0), ...embeddings] as StepInput[];
 }
 
 function defaultFolder({ model = 'pebble', steps }: Recipe): string {
-  const name = model.replace(/\/+$/, '').split('/').at(-1)!;
+  const name = basename(resolve(model));
   const { method, options } = steps[0]!;
   return `${name}-${method.name}-${options.bits}bit`;
 }
@@ -223,9 +248,15 @@ function describe(report: CompressReport): string {
     '',
     `${(original.bytes / compressed.bytes).toFixed(2)} times smaller, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
     `Verified: ${file.path} loaded again; its logits differ from the model in memory by ${worst.toPrecision(2)} of their spread at most (allowed: ${tolerance}).`,
+    ...(compressed.tokens
+      ? [
+          `Measured on ${compressed.tokens.toLocaleString('en')} predicted tokens; brackets: 95% interval over sequences.`,
+        ]
+      : []),
+    storedAs(report),
     ...report.notes.map((note) => `Note: ${note}`),
     '',
     'Next:',
-    `  npx lapidary generate ${out} "Once upon a time"`,
+    `  npx lapidary generate ${/^[\w./@:-]+$/.test(out) ? out : `'${out.replaceAll("'", "'\\''")}'`} "Once upon a time"`,
   ].join('\n');
 }

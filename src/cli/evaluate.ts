@@ -1,20 +1,13 @@
 /** `lapidary evaluate`: what a model costs, how well it predicts a text, how far it is from its original. */
 
-import { Command, type Option } from 'commander';
+import { Command } from 'commander';
 import type { Measurement } from '../measure.ts';
 import { measure } from '../measure.ts';
-import {
-  dataOptions,
-  deviceOption,
-  jsonOption,
-  print,
-  seedOption,
-  threadsOption,
-  withProgress,
-} from './common.ts';
+import type { RunFlags } from './common.ts';
+import { dataOptions, print, runOptions, withProgress } from './common.ts';
 import { formatBytes, formatCount, interval, table } from './table.ts';
 
-interface Flags {
+interface Flags extends RunFlags {
   readonly data: string;
   readonly against?: string;
   readonly separator?: string;
@@ -22,10 +15,6 @@ interface Flags {
   readonly documents?: number;
   readonly length?: number;
   readonly revision?: string;
-  readonly device: 'cpu' | 'webgpu';
-  readonly threads?: number;
-  readonly seed: number;
-  readonly json?: boolean;
 }
 
 export function command(): Command {
@@ -36,8 +25,7 @@ export function command(): Command {
     .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
     .option('--against <original>', 'the original: adds KL divergence and agreement')
     .option('--revision <name>', 'branch, tag or commit of a hub id');
-  for (const option of [...dataOptions(), deviceOption(), threadsOption(), seedOption(), jsonOption()])
-    result.addOption(option as Option);
+  for (const option of [...dataOptions(), ...runOptions()]) result.addOption(option);
   return result
     .addHelpText(
       'after',
@@ -49,7 +37,7 @@ Examples:
     .action(async (model: string, flags: Flags) => {
       const { device, threads, ...options } = flags;
       const measured = await withProgress((work) =>
-        measure(model, { ...options, ...work, session: { device, ...(threads ? { threads } : {}) } }),
+        measure(model, { ...options, ...work, session: { device, threads } }),
       );
       print(flags.json ? JSON.stringify(measured) : describe(measured));
     });

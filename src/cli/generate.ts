@@ -3,28 +3,16 @@
 import { Command, Option } from 'commander';
 import { generate } from '../generate.ts';
 import { openModel, shipped } from '../open.ts';
-import {
-  deviceOption,
-  jsonOption,
-  print,
-  realNumber,
-  seedOption,
-  threadsOption,
-  wholeNumber,
-  withProgress,
-} from './common.ts';
+import type { RunFlags } from './common.ts';
+import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
 
-interface Flags {
+interface Flags extends RunFlags {
   readonly maxTokens: number;
   readonly temperature: number;
   readonly topK?: number;
   readonly topP?: number;
   readonly chat?: boolean;
   readonly revision?: string;
-  readonly device: 'cpu' | 'webgpu';
-  readonly threads?: number;
-  readonly seed: number;
-  readonly json?: boolean;
 }
 
 export function command(): Command {
@@ -47,8 +35,7 @@ export function command(): Command {
     )
     .option('--chat', "take the prompt as what a user says, by the model's chat template")
     .option('--revision <name>', 'branch, tag or commit of a hub id');
-  for (const option of [seedOption(), deviceOption(), threadsOption(), jsonOption()])
-    result.addOption(option);
+  for (const option of runOptions()) result.addOption(option);
   return result
     .addHelpText(
       'after',
@@ -58,16 +45,23 @@ Examples:
   lapidary generate ./my-model-gptq-4bit "What is a lapidary?" --chat --temperature 0.7`,
     )
     .action(async (location: string, prompt: string, { json, revision, ...options }: Flags) => {
-      await withProgress(async ({ signal, warn }) => {
-        const opened = await openModel(location === shipped.name ? undefined : location, { revision, warn });
-        if (!json && !options.chat) process.stdout.write(prompt);
+      const opened = await withProgress((work) => openModel(location, { revision, ...work }));
+      await withProgress(async ({ signal }) => {
+        // The prompt stands before the first text, so that it is not shown when there is none.
+        let before = options.chat ? '' : prompt;
+        const write = (text: string) => {
+          process.stdout.write(before + text);
+          before = '';
+        };
         const result = await generate(opened.model ?? opened.file, opened.tokenizer, prompt, {
           ...options,
           context: opened.context,
           signal,
-          ...(json ? {} : { onText: (text: string) => void process.stdout.write(text) }),
+          ...(json ? {} : { onText: write }),
         });
-        print(json ? JSON.stringify(result) : '');
+        if (!json) print(before);
+        signal.throwIfAborted();
+        if (json) print(JSON.stringify(result));
       });
     });
 }

@@ -3,8 +3,8 @@
 import { Command } from 'commander';
 import { fileTensors } from '../evaluate/cost.ts';
 import { costOf } from '../measure.ts';
-import type { Opened } from '../open.ts';
-import { openModel } from '../open.ts';
+import type { OpenedWeights } from '../open.ts';
+import { openWeights } from '../open.ts';
 import { jsonOption, print, withProgress } from './common.ts';
 import { formatBytes, formatCount, table } from './table.ts';
 
@@ -28,7 +28,7 @@ export function command(): Command {
         location: string | undefined,
         flags: { readonly revision?: string; readonly json?: boolean },
       ) => {
-        const opened = await withProgress((work) => openModel(location, { ...flags, ...work }));
+        const opened = await withProgress((work) => openWeights(location, { ...flags, ...work }));
         const tensors = rowsOf(opened);
         const cost = costOf(opened);
         if (flags.json)
@@ -47,7 +47,7 @@ export function command(): Command {
     );
 }
 
-function rowsOf(opened: Opened): Row[] {
+function rowsOf(opened: OpenedWeights): Row[] {
   if (opened.file !== undefined) return fileTensors(opened.file);
   const { matrices, vectors } = opened.model;
   const all: Row[] = [];
@@ -60,7 +60,7 @@ function rowsOf(opened: Opened): Row[] {
   return all.sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
 }
 
-function plan(opened: Opened): Record<string, unknown> {
+function plan(opened: OpenedWeights): Record<string, unknown> {
   if (!opened.model) return { context: opened.context };
   const { modelType, hidden, vocabulary, context, layers } = opened.model.config;
   return { modelType, hidden, vocabulary, context, layers };

@@ -19,6 +19,7 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
 
 /** Runs one command line; never throws. @returns the process's exit code. */
 export async function main(args: readonly string[]): Promise<number> {
+  process.stdout.on('error', endOfOutput);
   try {
     const program = await buildProgram(args);
     await program.parseAsync(args, { from: 'user' });
@@ -32,7 +33,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   const program = new Command('lapidary')
     .description('Makes language models smaller and faster, and proves what was lost.')
     .version(version('lapidary'))
-    .showSuggestionAfterError()
+    .showHelpAfterError('(lapidary --help lists the commands)')
     .exitOverride()
     .addHelpText(
       'after',
@@ -47,18 +48,40 @@ Examples:
   const wanted = named !== undefined && named in commands ? [named] : Object.keys(commands);
   for (const name of wanted) {
     const { command } = await commands[name]!();
-    program.addCommand(command().exitOverride().showSuggestionAfterError());
+    program.addCommand(
+      command().exitOverride().showHelpAfterError(`(lapidary ${name} --help lists what there is)`),
+    );
   }
   return program;
 }
 
+/** Whoever reads along may have had enough (`lapidary inspect | head`); a full disk is an error. */
+function endOfOutput(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(ExitCode.ok);
+  process.stderr.write(`error: standard output cannot be written: ${error.message}\n`);
+  process.exit(ExitCode.system);
+}
+
+function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
 function report(error: unknown, json: boolean): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return ExitCode.ok;
+    const [what, fix] = error.message.replace(/^error: /, '').split('\n');
+    if (json)
+      printJson({
+        error: { what, ...(fix ? { fix: fix.replace(/^\(|\)$/g, '') } : {}) },
+        exitCode: ExitCode.usage,
+      });
+    return ExitCode.usage;
+  }
   const known = error instanceof LapidaryError;
   const exitCode = known ? error.exitCode : ExitCode.defect;
   if (json) {
     const { cause: _, ...problem } = known ? error.problem : { what: String(error), cause: undefined };
-    process.stdout.write(`${JSON.stringify({ error: problem, exitCode })}\n`);
+    printJson({ error: problem, exitCode });
   }
   if (known) process.stderr.write(`error: ${error.message}\n`);
   else

@@ -14,12 +14,15 @@ interface Output {
 /** Milliseconds between redraws on a terminal, and between plain lines of one phase. */
 const redrawEvery = 100;
 const lineEvery = 10_000;
+/** So that phase, time and the name of a layer fit 80 columns. */
+const barWidth = 12;
 
 /** @returns the listener, and what to call when the work is over. */
 export function drawProgress(output: Output = process.stderr): { progress: Progress; finish: () => void } {
   let phase = '';
   let started = 0;
   let drawn = 0;
+  let reached = 0;
 
   const finishPhase = () => {
     if (output.isTTY && phase) output.write('\r\x1b[K');
@@ -27,7 +30,9 @@ export function drawProgress(output: Output = process.stderr): { progress: Progr
   };
   const progress: Progress = (event) => {
     const now = Date.now();
-    const isNew = event.phase !== phase;
+    // The same work on another model begins anew, and its time with it.
+    const isNew = event.phase !== phase || event.done < reached;
+    reached = event.done;
     if (isNew) {
       finishPhase();
       [phase, started, drawn] = [event.phase, now, 0];
@@ -35,7 +40,7 @@ export function drawProgress(output: Output = process.stderr): { progress: Progr
     if (now - drawn < (output.isTTY ? redrawEvery : lineEvery)) return;
     // A plain log names a phase when it ends, and again only if it takes long.
     if (output.isTTY)
-      output.write(`\r\x1b[K${line(event, now - started).slice(0, (output.columns ?? 80) - 1)}`);
+      output.write(`\r\x1b[K${line(event, now - started).slice(0, (output.columns || 80) - 1)}`);
     else if (!isNew) output.write(`${line(event, now - started)}\n`);
     drawn = now;
   };
@@ -52,8 +57,8 @@ function line(event: ProgressEvent, elapsed: number): string {
   const { phase, done, total, detail } = event;
   if (total === 0) return `${phase} ${detail ?? ''}`;
   const share = Math.min(done / total, 1);
-  const filled = Math.round(share * 20);
-  const bar = '█'.repeat(filled) + '░'.repeat(20 - filled);
+  const filled = Math.round(share * barWidth);
+  const bar = '█'.repeat(filled) + '░'.repeat(barWidth - filled);
   const left = done > 0 && done < total ? `, ${duration((elapsed / done) * (total - done))} left` : '';
   return `${phase} ${bar} ${Math.floor(share * 100)}%${left} ${detail ?? ''}`;
 }

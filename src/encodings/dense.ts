@@ -49,16 +49,12 @@ export function denseValues(values: Float32Array, rows: number, columns: number)
   return dense(stored('float32', [rows, columns], values));
 }
 
-/** The same values in another float type, converted each time the bytes are read. */
-export function retyped(tensor: Stored, dtype: DType): Stored {
+/** Types that graphs compute in. */
+export type ActivationType = 'float32' | 'float16';
+
+/** The same values in another float type, converted each time the bytes are read: a model is never held twice. */
+export function retyped(tensor: Stored, dtype: ActivationType): Stored {
   if (tensor.dtype === dtype) return tensor;
-  if (dtype !== 'float32' && dtype !== 'float16') {
-    throw new LapidaryError({
-      what: 'no conversion to this type',
-      expected: 'float32 or float16',
-      found: dtype,
-    });
-  }
   const bytes = () => {
     const values = toFloat32(tensor);
     return new Uint8Array((dtype === 'float16' ? floatToHalf(values) : values).buffer as ArrayBuffer);

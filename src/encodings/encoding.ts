@@ -9,10 +9,15 @@ import type { Value } from '../graph/graph.ts';
 /** Puts one of an encoding's tensors into a graph; `suffix` is unique within the encoding ("scales"). */
 export type Place = (suffix: string, tensor: Stored) => Value;
 
+/**
+ * MatMulNBits' accuracy_level on the CPU: 0 multiplies in the type of the activations, 4 rounds these to 8-bit integers,
+ * which is faster.
+ */
+export type AccuracyLevel = 0 | 4;
+
 /** How a graph should compute a product, where the encoding leaves a choice. */
 export interface MultiplyOptions {
-  /** MatMulNBits' accuracy_level: 0 the engine's choice (float32 on the CPU), 4 activations in int8, faster. */
-  readonly accuracy?: 0 | 1 | 4 | undefined;
+  readonly accuracy?: AccuracyLevel | undefined;
 }
 
 export interface Encoding {

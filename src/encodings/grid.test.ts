@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { halfCode, halfValue } from '../base/half.ts';
 import { random } from '../base/random.ts';
-import { integerGrid, roundEven } from './grid.ts';
+import { roundEven } from '../base/round.ts';
+import { integerGrid } from './grid.ts';
 
 const plain = { bits: 4, symmetric: false, range: 'minmax', scales: 'float32' } as const;
 const { normal } = random(1);

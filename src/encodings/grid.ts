@@ -6,6 +6,7 @@
  */
 
 import { halfCode, halfValue } from '../base/half.ts';
+import { roundEven } from '../base/round.ts';
 
 export interface Grid<Parameters> {
   /** Codes are 0 to `levels` - 1. */
@@ -38,10 +39,11 @@ export interface IntegerGridOptions {
 }
 
 /** The authors' search: exponent of the error, steps of the grid, and how many of them are tried. */
-export const search = { norm: 2.4, steps: 100, tried: 80 } as const;
+const search = { norm: 2.4, steps: 100, tried: 80 } as const;
 
 const { fround } = Math;
 
+/** The grid one number at a time: what the kernels `fit` and `round` compute in tiles, and are held against. */
 export function integerGrid({ bits, symmetric, range, scales }: IntegerGridOptions): Grid<IntegerParameters> {
   const top = 2 ** bits - 1;
   const centre = 2 ** (bits - 1);
@@ -106,11 +108,3 @@ function bounds(values: Float32Array, symmetric: boolean): readonly [low: number
 }
 
 const clamp = (code: number, top: number): number => Math.min(Math.max(code, 0), top);
-
-/** To the nearest whole number, halves to the even one. */
-export function roundEven(value: number): number {
-  const low = Math.floor(value);
-  const rest = value - low;
-  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
-  return low % 2 === 0 ? low : low + 1;
-}

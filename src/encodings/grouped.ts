@@ -56,6 +56,7 @@ export interface Packing {
   readonly fill: number;
 }
 
+/** How codes of a row are packed, so that the engine reads them as they are. */
 export function packing({
   columns,
   bits,

@@ -43,6 +43,12 @@ export function bootstrap(
   return { low: quantile(ratios, (1 - level) / 2), high: quantile(ratios, (1 + level) / 2) };
 }
 
+/** The middle of values in any order, or the mean of the two there. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return quantile(sorted, 0.5);
+}
+
 /** The value below which a share of sorted values lies, linear between neighbours. */
 export function quantile(sorted: ArrayLike<number>, share: number): number {
   const position = share * (sorted.length - 1);

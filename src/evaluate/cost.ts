@@ -81,8 +81,8 @@ interface Weights {
   readonly tensors: ReadonlySet<OnnxTensor>;
 }
 
-/** What of a model are its weights, and how many; for `fileCost`. */
-export function weightsOf(model: OnnxModel): Weights {
+/** What of a model are its weights, and how many. */
+function weightsOf(model: OnnxModel): Weights {
   const { trace, sides } = tracer(model);
   const tensors = new Set<OnnxTensor>();
   let [parameters, multiplyAdds] = [0, 0];

@@ -21,7 +21,7 @@ export interface FileRunner {
   /**
    * Runs tokens behind those in the cache.
    * @param keep how many of the last positions' logits are wanted; 0: all
-   * @returns logits float32 or float16 [1, tokens or keep, vocabulary], and the cache with the tokens in it
+   * @returns logits float32 [1, tokens or keep, vocabulary] whatever the file computes in, and the cache with the tokens in it
    */
   step(
     tokens: Int32Array,
@@ -86,7 +86,7 @@ async function step(
   for (const [name, value] of Object.entries(outputs)) {
     if (name.startsWith('present.')) next[name.replace('present.', 'past_key_values.')] = value;
   }
-  return { logits: outputs.logits, cache: next };
+  return { logits: widened(outputs.logits), cache: next };
 }
 
 /** A past of length 0: [1, heads, 0, head size], heads and size from the file. */
@@ -118,18 +118,14 @@ export async function fileScorer(path: string, options: ScorerOptions = {}): Pro
           signal?.throwIfAborted();
           const result = await runner.step(sequence.subarray(start, start + rows), start, cache, 0);
           cache = result.cache;
-          yield { sequence: index, start, rows, logits: asRows(result.logits, rows, vocabulary) };
+          yield { sequence: index, start, rows, logits: result.logits.reshape([rows, vocabulary]) };
         }
       }
     },
   };
 }
 
-/** [1, rows, vocabulary] as float32 [rows, vocabulary]. */
-function asRows(logits: Tensor, rows: number, vocabulary: number): Tensor {
-  return tensor('float32', [rows, vocabulary], floatsOf(logits));
-}
-
-function floatsOf({ type, data }: Tensor): Float32Array {
-  return type === 'float16' ? halfToFloat(data as Uint16Array) : (data as Float32Array);
+function widened(logits: Tensor): Tensor {
+  const { type, dims, data } = logits;
+  return type === 'float16' ? tensor('float32', dims, halfToFloat(data as Uint16Array)) : logits;
 }

@@ -1,6 +1,7 @@
 /** How fast an exported ONNX file runs here: prompt and generated tokens a second. */
 
 import type { SessionOptions } from '../graph/session.ts';
+import { median } from './bootstrap.ts';
 import type { Cache, FileRunner } from './file.ts';
 import { openFile } from './file.ts';
 
@@ -62,10 +63,4 @@ async function once(
     cache = (await runner.step(Int32Array.of(id(index)), prompt + index, cache, 1)).cache;
   }
   return { prefill: (read - started) / 1000, decode: (performance.now() - read) / 1000 };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

@@ -4,6 +4,8 @@
  */
 
 import type { Stored } from '../base/tensor.ts';
+import type { ActivationType } from '../encodings/dense.ts';
+import { retyped } from '../encodings/dense.ts';
 import type { Graph, Value } from '../graph/graph.ts';
 import {
   add,
@@ -13,8 +15,6 @@ import {
   cumSum,
   expand,
   groupQueryAttention,
-  less,
-  lessOrEqual,
   max,
   range,
   scalar,
@@ -26,12 +26,10 @@ import {
   unsqueeze,
   where,
 } from '../graph/ops.ts';
-import { plainAttention } from '../models/attention.ts';
+import { plainAttention, sees, unseen } from '../models/attention.ts';
 import type { Configuration } from '../models/model.ts';
 import { rotaryTables } from '../models/rope.ts';
 import type { Attention } from '../models/scope.ts';
-import type { ActivationType } from './types.ts';
-import { inType } from './types.ts';
 
 /** Names of sizes; transformers.js makes empty caches by reading them off the file. */
 export const sizes = {
@@ -154,7 +152,7 @@ function plainCachedAttention(config: Configuration, shared: Shared): Attention 
 /** [batch, 1, time, total]: 0 for tokens, far below any score for padding. */
 function paddingBias({ graph, mask, dtype }: Shared): Value {
   const token = unsqueeze(cast(mask, 'bool'), [1, 2]);
-  const row = where(token, scalar(graph, 0, dtype), scalar(graph, hidden, dtype));
+  const row = where(token, scalar(graph, 0, dtype), scalar(graph, unseen, dtype));
   return expand(row, [sizes.batch, 1, sizes.time, sizes.total]);
 }
 
@@ -166,7 +164,7 @@ function rope(
 ): { cos: Value; sin: Value } {
   return once(`rope ${headSize}`, () => {
     const { cos, sin } = rotaryTables(config.rope!, headSize, config.context);
-    const constant = (table: Stored, name: string) => graph.constant(inType(table, dtype), name);
+    const constant = (table: Stored, name: string) => graph.constant(retyped(table, dtype), name);
     return { cos: constant(cos, 'cos'), sin: constant(sin, 'sin') };
   });
 }
@@ -178,11 +176,8 @@ function rope(
 function additiveMask(graph: Graph, mask: Value, window: number | undefined): Value {
   const column = unsqueeze(range(graph, sizes.total), [0]);
   const row = unsqueeze(add(range(graph, sizes.time), sizeOf(graph, sizes.past)), [1]);
-  const before = lessOrEqual(column, row);
-  const near =
-    window === undefined ? before : and(before, less(sub(row, column), scalar(graph, window, 'int64')));
   const token = unsqueeze(cast(mask, 'bool'), [1, 2, 3]);
-  return where(and(near, token), scalar(graph, 0), scalar(graph, hidden));
+  return where(and(sees(row, column, window), token), scalar(graph, 0), scalar(graph, unseen));
 }
 
 /** Tokens are counted from 0, whatever padding stands before them. */
@@ -190,6 +185,3 @@ function positionsOf(graph: Graph, mask: Value): Value {
   const all = max(sub(cumSum(mask, 1), scalar(graph, 1, 'int64')), scalar(graph, 0, 'int64'));
   return slice(all, 1, sizeOf(graph, sizes.past), toEnd, sizes.time);
 }
-
-/** Far below any score, and yet in float16's range. */
-const hidden = -6e4;

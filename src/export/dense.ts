@@ -6,16 +6,15 @@
 
 import { toFloat32 } from '../base/half.ts';
 import type { Stored } from '../base/tensor.ts';
-import { dense } from '../encodings/dense.ts';
+import type { ActivationType } from '../encodings/dense.ts';
+import { dense, retyped } from '../encodings/dense.ts';
 import type { Encoding, Place } from '../encodings/encoding.ts';
 import type { Value } from '../graph/graph.ts';
 import { cast, fusedMatmul, gather } from '../graph/ops.ts';
-import type { ActivationType } from './types.ts';
-import { inType } from './types.ts';
 
 /** @param tensor a dense matrix [out, in] of any float type */
 export function portable(tensor: Stored, activations: ActivationType): Encoding {
-  const kept = inType(tensor, storedType(tensor, activations));
+  const kept = retyped(tensor, storedType(tensor, activations));
   const casts = new Map<Value, Value>();
   const placed = (place: Place) => {
     const value = place('weight', kept);

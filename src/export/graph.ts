@@ -1,6 +1,7 @@
 /** A model as the graph that engines run: one step of decoding, or a whole prompt, with a cache. */
 
-import type { Encoding } from '../encodings/encoding.ts';
+import type { ActivationType } from '../encodings/dense.ts';
+import type { AccuracyLevel, Encoding } from '../encodings/encoding.ts';
 import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { cast, neg, reshape, slice, toEnd } from '../graph/ops.ts';
@@ -8,13 +9,12 @@ import type { Model } from '../models/model.ts';
 import { openScope } from '../models/scope.ts';
 import { cachedAttention, sizes } from './attention.ts';
 import { portable } from './dense.ts';
-import type { ActivationType } from './types.ts';
 
 export interface ExportOptions {
   /** Of activations, dense weights and the cache; float32 where it is not given. Logits are float32 in any case. */
   readonly activations?: ActivationType | undefined;
-  /** How products with quantized weights are computed: 0 in the activations' type, 4 with 8-bit activations. */
-  readonly accuracyLevel?: 0 | 4 | undefined;
+  /** How products with quantized weights are computed; 0 where it is not given. */
+  readonly accuracyLevel?: AccuracyLevel | undefined;
 }
 
 /**

@@ -5,12 +5,12 @@
 
 import { statSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
+import type { ActivationType } from '../encodings/dense.ts';
 import { writeOnnx } from '../graph/onnx.ts';
 import { writeFileAtomic } from '../io/output.ts';
 import type { Configuration, Model } from '../models/model.ts';
 import type { ExportOptions } from './graph.ts';
 import { exportGraph } from './graph.ts';
-import type { ActivationType } from './types.ts';
 
 export interface ExportedFile {
   /** Relative to the folder: "onnx/model_q4.onnx". */

@@ -4,10 +4,9 @@
  */
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { halfToFloat } from '../base/half.ts';
 import type { FileRunner } from '../evaluate/file.ts';
 import { openFile } from '../evaluate/file.ts';
-import type { SessionOptions, Tensor } from '../graph/session.ts';
+import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import { logits } from '../models/runner.ts';
 import type { ExportOptions } from './graph.ts';
@@ -67,14 +66,10 @@ async function logitsOfFile(runner: FileRunner, ids: Int32Array): Promise<Float3
     const count = past === 0 ? prompt : 1;
     const step = await runner.step(ids.subarray(past, past + count), past, cache, 0);
     cache = step.cache;
-    all.set(floatsOf(step.logits), past * runner.vocabulary);
+    all.set(step.logits.data as Float32Array, past * runner.vocabulary);
     past += count;
   }
   return all;
-}
-
-function floatsOf({ type, data }: Tensor): Float32Array {
-  return type === 'float16' ? halfToFloat(data as Uint16Array) : (data as Float32Array);
 }
 
 function compare(

@@ -1,12 +1,12 @@
 /** A graph as an ONNX model: in memory, or as files whose large tensors lie beside the model. */
 
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import type { Stored } from '../base/tensor.ts';
 import type { OnnxAttribute, OnnxModel, OnnxNode, OnnxTensor } from '../io/onnx/model.ts';
 import { typeCode } from '../io/onnx/model.ts';
 import type { Part } from '../io/onnx/writer.ts';
-import { encodeParts, joinParts } from '../io/onnx/writer.ts';
+import { encodeParts, joinParts, writeParts } from '../io/onnx/writer.ts';
 import type { Graph, Node, Value } from './graph.ts';
 import { table } from './ops.ts';
 
@@ -17,24 +17,11 @@ const smallest = 1024;
 /** External tensors start at multiples of this, so that they can be mapped. */
 const alignment = 4096;
 
-export interface ExternalOptions {
-  /** Name of the file with the tensors' bytes, relative to the model's. */
-  readonly location: string;
-  /** Bytes from which a tensor is put there; at least 1 KiB. */
-  readonly threshold: number;
-}
-
-/** A tensor and where its bytes belong in the external file. */
-export interface External {
-  readonly stored: Stored;
-  readonly offset: number;
-}
-
 /** Where one large tensor's bytes go. */
 type Locate = (stored: Stored) => { readonly location: string; readonly offset: number } | undefined;
 
 /** The graph as plain ONNX objects; `locate` says which tensors lie outside. */
-export function toOnnx(graph: Graph, locate: Locate = () => undefined): OnnxModel {
+function toOnnx(graph: Graph, locate: Locate = () => undefined): OnnxModel {
   const nodes = liveNodes(graph);
   const used = usedNames(graph, nodes);
   const initializers = [...graph.initializers].filter(([name]) => used.has(name));
@@ -114,32 +101,10 @@ function toAttributes(node: Node): Readonly<Record<string, OnnxAttribute>> {
   );
 }
 
-function collect({ location, threshold }: ExternalOptions): {
-  readonly locate: Locate;
-  readonly external: External[];
-} {
-  const external: External[] = [];
-  let end = 0;
-  const locate: Locate = (stored) => {
-    if (stored.byteLength < Math.max(threshold, smallest)) return undefined;
-    const offset = Math.ceil(end / alignment) * alignment;
-    external.push({ stored, offset });
-    end = offset + stored.byteLength;
-    return { location, offset };
-  };
-  return { locate, external };
-}
-
-/** The model's bytes, and the tensors to be written into the external file where one is asked for. */
-export function encodeModel(
-  graph: Graph,
-  options: { readonly external?: ExternalOptions } = {},
-): { readonly model: Uint8Array; readonly external: readonly External[] } {
-  const { locate, external } = options.external
-    ? collect(options.external)
-    : { locate: undefined, external: [] };
-  const { parts, byteLength } = encodeParts(toOnnx(graph, locate));
-  return { model: joinParts(parts, byteLength), external };
+/** The model's bytes, tensors and all. */
+export function encodeModel(graph: Graph): Uint8Array {
+  const { parts, byteLength } = encodeParts(toOnnx(graph));
+  return joinParts(parts, byteLength);
 }
 
 /** The model's bytes with every large tensor as a file of its own, for an engine that takes them from memory. */
@@ -173,40 +138,28 @@ export function writeOnnx(
   let total = 0;
   for (const stored of graph.initializers.values()) total += stored.byteLength;
   const data = `${path}_data`;
-  const outside = total >= externalThreshold && total >= smallest;
-  const { locate, external } = outside
-    ? collect({ location: basename(data), threshold: smallest })
-    : { locate: undefined, external: [] };
-  const { parts } = encodeParts(toOnnx(graph, locate));
+  const beside = total >= externalThreshold ? besideIn(basename(data)) : undefined;
+  const { parts } = encodeParts(toOnnx(graph, beside?.locate));
   mkdirSync(dirname(path), { recursive: true });
-  if (external.length > 0) writeWhole(data, padded(external));
-  writeWhole(path, parts);
-  return external.length > 0 ? [data, path] : [path];
-}
-
-/** External tensors in order, with the zeros between them. */
-function padded(external: readonly External[]): readonly Part[] {
-  let end = 0;
-  return external.flatMap(({ stored, offset }) => {
-    const gap = new Uint8Array(offset - end);
-    end = offset + stored.byteLength;
-    return [gap, stored];
-  });
-}
-
-function writeWhole(path: string, parts: readonly Part[]): void {
-  const partial = `${path}.partial`;
-  const file = openSync(partial, 'w');
-  try {
-    for (const part of parts) {
-      const data = part instanceof Uint8Array ? part : part.bytes();
-      for (let at = 0; at < data.byteLength;) at += writeSync(file, data, at);
-    }
-  } catch (error) {
-    rmSync(partial, { force: true });
-    throw error;
-  } finally {
-    closeSync(file);
+  if (!beside || beside.parts.length === 0) {
+    writeParts(path, parts);
+    return [path];
   }
-  renameSync(partial, path);
+  writeParts(data, beside.parts);
+  writeParts(path, parts);
+  return [data, path];
+}
+
+/** Gives large tensors aligned places in one file, and gathers what the file then holds. */
+function besideIn(location: string): { readonly locate: Locate; readonly parts: readonly Part[] } {
+  const parts: Part[] = [];
+  let end = 0;
+  const locate: Locate = (stored) => {
+    if (stored.byteLength < smallest) return undefined;
+    const offset = Math.ceil(end / alignment) * alignment;
+    parts.push(new Uint8Array(offset - end), stored);
+    end = offset + stored.byteLength;
+    return { location, offset };
+  };
+  return { locate, parts };
 }

@@ -31,7 +31,7 @@ function network(): Graph {
 
 /** Runs a graph's bytes, so that nothing is rewritten on the way. */
 async function results(graph: Graph): Promise<Record<string, readonly number[]>> {
-  const session = await openSession(encodeModel(graph).model);
+  const session = await openSession(encodeModel(graph));
   const outputs = await session.run({
     x: tensor('float32', [2, 5, 96], wave(960, 3)),
     target: tensor('float32', [2, 5, 80], wave(800, 4).map(Math.abs)),

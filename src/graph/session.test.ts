@@ -61,7 +61,7 @@ describe('a graph runs alike', () => {
   });
 
   it('from its bytes', async () =>
-    expect(await firstRow(encodeModel(linear('initializers')).model)).toEqual(expected));
+    expect(await firstRow(encodeModel(linear('initializers')))).toEqual(expected));
 
   it('from one file', async () => {
     const path = join(folder, 'whole', 'model.onnx');
@@ -147,7 +147,7 @@ describe('a written file', () => {
     graph.output('y', add(graph.input('x', 'float32', [400]), graph.weight('w', broken)));
     const path = join(folder, 'broken.onnx');
     expect(() => writeOnnx(graph, path)).toThrow('disk');
-    expect(readdirSync(folder).filter((name) => name.startsWith('broken'))).toEqual([]);
+    expect(readdirSync(folder).filter((name) => name.includes('broken'))).toEqual([]);
   });
 });
 

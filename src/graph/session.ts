@@ -14,15 +14,15 @@ export type Feeds = Readonly<Record<string, Tensor>>;
 export type Device = 'cpu' | 'webgpu';
 
 export interface SessionOptions {
-  readonly device?: Device;
+  readonly device?: Device | undefined;
   /** Threads of one operator on the CPU; without it, one for each core. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Whether idle threads keep a core busy for a while, to answer sooner; not where others want the core between runs. */
-  readonly spinning?: boolean;
+  readonly spinning?: boolean | undefined;
   /** Outputs that stay on the device, to be fed back; their values cannot be read. */
-  readonly keep?: readonly string[];
+  readonly keep?: readonly string[] | undefined;
   /** How far the engine rewrites the graph; without it, all the way. */
-  readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all';
+  readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
 }
 
 export interface Description {
@@ -70,7 +70,14 @@ export async function openSession(
     return wrap(await create(suited, settings));
   } catch (cause) {
     const where = typeof source === 'string' ? source : undefined;
-    throw new LapidaryError({ what: 'the engine refused the model', where, found: messageOf(cause), cause });
+    const fix = options.device === 'webgpu' ? 'run on the CPU, or install a driver of the GPU' : undefined;
+    throw new LapidaryError({
+      what: 'the engine refused the model',
+      where,
+      found: messageOf(cause),
+      fix,
+      cause,
+    });
   }
 }
 
@@ -136,6 +143,7 @@ const arrays = {
 /** Element types that can be fed and fetched; the others live only inside graphs. */
 export type TensorType = keyof typeof arrays;
 
+/** A tensor to feed: data row-major, in the typed array of its type (float16 in Uint16Array). */
 export function tensor(dtype: TensorType, shape: readonly number[], data: ort.Tensor['data']): Tensor {
   return new ort.Tensor(dtype, data as never, shape);
 }

@@ -4,11 +4,13 @@
  */
 
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { isObject, shortened } from '../base/json.ts';
 import type { Progress } from '../base/progress.ts';
 import type { Stored } from '../base/tensor.ts';
+import { addFile } from './hash.ts';
 import { downloadSnapshot, isHubId } from './hub.ts';
 import { systemError } from './output.ts';
 import { duplicateKey } from './safetensors/header.ts';
@@ -184,16 +186,17 @@ function shardsOf(folder: string, weights: readonly string[]): Shards {
   const map = readJson(path).weight_map;
   const refuse = (what: string, expected: string, found: unknown): never => {
     const fix = 'the index is damaged; fetch the checkpoint again';
-    throw new LapidaryError({ what, where: path, expected, found: brief(found), fix });
+    throw new LapidaryError({ what, where: path, expected, found: shortened(found), fix });
   };
-  if (typeof map !== 'object' || map === null || Array.isArray(map)) {
+  if (!isObject(map)) {
     return refuse('no weight_map', 'an object from tensor names to file names', map);
   }
   for (const [name, file] of Object.entries(map)) {
-    if (typeof file !== 'string') return refuse(`no file for tensor "${brief(name)}"`, 'a file name', file);
+    if (typeof file !== 'string')
+      return refuse(`no file for tensor "${shortened(name)}"`, 'a file name', file);
     if (!/^[^/\\:\p{Cc}]+\.safetensors$/u.test(file)) {
       return refuse(
-        `tensor "${brief(name)}" lies outside the folder or in no safetensors file`,
+        `tensor "${shortened(name)}" lies outside the folder or in no safetensors file`,
         'the plain name of a .safetensors file',
         file,
       );
@@ -246,7 +249,7 @@ function collectTensors(folder: string, { files, map }: Shards): ReadonlyMap<str
   for (const [name, file] of map ?? []) {
     if (origin.get(name) !== file) {
       throw new LapidaryError({
-        what: `the index and the shards disagree about tensor "${brief(name)}"`,
+        what: `the index and the shards disagree about tensor "${shortened(name)}"`,
         where: join(folder, index),
         expected: `it in ${file}`,
         found: origin.has(name) ? `it in ${origin.get(name)}` : 'it in no shard',
@@ -277,12 +280,12 @@ function readJson(path: string): Record<string, unknown> {
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    return refuse(brief((cause as Error).message), cause);
+    return refuse(shortened((cause as Error).message), cause);
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return refuse(brief(value));
+  if (!isObject(value)) return refuse(shortened(value));
   const twice = duplicateKey(text);
-  if (twice !== undefined) return refuse(`the key "${brief(twice)}" twice`);
-  return value as Record<string, unknown>;
+  if (twice !== undefined) return refuse(`the key "${shortened(twice)}" twice`);
+  return value;
 }
 
 function refuseFile(path: string): never {
@@ -295,20 +298,12 @@ function refuseFile(path: string): never {
   });
 }
 
-/** Streams the files through sha256, each after its name and size. */
+/** Streams the files through sha256, each after its name. */
 function hashFiles(folder: string, names: readonly string[]): string {
   const hash = createHash('sha256');
-  const chunk = Buffer.allocUnsafe(2 ** 20);
   for (const name of names) {
-    const file = openSync(join(folder, name), 'r');
-    try {
-      hash.update(`${name}\n`);
-      for (let count = readSync(file, chunk); count > 0; count = readSync(file, chunk)) {
-        hash.update(chunk.subarray(0, count));
-      }
-    } finally {
-      closeSync(file);
-    }
+    hash.update(`${name}\n`);
+    addFile(hash, join(folder, name));
     hash.update('\n');
   }
   return hash.digest('hex');
@@ -318,9 +313,4 @@ function listed(names: readonly string[]): string {
   if (names.length === 0) return 'an empty folder';
   const some = [...names].sort().slice(0, 10).join(', ');
   return names.length > 10 ? `${some} and ${names.length - 10} more` : some;
-}
-
-function brief(value: unknown): string {
-  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? 'nothing');
-  return text.length > 200 ? `${text.slice(0, 200)}...` : text;
 }

@@ -135,6 +135,21 @@ describe('an output folder', () => {
     }
   });
 
+  it('never replaces what the work reads, also through a link', () => {
+    const folder = place();
+    mkdirSync(join(folder, 'model'));
+    writeFileSync(join(folder, 'model', 'weights'), 'w');
+    symlinkSync(join(folder, 'model'), join(folder, 'link'));
+    const link = join(folder, 'link');
+    for (const read of [join(folder, 'model'), join(folder, 'model', 'weights'), link]) {
+      const reads = [undefined, join(folder, 'nowhere'), read];
+      const error = failure(() => createOutputFolder(join(folder, 'model'), { overwrite: true, reads }));
+      expect(error.problem).toMatchObject({ found: read });
+    }
+    createOutputFolder(join(folder, 'model', 'small'), { overwrite: true, reads: [link] }).commit();
+    expect(readdirSync(join(folder, 'model')).sort()).toEqual(['small', 'weights']);
+  });
+
   it('is refused where a file stands', () => {
     const target = join(place(), 'out');
     writeFileSync(target, '');
@@ -225,6 +240,21 @@ describe('a process that is interrupted', () => {
       const [code, by] = await once(running, 'exit');
       expect([code, by]).toEqual([null, signal]);
       expect(readdirSync(folder)).toEqual([]);
+    },
+  );
+
+  it.skipIf(process.platform === 'win32')(
+    'and handles the signal itself keeps its output until it ends (skipped on Windows)',
+    async () => {
+      const folder = place();
+      const handled = `process.on('SIGINT', () => { out.commit(); process.exit(3); });
+        console.log('ready'); setInterval(() => {}, 1000);`;
+      const running = child(join(folder, 'out'), handled);
+      await once(running.stdout, 'data');
+      running.kill('SIGINT');
+      const [code] = await once(running, 'exit');
+      expect(code).toBe(3);
+      expect(readdirSync(folder)).toEqual(['out']);
     },
   );
 

@@ -12,6 +12,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -91,16 +92,17 @@ export function writeFileAtomic(path: string, bytes: Uint8Array): void {
   }
 }
 
-/**
- * @param options.overwrite lets `commit` replace a folder that is not empty, all of it
- * @throws LapidaryError where the folder is in use or cannot be made.
- */
-export function createOutputFolder(
-  path: string,
-  options: { readonly overwrite?: boolean } = {},
-): OutputFolder {
+export interface FolderOptions {
+  /** Lets `commit` replace a folder that is not empty, all of it. */
+  readonly overwrite?: boolean;
+  /** Files and folders that the work reads: they are never replaced. Those that do not exist are ignored. */
+  readonly reads?: readonly (string | undefined)[];
+}
+
+/** @throws LapidaryError where the folder is in use or cannot be made. */
+export function createOutputFolder(path: string, options: FolderOptions = {}): OutputFolder {
   const target = resolve(path);
-  checkTarget(target, path, options.overwrite ?? false);
+  checkTarget(target, path, options);
   const staging = temporaryName(target);
   attempt(path, () => {
     mkdirSync(dirname(target), { recursive: true });
@@ -139,7 +141,7 @@ export function createOutputFolder(
     },
     commit() {
       // Looked at again: whoever filled it meanwhile must not lose anything.
-      checkTarget(target, path, options.overwrite ?? false);
+      checkTarget(target, path, options);
       attempt(path, () => {
         flushTree(staging);
         moveInto(staging, target);
@@ -188,7 +190,7 @@ function attempt<T>(where: string, action: () => T): T {
   }
 }
 
-function checkTarget(target: string, path: string, overwrite: boolean): void {
+function checkTarget(target: string, path: string, { overwrite, reads = [] }: FolderOptions): void {
   if (!existsSync(target)) return;
   if (!statSync(target).isDirectory()) {
     throw new LapidaryError({
@@ -208,12 +210,21 @@ function checkTarget(target: string, path: string, overwrite: boolean): void {
       fix: 'choose another, or say --overwrite to replace all of it',
     });
   }
-  if (
-    isInside(process.cwd(), target) ||
-    process.cwd() === target ||
-    isInside(homedir(), target) ||
-    homedir() === target
-  ) {
+  const real = realpathSync(target);
+  const holds = (other: string) => other === real || isInside(other, real);
+  const read = reads.find((other) => other !== undefined && existsSync(other) && holds(realpathSync(other)));
+  if (read !== undefined) {
+    throw new LapidaryError(
+      {
+        what: 'refusing to replace a folder that holds what is read',
+        where: path,
+        found: read,
+        fix: 'choose another folder for the output',
+      },
+      ExitCode.usage,
+    );
+  }
+  if (holds(process.cwd()) || holds(homedir())) {
     throw new LapidaryError({
       what: 'refusing to replace a folder that holds the working folder or your home',
       where: path,
@@ -289,11 +300,12 @@ const unfinished = (() => {
     for (const path of paths) rmSync(path, { recursive: true, force: true });
     paths.clear();
   };
-  // With our listener gone, the signal ends the process as it would have without us, unless others listen.
+  // Where others listen, they decide what the signal means: work may go on, or abandon its output in order.
   const onSignal = (signal: NodeJS.Signals) => {
+    if (process.listenerCount(signal) > 1) return;
     clean();
     listen(false);
-    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+    process.kill(process.pid, signal);
   };
   function listen(on: boolean): void {
     const change = on ? 'on' : 'off';

@@ -17,7 +17,17 @@ const alignment = 64;
 /** Chunks that a thread gets of a job, so that a slow thread holds nobody up for long. */
 const chunksPerThread = 4;
 
-export type KernelName = 'transpose' | 'fit' | 'round' | 'compensate' | 'factor' | 'pack';
+export type KernelName =
+  | 'transpose'
+  | 'fit'
+  | 'round'
+  | 'compensate'
+  | 'factor'
+  | 'pack'
+  | 'blockSpans'
+  | 'blockScales'
+  | 'blockDescents'
+  | 'blockLevels';
 
 /** A piece of the shared memory; its arrays are views, valid until the next reset. */
 export interface Area {

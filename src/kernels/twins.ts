@@ -3,6 +3,8 @@
  * them against. Same layouts as kernels/*.ts, without cutting into items.
  */
 
+import { roundEven } from '../base/round.ts';
+
 const { fround } = Math;
 
 /** [rows, columns] to [columns, stride], zero-filled. */
@@ -21,7 +23,7 @@ interface Range {
 }
 
 function codeOf(value: number, { scale, zero }: Range, top: number): number {
-  return Math.min(Math.max(nearest(fround(value / scale)) + zero, 0), top);
+  return Math.min(Math.max(roundEven(fround(value / scale)) + zero, 0), top);
 }
 
 /** Codes of w [columns, stride] with parameters [groups, stride]. */
@@ -96,12 +98,4 @@ export function factor(
     }
   }
   return { root, inverse };
-}
-
-/** To the nearest whole number, halves to the even one. */
-function nearest(value: number): number {
-  const low = Math.floor(value);
-  const rest = value - low;
-  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
-  return low % 2 === 0 ? low : low + 1;
 }

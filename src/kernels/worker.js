@@ -22,7 +22,7 @@ export const control = {
   failed: 8,
 };
 /** Byte offsets of the numbers (float64: scratch area, its bytes a thread, the kernel's arguments) and of free memory. */
-export const numbersAt = 64;
+const numbersAt = 64;
 export const dataAt = 256;
 
 /**

@@ -115,20 +115,24 @@ function remembered<K, V>(map: Map<K, V>, key: K, make: () => V): V {
 function maskValues(time: number, window = time): Float32Array {
   const values = new Float32Array(time * time);
   for (let row = 0; row < time; row++) {
-    values.fill(hidden, row * time, row * time + Math.max(0, row - window + 1));
-    values.fill(hidden, row * time + row + 1, (row + 1) * time);
+    values.fill(unseen, row * time, row * time + Math.max(0, row - window + 1));
+    values.fill(unseen, row * time + row + 1, (row + 1) * time);
   }
   return values;
 }
 
 function computedMask(graph: Graph, time: string, window: number | undefined): Value {
   const position = range(graph, time);
-  const [row, column] = [unsqueeze(position, [1]), unsqueeze(position, [0])];
-  const before = lessOrEqual(column, row);
-  const near =
-    window === undefined ? before : and(before, less(sub(row, column), scalar(graph, window, 'int64')));
-  return where(near, scalar(graph, 0), scalar(graph, hidden));
+  const seen = sees(unsqueeze(position, [1]), unsqueeze(position, [0]), window);
+  return where(seen, scalar(graph, 0), scalar(graph, unseen));
 }
 
-/** Far below any score, and yet in float16's range. */
-const hidden = -6e4;
+/** Where the token at position `row` sees the one at `column`: bool, the two broadcast. */
+export function sees(row: Value, column: Value, window: number | undefined): Value {
+  const before = lessOrEqual(column, row);
+  if (window === undefined) return before;
+  return and(before, less(sub(row, column), scalar(row.graph, window, 'int64')));
+}
+
+/** Added to the scores of tokens that are not seen: far below any score, and yet in float16's range. */
+export const unseen = -6e4;

@@ -1,6 +1,6 @@
 /** The three parts of a model, and the whole, as graphs. */
 
-import type { DType } from '../base/tensor.ts';
+import type { ActivationType } from '../encodings/dense.ts';
 import type { Dim, Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { range, unsqueeze } from '../graph/ops.ts';
@@ -13,7 +13,7 @@ export interface PlainOptions {
   readonly time: Dim;
   /** The longest sequence the graph will see, where `time` is a name. */
   readonly longest?: number;
-  readonly dtype?: DType;
+  readonly dtype?: ActivationType;
   /** Left out of weights' names. */
   readonly prefix?: string;
 }
@@ -62,7 +62,7 @@ export function wholeGraph(
     readonly weightsAs: 'initializers' | 'inputs';
     readonly batch: Dim;
     readonly time: Dim;
-    readonly dtype?: DType;
+    readonly dtype?: ActivationType;
   },
 ): WholeGraph {
   const graph = new Graph(options.weightsAs);

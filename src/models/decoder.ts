@@ -29,6 +29,7 @@ export interface DecoderTraits {
 
 const noBiases: Biases = { queryKeyValue: false, output: false, feedForward: false };
 
+/** An architecture of this form. */
 export function decoder(traits: DecoderTraits): Architecture {
   const biasesOf = (scope: Scope) => traits.biases?.(scope.config.json) ?? noBiases;
   const layerName = (layer: number) => `model.layers.${layer}`;

@@ -1,6 +1,6 @@
 /** The architectures, and the way from a checkpoint to a model. */
 
-import { LapidaryError } from '../base/errors.ts';
+import { LapidaryError, located } from '../base/errors.ts';
 import type { Stored } from '../base/tensor.ts';
 import { byteLength } from '../base/tensor.ts';
 import { dense } from '../encodings/dense.ts';
@@ -34,6 +34,8 @@ export interface Weights {
   readonly source: string;
   readonly json: Json;
   readonly tensors: ReadonlyMap<string, Stored>;
+  /** Matrices that are encoded already, by name without ".weight"; as [out, in] whatever the architecture stores. */
+  readonly encodings?: ReadonlyMap<string, Encoding>;
   readonly files: Model['files'];
 }
 
@@ -55,7 +57,8 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   }
   const architecture = findArchitecture(json);
   const config = architecture.configure(json);
-  const unused = new Set(checkpoint.tensors.keys());
+  const encodings = checkpoint.encodings ?? new Map<string, Encoding>();
+  const unused = new Set([...checkpoint.tensors.keys(), ...encodings.keys()]);
   const find = (name: string) => {
     const prefix = architecture.omittedPrefix;
     const bare = prefix && name.startsWith(prefix) ? name.slice(prefix.length) : name;
@@ -65,6 +68,8 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   };
   const vectors = collector(find);
   const matrices = collector((name): Encoding | undefined => {
+    unused.delete(name);
+    if (encodings.has(name)) return encodings.get(name);
     const tensor = find(`${name}.weight`);
     return tensor && named(name, () => dense(architecture.transposed?.(name) ? transposed(tensor) : tensor));
   });
@@ -86,13 +91,12 @@ function collector<T>(find: (name: string) => T | undefined) {
   return { found, get };
 }
 
-/** Adds the tensor's name to an error about it. */
+/** Encodings know a tensor, not its name. */
 function named<T>(name: string, make: () => T): T {
   try {
     return make();
   } catch (error) {
-    if (!(error instanceof LapidaryError)) throw error;
-    throw new LapidaryError({ ...error.problem, where: `${name}.weight` });
+    throw located(`${name}.weight`, error);
   }
 }
 

@@ -5,7 +5,7 @@
 
 import type { Stored } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
-import type { Dim, Value } from '../graph/graph.ts';
+import type { Value } from '../graph/graph.ts';
 
 /** What one layer looks like; every layer has its own, so that pruned ones need no special case. */
 export interface LayerPlan {
@@ -100,5 +100,3 @@ export interface Model {
   /** Where it came from: a folder or a hub id with revision. */
   readonly source: string;
 }
-
-export type BatchDims = readonly [batch: Dim, time: Dim];

@@ -14,7 +14,6 @@ import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
 import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
-import { forWebGpu } from '../graph/webgpu.ts';
 import { plainScope } from './build.ts';
 import type { Model } from './model.ts';
 import type { RecordingScope, WeightSource } from './scope.ts';
@@ -60,9 +59,13 @@ export interface Runner {
   release(): Promise<void>;
 }
 
+/**
+ * Opens nothing yet: sessions are made with the first part that needs them.
+ * @throws LapidaryError where sequences are longer than the model's context
+ */
 export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
   const { architecture, config } = model;
-  const longest = options.longest ?? config.context;
+  const { longest = config.context, ...session } = options;
   if (longest > config.context) {
     throw new LapidaryError({
       what: 'the sequences are longer than the model can see',
@@ -72,61 +75,67 @@ export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
     });
   }
   const sessions = new Map<string, Promise<Session>>();
-  // A GPU gets its weights once with the session: feeding them at each run would cost more than the run.
-  const weightsAs = options.device === 'webgpu' ? 'initializers' : 'inputs';
-
-  const shared = (graph: Graph): Promise<Session> => {
-    const bytes = encodeModel(graph).model;
-    const key = createHash('sha256').update(bytes).digest('hex');
-    const session = sessions.get(key) ?? openSession(bytes, options);
-    sessions.set(key, session);
-    return session;
-  };
-
-  const open = async (
-    prefix: string,
-    { weights = model, extend }: PartOptions,
-    input: (graph: Graph) => Value,
-    build: (scope: RecordingScope, x: Value) => Value,
-    name: string,
-  ): Promise<Stage> => {
-    const graph = new Graph(weightsAs);
-    const x = input(graph);
-    const scope = plainScope(graph, config, weights, { time: 'time', longest, prefix });
-    const output = build(scope, x);
-    graph.output(name, output);
-    extend?.({ graph, scope, input: x, output });
-    if (weightsAs === 'initializers') {
-      const session = await openSession(forWebGpu(graph), options);
-      return { run: session.run, release: session.release };
-    }
-    const session = await shared(graph);
-    let placed = feedsOf(graph.weights);
-    return {
-      run: (feeds, outputs) => session.run({ ...placed, ...feeds }, outputs),
-      release: async () => {
-        placed = {};
-      },
-    };
-  };
-
-  const hidden = (graph: Graph) => graph.input('x', 'float32', ['batch', 'time', config.hidden]);
+  const open = (plan: PartPlan, part: PartOptions = {}) =>
+    openStage({ model, session, longest, sessions }, plan, part);
   return {
     model,
-    embed: (part = {}) =>
-      open('', part, (graph) => graph.input('ids', 'int64', ['batch', 'time']), architecture.embed, 'hidden'),
-    block: (layer, part = {}) =>
-      open(
-        `${architecture.layerName(layer)}.`,
-        part,
-        hidden,
-        (scope, x) => architecture.block(scope, x, layer),
-        'hidden',
-      ),
-    head: (part = {}) => open('', part, hidden, architecture.head, 'logits'),
+    embed: (part) => open({ input: 'ids', build: architecture.embed, output: 'hidden' }, part),
+    block: (layer, part) => {
+      const prefix = `${architecture.layerName(layer)}.`;
+      const build: PartPlan['build'] = (scope, x) => architecture.block(scope, x, layer);
+      return open({ prefix, input: 'x', build, output: 'hidden' }, part);
+    },
+    head: (part) => open({ input: 'x', build: architecture.head, output: 'logits' }, part),
     release: async () => {
-      for (const session of sessions.values()) await (await session).release();
+      for (const opened of sessions.values()) await (await opened).release();
       sessions.clear();
+    },
+  };
+}
+
+interface PartPlan {
+  /** Of the part's weights, left out of their names so that equal blocks are equal graphs. */
+  readonly prefix?: string;
+  readonly input: 'ids' | 'x';
+  readonly output: 'hidden' | 'logits';
+  readonly build: (scope: RecordingScope, x: Value) => Value;
+}
+
+interface Opened {
+  readonly model: Model;
+  readonly session: SessionOptions;
+  readonly longest: number;
+  /** By the hash of their graph. */
+  readonly sessions: Map<string, Promise<Session>>;
+}
+
+async function openStage(
+  { model, session: options, longest, sessions }: Opened,
+  { prefix = '', input, output: name, build }: PartPlan,
+  { weights = model, extend }: PartOptions,
+): Promise<Stage> {
+  const onGpu = options.device === 'webgpu';
+  const graph = new Graph(onGpu ? 'initializers' : 'inputs');
+  const x =
+    input === 'ids'
+      ? graph.input('ids', 'int64', ['batch', 'time'])
+      : graph.input('x', 'float32', ['batch', 'time', model.config.hidden]);
+  const scope = plainScope(graph, model.config, weights, { time: 'time', longest, prefix });
+  const output = build(scope, x);
+  graph.output(name, output);
+  extend?.({ graph, scope, input: x, output });
+  // A GPU gets its weights once with the session: feeding them at each run would cost more than the run.
+  if (onGpu) return openSession(graph, options);
+  const bytes = encodeModel(graph);
+  const key = createHash('sha256').update(bytes).digest('hex');
+  const opening = sessions.get(key) ?? openSession(bytes, options);
+  sessions.set(key, opening);
+  const session = await opening;
+  let placed = feedsOf(graph.weights);
+  return {
+    run: (feeds, outputs) => session.run({ ...placed, ...feeds }, outputs),
+    release: async () => {
+      placed = {};
     },
   };
 }

@@ -4,10 +4,11 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
-import type { DType, Stored } from '../base/tensor.ts';
+import type { Stored } from '../base/tensor.ts';
 import { elementCount } from '../base/tensor.ts';
+import type { ActivationType } from '../encodings/dense.ts';
 import { retyped } from '../encodings/dense.ts';
-import type { Encoding, MultiplyOptions, Place } from '../encodings/encoding.ts';
+import type { AccuracyLevel, Encoding, Place } from '../encodings/encoding.ts';
 import type { Graph, Value } from '../graph/graph.ts';
 import { add } from '../graph/ops.ts';
 import type { Configuration, Scope } from './model.ts';
@@ -28,9 +29,9 @@ export interface ScopeOptions {
   /** Int64 [batch or 1, time]; asked for once a graph, and only by architectures that need it. */
   readonly positions: () => Value;
   /** Of activations; float32 where it is not given. */
-  readonly dtype?: DType;
+  readonly dtype?: ActivationType;
   /** How products are computed where an encoding leaves the choice. */
-  readonly accuracy?: MultiplyOptions['accuracy'];
+  readonly accuracy?: AccuracyLevel;
   /** Left out of the names that weights get in the graph, so that the graphs of equal layers are equal. */
   readonly prefix?: string;
 }
@@ -90,11 +91,11 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
 }
 
 /** One converted tensor for each original, so that a graph sees the same one twice where it is used twice. */
-const converted = new WeakMap<Stored, Map<DType, Stored>>();
+const converted = new WeakMap<Stored, Map<ActivationType, Stored>>();
 
-function inType(tensor: Stored, dtype: DType): Stored {
+function inType(tensor: Stored, dtype: ActivationType): Stored {
   if (tensor.dtype === dtype) return tensor;
-  const versions = converted.get(tensor) ?? new Map<DType, Stored>();
+  const versions = converted.get(tensor) ?? new Map<ActivationType, Stored>();
   converted.set(tensor, versions);
   const version = versions.get(dtype) ?? retyped(tensor, dtype);
   versions.set(dtype, version);

@@ -36,6 +36,7 @@ export function positive(json: Json, key: string, fallback?: number): number {
   return value;
 }
 
+/** True or false. */
 export function flag(json: Json, key: string, fallback: boolean): boolean {
   const value = json[key] ?? fallback;
   if (typeof value !== 'boolean') throw wrongSetting(key, 'true or false', value);

@@ -3,6 +3,8 @@ import { parse } from 'yaml';
 import type { CardData } from './card.ts';
 import { modelCard } from './card.ts';
 
+const counts = { parameters: 4_000_000, multiplyAdds: 4_000_000 };
+
 const data: CardData = {
   name: 'tiny-4bit',
   baseModel: 'org/tiny',
@@ -14,16 +16,18 @@ const data: CardData = {
   original: {
     bytes: 8_000_000,
     bitsPerWeight: 16,
+    ...counts,
     perplexity: { value: 3.4, low: 3.3, high: 3.5 },
-    decode: 100,
+    speed: { prefillTokensPerSecond: 900, decodeTokensPerSecond: 100 },
   },
   compressed: {
     bytes: 2_400_000,
     bitsPerWeight: 4.5,
+    ...counts,
     perplexity: { value: 3.6, low: 3.5, high: 3.7 },
     kl: { mean: 0.0123, median: 0.004, p99: 0.2, low: 0.011, high: 0.0136 },
     agreement: { value: 0.95, low: 0.94, high: 0.96 },
-    decode: 230,
+    speed: { prefillTokensPerSecond: 1200, decodeTokensPerSecond: 230 },
   },
   evaluation: { data: 'stories.txt', tokens: 12571 },
   recipe: 'seed: 0\nsteps:\n  - method: gptq\n',
@@ -51,6 +55,7 @@ describe('the model card', () => {
     expect(card).toContain('| perplexity | 3.400 [3.300, 3.500] | 3.600 [3.500, 3.700] |');
     expect(card).toContain('| KL divergence to the original, mean |  | 0.01230 [0.01100, 0.01360] |');
     expect(card).toContain('| same most likely token |  | 95.00% [94.00, 96.00] |');
+    expect(card).toContain('| prompt, tokens a second | 900 | 1200 |');
     expect(card).toContain('| generation, tokens a second | 100 | 230 |');
     expect(card).toContain('| `onnx/model_q4.onnx` | q4 | 2.50 MB | 2.1e-6 |');
     expect(card.join('\n')).toContain('12,571 predicted tokens');
@@ -58,7 +63,7 @@ describe('the model card', () => {
 
   it('has no row and no field for what is not known', () => {
     const { baseModel: _, license: __, evaluation: ___, ...rest } = data;
-    const bare = { bytes: 1, bitsPerWeight: 4 };
+    const bare = { bytes: 1, bitsPerWeight: 4, ...counts };
     const card = modelCard({ ...rest, original: bare, compressed: bare });
     expect(card).not.toMatch(/perplexity|KL|license|base_model|undefined|NaN|predicted/);
   });

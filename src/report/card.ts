@@ -5,31 +5,8 @@
  */
 
 import { stringify } from 'yaml';
-
-/** A measured value with its bootstrap 95% interval. */
-export interface CardInterval {
-  readonly value: number;
-  readonly low: number;
-  readonly high: number;
-}
-
-/** What was measured of one model; a missing field was not measured. */
-export interface CardMeasurements {
-  /** Bytes of the stored weights. */
-  readonly bytes: number;
-  readonly bitsPerWeight: number;
-  readonly perplexity?: CardInterval | undefined;
-  readonly bitsPerCharacter?: CardInterval | undefined;
-  /** KL divergence from the original in nats a token; only of the compressed model. */
-  readonly kl?:
-    | (Omit<CardInterval, 'value'> & { readonly mean: number; readonly median: number; readonly p99: number })
-    | undefined;
-  /** Share of tokens where the most likely next one is the original's, 0 to 1. */
-  readonly agreement?: CardInterval | undefined;
-  /** Tokens a second, batch of one. */
-  readonly prefill?: number | undefined;
-  readonly decode?: number | undefined;
-}
+import type { Estimate } from '../evaluate/evaluate.ts';
+import type { Measures } from './report.ts';
 
 /** One ONNX file of the folder. */
 export interface CardFile {
@@ -56,8 +33,9 @@ export interface CardData {
   /** Sentences that a reader must know: "Three-bit weights are stored in four bits." */
   readonly notes: readonly string[];
   readonly files: readonly CardFile[];
-  readonly original: CardMeasurements;
-  readonly compressed: CardMeasurements;
+  /** A missing field was not measured. */
+  readonly original: Measures;
+  readonly compressed: Measures;
   /** What the losses were measured on. */
   readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
   /** The whole recipe, as YAML. */
@@ -119,8 +97,8 @@ function introduction(data: CardData): string {
   ].join('\n');
 }
 
-function measurementRows(before: CardMeasurements, after: CardMeasurements): string[][] {
-  const row = (name: string, show: (measured: CardMeasurements) => string | undefined): string[][] => {
+function measurementRows(before: Measures, after: Measures): string[][] {
+  const row = (name: string, show: (measured: Measures) => string | undefined): string[][] => {
     const cells = [show(before), show(after)];
     return cells.every((cell) => cell === undefined) ? [] : [[name, ...cells.map((cell) => cell ?? '')]];
   };
@@ -134,8 +112,8 @@ function measurementRows(before: CardMeasurements, after: CardMeasurements): str
       m.kl ? `${m.kl.median.toFixed(5)}, ${m.kl.p99.toFixed(5)}` : undefined,
     ),
     ...row('same most likely token', (m) => m.agreement && percent(m.agreement)),
-    ...row('prompt, tokens a second', (m) => m.prefill?.toFixed(0)),
-    ...row('generation, tokens a second', (m) => m.decode?.toFixed(0)),
+    ...row('prompt, tokens a second', (m) => m.speed?.prefillTokensPerSecond.toFixed(0)),
+    ...row('generation, tokens a second', (m) => m.speed?.decodeTokensPerSecond.toFixed(0)),
   ];
 }
 
@@ -168,7 +146,7 @@ function fence(language: string, code: string): string {
 }
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`;
-const interval = ({ value, low, high }: CardInterval, digits: number) =>
+const interval = ({ value, low, high }: Estimate, digits: number) =>
   `${value.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
-const percent = ({ value, low, high }: CardInterval) =>
+const percent = ({ value, low, high }: Estimate) =>
   `${(100 * value).toFixed(2)}% [${(100 * low).toFixed(2)}, ${(100 * high).toFixed(2)}]`;

@@ -1,6 +1,7 @@
 /** What a compress run says of itself: plain data, for the model card, for `--json`, for the library's callers. */
 
 import type { LayerRow } from '../calibrate/walk.ts';
+import type { AccuracyLevel } from '../encodings/encoding.ts';
 import type { Cost } from '../evaluate/cost.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
 import type { Speed } from '../evaluate/speed.ts';
@@ -24,7 +25,7 @@ export interface CompressReport {
   readonly file: ExportedFile;
   readonly verification: Verification;
   /** What integer activations would cost or did cost, where that was measured: mean KL by accuracy level. */
-  readonly accuracyLevels?: Readonly<Record<0 | 4, number>> | undefined;
+  readonly accuracyLevels?: Readonly<Record<AccuracyLevel, number>> | undefined;
   readonly layers: readonly LayerRow[];
   /** Sentences a reader must know. */
   readonly notes: readonly string[];

@@ -1,21 +1,20 @@
 /** A compress run as its model card tells it, and what it takes to make the same bytes again. */
 
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename } from 'node:path';
+import { fileHash } from '../io/hash.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import { shipped } from '../open.ts';
+import { calibrationFile } from '../prepare.ts';
 import type { Recipe, Step } from '../recipe.ts';
 import { writeRecipe } from '../recipe.ts';
 import { version } from '../version.ts';
-import type { CardData, CardMeasurements } from './card.ts';
+import type { CardData } from './card.ts';
 import { modelCard } from './card.ts';
-import type { CompressReport, Measures } from './report.ts';
+import type { CompressReport } from './report.ts';
 
 /** Versions and hashes: with the recipe, all that decides the bytes. */
 export function provenance(original: OpenedCheckpoint, recipe: Recipe): Record<string, unknown> {
-  const data = recipe.calibration.data ?? (recipe.model === undefined ? shipped.data : undefined);
+  const data = calibrationFile(recipe);
   const { evaluation } = recipe;
   return {
     lapidary: version('lapidary'),
@@ -25,6 +24,16 @@ export function provenance(original: OpenedCheckpoint, recipe: Recipe): Record<s
     ...(data === undefined ? {} : { calibrationSha256: fileHash(data) }),
     ...(evaluation.data === undefined ? {} : { evaluationSha256: fileHash(evaluation.data) }),
   };
+}
+
+/** What of the run that wrote a recipe is otherwise now, so that the bytes may be too; in sentences. */
+export function changesSince(
+  made: Recipe['made'] = {},
+  now: ReturnType<typeof provenance>,
+): readonly string[] {
+  return Object.entries(made)
+    .filter(([key, value]) => key !== 'source' && now[key] !== value)
+    .map(([key, value]) => `the recipe was made with ${key} ${value}, this run has ${now[key] ?? 'none'}`);
 }
 
 /** @returns README.md */
@@ -39,12 +48,12 @@ export function describeRun(
     baseModel: hub,
     modelType: report.modelType,
     summary: recipe.steps.map(describeStep).join('; '),
-    notes: report.notes,
+    notes: [storedAs(report), ...report.notes],
     files: [
       { path: file.path, dtype: file.dtype, bytes: file.bytes, maxDifference: verification.maxDifference },
     ],
-    original: measurements(original),
-    compressed: measurements(compressed),
+    original,
+    compressed,
     ...(evaluationData && compressed.tokens
       ? { evaluation: { data: evaluationData, tokens: compressed.tokens } }
       : {}),
@@ -58,13 +67,20 @@ export function describeRun(
   return modelCard(data);
 }
 
-function measurements(measures: Measures): CardMeasurements {
-  const { speed, ...rest } = measures;
-  return { ...rest, prefill: speed?.prefillTokensPerSecond, decode: speed?.decodeTokensPerSecond };
+/** "Stored: 42 matrices as 4-bit, group 32; 1 as 8-bit, group 32." */
+export function storedAs({ layers }: Pick<CompressReport, 'layers'>): string {
+  const counts = new Map<string, number>();
+  for (const { encoding } of layers) counts.set(encoding, (counts.get(encoding) ?? 0) + 1);
+  const parts = [...counts].sort((a, b) => b[1] - a[1]);
+  const all = parts.map(([encoding, count], index) => {
+    const noun = index > 0 ? '' : count === 1 ? ' matrix' : ' matrices';
+    return `${count}${noun} as ${encoding}`;
+  });
+  return `Stored: ${all.join('; ') || 'nothing was compressed'}.`;
 }
 
 /** "gptq (bits 4, group 32, ...) on blocks". */
-export function describeStep({ method, targets, options }: Step): string {
+function describeStep({ method, targets, options }: Step): string {
   const settings = Object.entries(options).map(([key, value]) => `${key} ${value}`);
   return `${method.name} (${settings.join(', ')}) on ${targets.join(' and ')}`;
 }
@@ -72,8 +88,4 @@ export function describeStep({ method, targets, options }: Step): string {
 function machine(): string {
   const [first] = cpus();
   return `Node ${process.versions.node}, ${process.platform} ${process.arch}, ${cpus().length} cores, ${first?.model.trim() ?? 'unknown'}`;
-}
-
-function fileHash(path: string): string {
-  return createHash('sha256').update(readFileSync(path)).digest('hex');
 }

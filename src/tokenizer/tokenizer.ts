@@ -5,6 +5,7 @@
 
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { LapidaryError } from '../base/errors.ts';
+import { isObject } from '../base/json.ts';
 import type { ChatMessage } from './chat.ts';
 import { chatTemplate } from './chat.ts';
 
@@ -145,7 +146,7 @@ function build(definition: object, config: object): Engine {
   }
 }
 
-function readJson(files: Files, name: string): Record<string, unknown> | undefined {
+export function readJson(files: Files, name: string): Record<string, unknown> | undefined {
   const read = files.get(name);
   if (!read) return undefined;
   let value: unknown;
@@ -155,8 +156,7 @@ function readJson(files: Files, name: string): Record<string, unknown> | undefin
   } catch (error) {
     cause = error;
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
+  if (isObject(value)) return value;
   throw new LapidaryError({
     what: 'not a JSON object',
     where: name,
@@ -168,7 +168,7 @@ function readJson(files: Files, name: string): Record<string, unknown> | undefin
 }
 
 /** A token in tokenizer_config.json: its text, or an object that holds it. */
-function tokenText(token: unknown): string | undefined {
+export function tokenText(token: unknown): string | undefined {
   const text = typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
   return typeof text === 'string' ? text : undefined;
 }
@@ -178,7 +178,7 @@ function idsOf(value: unknown): number[] {
 }
 
 /** chat_template.jinja first, as transformers does; a list of templates gives its "default". */
-function templateText(files: Files, config: Record<string, unknown> | undefined): string | undefined {
+export function templateText(files: Files, config: Record<string, unknown> | undefined): string | undefined {
   const file = files.get('chat_template.jinja');
   if (file) return new TextDecoder().decode(file());
   const value = readJson(files, 'chat_template.json')?.chat_template ?? config?.chat_template;

@@ -13,7 +13,6 @@ import { Graph } from '../graph/graph.ts';
 import { add } from '../graph/ops.ts';
 import type { Device, Feeds, Session, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor, tensorOf } from '../graph/session.ts';
-import { forWebGpu } from '../graph/webgpu.ts';
 import type { AdamOptions } from './adam.ts';
 import { adamDefaults, adamFeeds } from './adam.ts';
 import { names, trainingStep } from './step.ts';
@@ -54,10 +53,10 @@ export async function openTrainer(loss: Value, options: TrainerOptions = {}): Pr
   const { graph } = loss;
   const parameters = trainingStep(loss, adam);
   const kept = parameters.flatMap((name) => names.state(name));
-  const session = await openSession(onDevice(graph, device), {
+  const session = await openSession(graph, {
     device,
     keep: kept.map(names.next),
-    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    threads: options.threads,
   });
   let current: Record<string, Tensor> = initialState(graph, parameters, options.from?.state);
   let steps = options.from?.steps ?? 0;
@@ -132,8 +131,6 @@ export async function train(loss: Value, options: TrainOptions): Promise<Trained
     await trainer.release();
   }
 }
-
-const onDevice = (graph: Graph, device: Device): Graph => (device === 'webgpu' ? forWebGpu(graph) : graph);
 
 function initialState(
   graph: Graph,

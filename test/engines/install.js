@@ -9,13 +9,22 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const folder = dirname(fileURLToPath(import.meta.url));
-const stamp = join(folder, 'node_modules', '.installed');
-const wanted = createHash('sha256')
-  .update(readFileSync(join(folder, 'package-lock.json')))
-  .digest('hex');
+const here = dirname(fileURLToPath(import.meta.url));
 
-if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
+install(here, []);
+// Its package has no other platforms' builds; and its CUDA and Vulkan builds are optional ones.
+if (process.platform === 'linux' && process.arch === 'x64') install(join(here, 'llama'), ['--omit=optional']);
+
+/**
+ * @param {string} folder
+ * @param {string[]} options
+ */
+function install(folder, options) {
+  const stamp = join(folder, 'node_modules', '.installed');
+  const wanted = createHash('sha256')
+    .update(readFileSync(join(folder, 'package-lock.json')))
+    .digest('hex');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   const npm = process.env.npm_execpath;
   const [command, before] = npm ? [process.execPath, [npm]] : ['npm', []];
   // --prefix by itself would leave npm_config_* of the outer `npm test` in charge; the working folder decides.
@@ -26,13 +35,11 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   );
   const { status, error } = spawnSync(
     command,
-    [...before, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'],
+    [...before, 'ci', ...options, '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'],
     { cwd: folder, env: environment, stdio: ['ignore', 2, 2] },
   );
   if (error || status !== 0) {
-    console.error(
-      `test/engines: npm ci failed (${error?.message ?? `exit code ${status}`}); the tests need it`,
-    );
+    console.error(`${folder}: npm ci failed (${error?.message ?? `exit code ${status}`}); the tests need it`);
     process.exit(1);
   }
   writeFileSync(stamp, wanted);

@@ -17,6 +17,7 @@ import { parseArgs } from 'node:util';
 import { toFloat32 } from '../../../src/base/half.ts';
 import { random } from '../../../src/base/random.ts';
 import { stored } from '../../../src/base/tensor.ts';
+import { median } from '../../../src/evaluate/bootstrap.ts';
 import { Graph } from '../../../src/graph/graph.ts';
 import { fusedMatmul } from '../../../src/graph/ops.ts';
 import { openSession, tensor } from '../../../src/graph/session.ts';
@@ -105,8 +106,6 @@ async function times(count: number, run: () => Promise<unknown>): Promise<number
   return seconds;
 }
 
-const median = (list: readonly number[]): number =>
-  [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 const show = (value: number): number => Number(value.toPrecision(4));
 
 const folder = mkdtempSync(join(tmpdir(), 'gptq-'));

@@ -33,6 +33,7 @@ export interface OpDefinition {
 export const onnx = (type: string) => ({ domain: '', type }) as const;
 export const microsoft = (type: string) => ({ domain: 'com.microsoft', type }) as const;
 
+/** A value for error messages: "float32 [2, time]". */
 export function show(value: { readonly dtype: DType; readonly shape: Shape }): string {
   return `${value.dtype} [${value.shape.join(', ')}]`;
 }
@@ -45,11 +46,13 @@ export function required(op: string, inputs: Inputs, count: number): readonly Va
   return inputs as readonly Value[];
 }
 
+/** @throws LapidaryError that names the operator and lists its inputs */
 export function refuse(op: string, what: string, inputs: Inputs, expected?: string): never {
   const found = inputs.map((input) => (input ? `${input.name}: ${show(input)}` : 'none')).join('; ');
   throw new LapidaryError({ what: `${op}: ${what}`, found, expected });
 }
 
+/** The type that all inputs given have. @throws LapidaryError where they differ */
 export function sameType(op: string, inputs: Inputs): DType {
   const present = inputs.filter((input) => input !== undefined);
   if (present.some((input) => input.dtype !== present[0].dtype)) refuse(op, 'inputs differ in type', inputs);
@@ -88,6 +91,7 @@ export function broadcast(op: string, ...shapes: readonly Shape[]): Shape {
 export const sameShape = (a: Shape, b: Shape): boolean =>
   a.length === b.length && a.every((dim, i) => dim === b[i]);
 
+/** a + b; written out where one of them is a name. */
 export function sum(a: Dim, b: Dim): Dim {
   if (typeof a === 'number' && typeof b === 'number') return a + b;
   if (a === 0) return b;
@@ -110,6 +114,7 @@ function factors(dims: Shape): { readonly known: number; readonly names: string[
   return { known, names: names.sort() };
 }
 
+/** The product of sizes: known factors multiplied, then names in order ("8*batch"). */
 export function product(dims: Shape): Dim {
   const { known, names } = factors(dims);
   if (names.length === 0 || known === 0) return known;

@@ -2,17 +2,12 @@
 
 import type { Attributes, Dim, Value } from '../graph.ts';
 
-export interface BlockCodes {
-  readonly bits: number;
-  /** Weights along the inner axis that share a scale. */
-  readonly block: number;
-}
-
 /**
  * x [..., columns] times the transpose of a quantized matrix [rows, columns].
  * @param codes uint8 [rows, ceil(columns / block), block * bits / 8], low bits first
  * @param scales [rows, blocks] in x's type
  * @param zeroPoints uint8 [rows, ceil(blocks * bits / 8)], or numbers [rows, blocks]; without them 2^(bits - 1)
+ * @param block weights along the inner axis that share a scale
  * @param accuracy 0: the engine's choice, 1: float32, 4: int8 activations
  */
 export function matMulNBits(
@@ -28,27 +23,16 @@ export function matMulNBits(
     bits,
     block,
     accuracy = 0,
-  }: BlockCodes & { readonly rows: number; readonly columns: number; readonly accuracy?: number },
+  }: {
+    readonly rows: number;
+    readonly columns: number;
+    readonly bits: number;
+    readonly block: number;
+    readonly accuracy?: number;
+  },
 ): Value {
   const attributes = { K: columns, N: rows, bits, block_size: block, accuracy_level: accuracy };
   return x.graph.add('MatMulNBits', [x, codes, scales, zeroPoints], attributes)[0];
-}
-
-/**
- * Rows of a quantized matrix, dequantized to the scales' type.
- * @param codes uint8 [rows, columns * bits / 8], or uint4 or int4 [rows, columns]
- */
-export function gatherBlockQuantized(
-  {
-    codes,
-    scales,
-    zeroPoints,
-  }: { readonly codes: Value; readonly scales: Value; readonly zeroPoints?: Value | undefined },
-  indices: Value,
-  { bits, block }: BlockCodes,
-): Value {
-  const attributes = { bits, block_size: block, gather_axis: 0, quantize_axis: 1 };
-  return codes.graph.add('GatherBlockQuantized', [codes, indices, scales, zeroPoints], attributes)[0];
 }
 
 /** (codes - zero point) * scale, with one scale for each `block` along an axis, or for each index of it without. */

@@ -131,6 +131,7 @@ function sliceLength(dim: Dim, start: number | Value, end: number | Value): Dim 
   return cut === 0 ? dim : `${dim}-${cut}`;
 }
 
+/** Joins values along an axis; their other sizes are equal. */
 export function concat(values: readonly Value[], axis: number): Value {
   return values.length === 1 ? values[0] : values[0].graph.add('Concat', values, { axis })[0];
 }
@@ -156,14 +157,6 @@ export const squeeze = (x: Value, axes: readonly number[]): Value =>
 /** Sizes of x as int64 [rank], or of its axes from `start` to `end`. */
 export const shapeOf = (x: Value, start = 0, end = x.shape.length): Value =>
   x.graph.add('Shape', [x], { start, end })[0];
-/** x with `before` and `after` elements of zero around an axis. */
-export function pad(x: Value, axis: number, before: number, after: number): Value {
-  const at = axisOf('Pad', axis, x.shape.length);
-  return x.graph.add('Pad', [x, ints(x.graph, [before, after]), undefined, ints(x.graph, [at])])[0];
-}
-/** The triangle at and above (or below) diagonal `k` of the last two axes; the rest becomes 0. */
-export const trilu = (x: Value, part: 'upper' | 'lower', k = 0): Value =>
-  x.graph.add('Trilu', [x, scalar(x.graph, k, 'int64')], { upper: part === 'upper' ? 1 : 0 })[0];
 /** 0, 1, ... up to a number or a size that the graph knows, as int64. */
 export function range(graph: Value['graph'], size: Dim): Value {
   const end = typeof size === 'number' ? scalar(graph, size, 'int64') : squeeze(sizeOf(graph, size), [0]);
@@ -253,19 +246,6 @@ export const rmsNorm = (x: Value, weight: Value, epsilon: number): Value =>
     epsilon: { float: epsilon },
     stash_type: 1,
   })[0];
-
-/** rmsNorm(x + skip), and x + skip itself, as one node. */
-export function skipRmsNorm(
-  x: Value,
-  skip: Value,
-  weight: Value,
-  epsilon: number,
-): readonly [normed: Value, total: Value] {
-  const outputs = x.graph.add('SkipSimplifiedLayerNormalization', [x, skip, weight], {
-    epsilon: { float: epsilon },
-  });
-  return [outputs[0], outputs[3]];
-}
 
 /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis. */
 export const layerNorm = (x: Value, weight: Value, bias: Value | undefined, epsilon: number): Value =>

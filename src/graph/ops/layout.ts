@@ -19,7 +19,6 @@ import {
   concat,
   identity,
   reshape,
-  slice,
   split,
   squeeze,
   sumTo,
@@ -38,8 +37,6 @@ export type LayoutName =
   | 'Unsqueeze'
   | 'Squeeze'
   | 'Shape'
-  | 'Pad'
-  | 'Trilu'
   | 'Range';
 
 const sliceGradient: OpDefinition['gradient'] = ({ inputs }, [g]) => {
@@ -211,31 +208,6 @@ export const layout: Record<LayoutName, OpDefinition> = {
       return [{ dtype: 'int64', shape: [(attributes.end as number) - (attributes.start as number)] }];
     },
     gradient: 'Shape gives integers',
-  },
-  Pad: {
-    onnx: onnx('Pad'),
-    infer: (inputs) => {
-      const [x, pads, , axes] = required('Pad', inputs, 2);
-      const [before, after] = constantInts(pads) ?? refuse('Pad', 'pads are not constant', inputs);
-      const [axis] = constantInts(axes) ?? refuse('Pad', 'one constant axis is needed', inputs);
-      return [
-        { dtype: x.dtype, shape: x.shape.map((dim, i) => (i === axis ? sum(dim, before + after) : dim)) },
-      ];
-    },
-    gradient: ({ inputs }, [g]) => {
-      const [before, after] = constantInts(inputs[1])!;
-      const [axis] = constantInts(inputs[3])!;
-      return [g && slice(g, axis, before, after === 0 ? toEnd : -after, inputs[0]!.shape[axis])];
-    },
-  },
-  Trilu: {
-    onnx: onnx('Trilu'),
-    infer: (inputs) => {
-      const [x] = required('Trilu', inputs, 1);
-      if (x.shape.length < 2) refuse('Trilu', 'fewer than two axes', inputs);
-      return [{ dtype: x.dtype, shape: x.shape }];
-    },
-    gradient: ({ inputs, attributes }, [g]) => [g?.graph.add('Trilu', [g, inputs[1]], attributes)[0]],
   },
   Range: {
     onnx: onnx('Range'),

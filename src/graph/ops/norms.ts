@@ -16,15 +16,10 @@ import {
   sumTo,
 } from './functions.ts';
 
-export type NormName =
-  | 'LayerNormalization'
-  | 'SimplifiedLayerNormalization'
-  | 'SkipSimplifiedLayerNormalization'
-  | 'RotaryEmbedding';
+export type NormName = 'LayerNormalization' | 'SimplifiedLayerNormalization' | 'RotaryEmbedding';
 
-function normShapes(op: string, inputs: Inputs, weightAt: number) {
-  const [x] = required(op, inputs, weightAt + 1);
-  const weight = inputs[weightAt]!;
+function normShapes(op: string, inputs: Inputs) {
+  const [x, weight] = required(op, inputs, 2);
   sameType(op, inputs);
   if (!sameShape(weight.shape, x.shape.slice(-1)))
     refuse(op, 'the weight does not fit the last axis', inputs);
@@ -68,28 +63,16 @@ export const norms: Record<NormName, OpDefinition> = {
     onnx: onnx('SimplifiedLayerNormalization'),
     optionalFrom: 1,
     infer: (inputs) => {
-      const { full, statistic } = normShapes('SimplifiedLayerNormalization', inputs, 1);
+      const { full, statistic } = normShapes('SimplifiedLayerNormalization', inputs);
       return [full, statistic];
     },
     gradient: rmsGradient,
-  },
-  SkipSimplifiedLayerNormalization: {
-    onnx: microsoft('SkipSimplifiedLayerNormalization'),
-    optionalFrom: 1,
-    infer: (inputs) => {
-      const { full, statistic } = normShapes('SkipSimplifiedLayerNormalization', inputs, 2);
-      if (!sameShape(inputs[0]!.shape, inputs[1]!.shape))
-        refuse('SkipSimplifiedLayerNormalization', 'shapes differ', inputs);
-      return [full, statistic, statistic, full];
-    },
-    gradient:
-      'SkipSimplifiedLayerNormalization is for exported files: build x + skip and rmsNorm to differentiate',
   },
   LayerNormalization: {
     onnx: onnx('LayerNormalization'),
     optionalFrom: 1,
     infer: (inputs) => {
-      const { full, statistic } = normShapes('LayerNormalization', inputs, 1);
+      const { full, statistic } = normShapes('LayerNormalization', inputs);
       return [full, statistic, statistic];
     },
     gradient: layerNormGradient,

@@ -5,8 +5,7 @@ import type { Dim } from '../graph.ts';
 import type { OpDefinition } from './definition.ts';
 import { axisOf, microsoft, onnx, refuse, required, sum } from './definition.ts';
 
-export type QuantizedName =
-  'MatMulNBits' | 'GatherBlockQuantized' | 'DequantizeLinear' | 'GroupQueryAttention';
+export type QuantizedName = 'MatMulNBits' | 'DequantizeLinear' | 'GroupQueryAttention';
 
 const stored = (what: string): string =>
   `${what} multiplies stored codes: train on the dense values, then encode`;
@@ -29,18 +28,6 @@ export const quantized: Record<QuantizedName, OpDefinition> = {
       return [{ dtype: x.dtype, shape: [...x.shape.slice(0, -1), N] }];
     },
     gradient: stored('MatMulNBits'),
-  },
-  GatherBlockQuantized: {
-    onnx: microsoft('GatherBlockQuantized'),
-    infer: (inputs, attributes) => {
-      const [codes, indices, scales] = required('GatherBlockQuantized', inputs, 3);
-      const packed = codes.dtype === 'uint8' ? 8 / (attributes.bits as number) : 1;
-      const width = (codes.shape[1] as number) * packed;
-      if (codes.shape.length !== 2 || scales.shape.length !== 2)
-        refuse('GatherBlockQuantized', 'not a matrix', inputs);
-      return [{ dtype: scales.dtype, shape: [...indices.shape, width] }];
-    },
-    gradient: stored('GatherBlockQuantized'),
   },
   DequantizeLinear: {
     onnx: onnx('DequantizeLinear'),

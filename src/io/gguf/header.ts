@@ -194,7 +194,8 @@ function readArray(input: Reader, of: GgufElement, length: number): GgufValue {
   if (of === 'string') return { type: 'array', of, values: Array.from({ length }, input.text) };
   // A copy, which is also aligned.
   const { buffer } = input.take(length * elementBytes[of]).slice();
-  if (of === 'bool') return { type: 'array', of, values: Array.from(new Uint8Array(buffer), (byte) => byte !== 0) };
+  if (of === 'bool')
+    return { type: 'array', of, values: Array.from(new Uint8Array(buffer), (byte) => byte !== 0) };
   if (of === 'uint64') return { type: 'array', of, values: new BigUint64Array(buffer) };
   if (of === 'int64') return { type: 'array', of, values: new BigInt64Array(buffer) };
   return { type: 'array', of, values: new arrays[of](buffer) };
@@ -242,7 +243,12 @@ function readTensorEntry(input: Reader): TensorEntry {
   };
 }
 
-function checkLayout(tensors: readonly TensorEntry[], alignment: number, dataBytes: number, input: Reader): void {
+function checkLayout(
+  tensors: readonly TensorEntry[],
+  alignment: number,
+  dataBytes: number,
+  input: Reader,
+): void {
   const names = new Set<string>();
   for (const { name, offset, byteLength } of tensors) {
     if (names.has(name)) input.refuse(`tensor "${name}" twice`, 'every tensor once', name);

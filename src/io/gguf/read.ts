@@ -3,6 +3,8 @@
  * a file reads its header alone, and a tensor's bytes, still in the blocks they are stored in, when asked for.
  */
 
+import { createHash } from 'node:crypto';
+import { readSync } from 'node:fs';
 import type { GgmlType } from '../../base/ggml.ts';
 import { readTensor, withFile } from '../range.ts';
 import { readHeader } from './header.ts';
@@ -26,10 +28,13 @@ export interface GgufFile {
   readonly metadata: GgufMetadata;
   /** In the order of the file. */
   readonly tensors: ReadonlyMap<string, GgufTensor>;
+  /** sha256 of the whole file, in hexadecimal; reads it once. */
+  identity(): string;
 }
 
 /** @throws LapidaryError for a file that cannot be read, or whose header breaks a rule of the format */
 export function openGguf(path: string): GgufFile {
+  let identity: string | undefined;
   return withFile(path, 'GGUF', (file, fileBytes) => {
     const { version, metadata, tensors, dataStart } = readHeader(file, fileBytes, path);
     return {
@@ -43,6 +48,18 @@ export function openGguf(path: string): GgufFile {
           return [name, { type, shape, offset: start, byteLength, bytes }];
         }),
       ),
+      identity: () => (identity ??= hash(path)),
     };
+  });
+}
+
+function hash(path: string): string {
+  return withFile(path, 'GGUF', (file) => {
+    const sum = createHash('sha256');
+    const chunk = Buffer.allocUnsafe(2 ** 20);
+    for (let count = readSync(file, chunk); count > 0; count = readSync(file, chunk)) {
+      sum.update(chunk.subarray(0, count));
+    }
+    return sum.digest('hex');
   });
 }

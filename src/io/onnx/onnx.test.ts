@@ -2,13 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LapidaryError } from '../../base/errors.ts';
+import { ExitCode, LapidaryError } from '../../base/errors.ts';
 import type { DType, Stored } from '../../base/tensor.ts';
 import { byteLength, stored } from '../../base/tensor.ts';
 import type { OnnxModel, OnnxTensor } from './model.ts';
 import { typeCode } from './model.ts';
 import { parseOnnx, readOnnx } from './reader.ts';
-import { encodeParts, joinParts } from './writer.ts';
+import { encodeParts, joinParts, writeParts } from './writer.ts';
 
 function filled(dtype: DType, shape: readonly number[]): Stored {
   return stored(
@@ -157,5 +157,15 @@ describe('a damaged ONNX file', () => {
     }
     expect(counts.read + counts.refused).toBe(2000);
     expect(Math.min(counts.read, counts.refused)).toBeGreaterThan(100);
+  });
+});
+
+describe('a file that cannot be written', () => {
+  it('is a matter of the system, and says where', () => {
+    const path = join(tmpdir(), 'no-such-folder', 'model.onnx');
+    expect(() => writeParts(path, [new Uint8Array(1)])).toThrow(
+      expect.objectContaining({ name: 'LapidaryError', exitCode: ExitCode.system }),
+    );
+    expect(() => writeParts(path, [new Uint8Array(1)])).toThrow(/model.onnx: no such file or folder/);
   });
 });

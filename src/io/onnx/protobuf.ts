@@ -14,6 +14,7 @@ export interface Source {
   read(offset: number, length: number): Uint8Array;
 }
 
+/** Bytes in memory as a source. */
 export function sourceOf(bytes: Uint8Array, name = 'model'): Source {
   return { name, size: bytes.byteLength, read: (offset, length) => bytes.subarray(offset, offset + length) };
 }
@@ -32,6 +33,7 @@ export interface Field {
   readonly wire: number;
 }
 
+/** The error for a file that breaks off or contradicts itself at a byte. */
 export function damaged(source: Source, at: number, what: string): LapidaryError {
   return new LapidaryError({
     what: `not a readable ONNX file: ${what}`,

@@ -3,10 +3,10 @@
  * believed before it is compared with what is there. Attributes that hold tensors or graphs are left out.
  */
 
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { LapidaryError } from '../../base/errors.ts';
 import type { DType, Stored } from '../../base/tensor.ts';
 import { byteLength } from '../../base/tensor.ts';
+import { readRange, withFile } from '../range.ts';
 import type { OnnxAttribute, OnnxExternal, OnnxModel, OnnxNode, OnnxTensor, OnnxValue } from './model.ts';
 import { typeCode } from './model.ts';
 import type { Field, Source, Span } from './protobuf.ts';
@@ -30,13 +30,15 @@ export function readOnnx(path: string): OnnxModel {
 
 /** A file that is read in blocks; the last one is kept, since the parts of a message lie together. */
 function fileSource(path: string): Source {
-  const { size } = withFile(path, (file) => fstatSync(file));
+  const size = withFile(path, 'ONNX', (_, bytes) => bytes);
+  const readAt = (offset: number, length: number) =>
+    withFile(path, 'ONNX', (file) => readRange(file, offset, length, path));
   let block = new Uint8Array(0);
   let start = 0;
   const read = (offset: number, length: number): Uint8Array => {
-    if (length >= blockSize) return readExactly(path, offset, length);
+    if (length >= blockSize) return readAt(offset, length);
     if (offset < start || offset + length > start + block.length) {
-      block = readExactly(path, offset, Math.min(blockSize, size - offset));
+      block = readAt(offset, Math.min(blockSize, size - offset));
       start = offset;
     }
     return block.subarray(offset - start, offset - start + length);
@@ -44,37 +46,9 @@ function fileSource(path: string): Source {
   return { name: path, size, read };
 }
 
-function readExactly(path: string, offset: number, length: number): Uint8Array<ArrayBuffer> {
-  return withFile(path, (file) => {
-    const bytes = new Uint8Array(length);
-    let done = 0;
-    while (done < length) {
-      const count = readSync(file, bytes, done, length - done, offset + done);
-      if (count === 0)
-        throw new LapidaryError({ what: 'the file became shorter while it was read', where: path });
-      done += count;
-    }
-    return bytes;
-  });
-}
-
 /** Reads a model from memory. */
 export function parseOnnx(bytes: Uint8Array, name = 'model'): OnnxModel {
   return parse(sourceOf(bytes, name));
-}
-
-function withFile<T>(path: string, use: (file: number) => T): T {
-  let file: number;
-  try {
-    file = openSync(path, 'r');
-  } catch (cause) {
-    throw new LapidaryError({ what: 'the file cannot be opened', where: path, cause });
-  }
-  try {
-    return use(file);
-  } finally {
-    closeSync(file);
-  }
 }
 
 function parse(source: Source): OnnxModel {

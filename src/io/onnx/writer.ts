@@ -4,6 +4,7 @@
  */
 
 import type { Stored } from '../../base/tensor.ts';
+import { openOutputFile } from '../output.ts';
 import type { OnnxAttribute, OnnxModel, OnnxNode, OnnxTensor, OnnxValue } from './model.ts';
 import { attributeCode, typeCode } from './model.ts';
 
@@ -128,4 +129,15 @@ export function joinParts(parts: readonly Part[], byteLength: number): Uint8Arra
     at += part.byteLength;
   }
   return joined;
+}
+
+/** Writes the parts as a file, whole or not at all. @throws LapidaryError (system) where the disk does not take it */
+export function writeParts(path: string, parts: readonly Part[]): void {
+  const file = openOutputFile(path);
+  try {
+    for (const part of parts) file.write(part instanceof Uint8Array ? part : part.bytes());
+    file.commit();
+  } finally {
+    file.abandon();
+  }
 }

@@ -6,6 +6,7 @@
  */
 
 import { LapidaryError } from '../../base/errors.ts';
+import { isObject, shortened } from '../../base/json.ts';
 import type { DType } from '../../base/tensor.ts';
 
 /** Longest header that the format's own library reads, in bytes. */
@@ -106,7 +107,7 @@ function parseJson(bytes: Uint8Array, where: string): Record<string, unknown> {
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    const found = short((cause as Error).message);
+    const found = shortened((cause as Error).message);
     throw new LapidaryError({ what: 'the header is not JSON', where, found, fix: damaged, cause });
   }
   const twice = duplicateKey(text);
@@ -130,7 +131,7 @@ function parseMetadata(value: unknown, where: string): ReadonlyMap<string, strin
       what: wrong ? `__metadata__ ${quote(wrong[0])} is not a string` : '__metadata__ is not an object',
       where,
       expected: 'an object of strings',
-      found: short(JSON.stringify(wrong ? wrong[1] : value)),
+      found: shortened(wrong ? wrong[1] : value),
       fix: 'write the file again with a safetensors library',
     });
   }
@@ -143,7 +144,7 @@ function parseEntry(name: string, value: unknown, dataBytes: number, where: stri
       what: `tensor ${quote(name)}: ${what}`,
       where,
       expected,
-      found: typeof found === 'string' ? short(found) : short(JSON.stringify(found) ?? 'nothing'),
+      found: shortened(found),
       fix: 'the file is damaged, or whatever wrote it is at fault; fetch or write it again',
     });
   };
@@ -177,7 +178,7 @@ function parseEntry(name: string, value: unknown, dataBytes: number, where: stri
     const expected = Number.isSafeInteger(bits) ? `${bits / 8} bytes` : 'fewer bytes than the file has';
     refuse(
       'shape and size disagree',
-      `${expected} for ${dtype} [${short(shape.join(', '))}]`,
+      `${expected} for ${dtype} [${shortened(shape.join(', '))}]`,
       `${end - begin} bytes`,
     );
   }
@@ -244,14 +245,6 @@ function isSize(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 0 && !Object.is(value, -0);
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 function quote(name: string): string {
-  return JSON.stringify(short(name));
-}
-
-function short(text: string): string {
-  return text.length > 200 ? `${text.slice(0, 200)}...` : text;
+  return JSON.stringify(shortened(name));
 }

@@ -8,6 +8,7 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
+import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
@@ -15,7 +16,6 @@ import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
 import type { FactorBlock, ReadRow } from './factor.ts';
 import { damp, factorize } from './factor.ts';
-import { refuseNotFinite } from './finite.ts';
 import { gridOptions } from './options.ts';
 import type { Products } from './products.ts';
 import { products } from './products.ts';
@@ -81,35 +81,40 @@ export async function quantize(
   const engine = await products(threads);
   return withKernels(async (kernels) => {
     try {
-      return await walk(kernels, engine, weight, gram, choice);
+      return await roundColumns({ kernels, engine, choice }, weight, gram);
     } finally {
       engine.release();
     }
   }, threads);
 }
 
-async function walk(
-  kernels: Kernels,
-  engine: Products,
+/** What every step works with. */
+interface Tools {
+  readonly kernels: Kernels;
+  readonly engine: Products;
+  readonly choice: GptqOptions;
+}
+
+async function roundColumns(
+  tools: Tools,
   { rows, columns, values }: Matrix,
   gram: Float32Array,
-  choice: GptqOptions,
 ): Promise<PackedCodes> {
+  const { kernels, choice } = tools;
   const mean = damp(gram, columns, choice.damping);
   const order = choice.activationOrder ? byDiagonal(gram, columns) : undefined;
-  const size = Math.max(choice.blockSize, choice.group);
   const tiles = toTiles(kernels, values, rows, columns);
-  const blocks = await factorizeDamped(kernels, engine, gram, mean, size, order, choice.damping);
+  const blocks = await factorizeDamped(tools, gram, mean, order);
 
   const length = groupLength(choice, columns);
   const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), tiles.stride);
   const fixed = choice.group === -1 || choice.staticGroups || choice.activationOrder;
   if (fixed)
     fitGroups(kernels, { at: tiles.weights.at, columns, stride: tiles.stride, length }, choice, parameters);
-  const codes = await compensateBlocks(kernels, engine, tiles, blocks, parameters, choice, order, fixed);
+  const codes = await compensateBlocks(tools, tiles, blocks, parameters, { order, fixed });
   const found = collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
   // A weight that is not finite has spoilt its group's scale.
-  if (!found.scales.every(Number.isFinite)) refuseNotFinite(values, columns, 'weights');
+  if (!found.scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
   return found;
 }
 
@@ -133,30 +138,28 @@ function inverted(kernels: Kernels, order: Int32Array): Area {
  * @throws LapidaryError where even that does not help
  */
 async function factorizeDamped(
-  kernels: Kernels,
-  engine: Products,
+  { kernels, engine, choice }: Tools,
   gram: Float32Array,
   mean: number,
-  size: number,
   order: Int32Array | undefined,
-  damping: number,
 ): Promise<FactorBlock[]> {
   const n = Math.sqrt(gram.length);
+  const size = Math.max(choice.blockSize, choice.group);
   const read: ReadRow = order
     ? (row, start, end, target, at) => {
         const from = order[row] * n;
         for (let column = start; column < end; column++) target[at++] = gram[from + order[column]];
       }
     : (row, start, end, target, at) => target.set(gram.subarray(row * n + start, row * n + end), at);
-  for (let share = damping; ;) {
+  for (let share = choice.damping; ;) {
     const found = await factorize(kernels, engine, n, size, read);
     if (Array.isArray(found)) return found;
-    refuseNotFinite(gram, n, 'values of the Gram matrix');
+    checkFiniteMatrix('values of the Gram matrix', gram, n);
     if (share >= 1) {
       throw new LapidaryError({
         what: 'the Gram matrix is not positive definite, whatever is added to its diagonal',
         where: `column ${found.column}`,
-        fix: 'more calibration data, or the method rtn, which needs none',
+        fix: 'give more calibration text, or use a method that needs none',
       });
     }
     const next = Math.min(Math.max(10 * share, 0.001), 1);
@@ -165,16 +168,17 @@ async function factorizeDamped(
   }
 }
 
-/** @returns codes, uint8 [columns, stride], in the order in which the columns were rounded */
+/**
+ * @param order of the columns; their own where it is not given
+ * @param fixed whether the parameters are there already, or each block fits its groups when it is reached
+ * @returns codes, uint8 [columns, stride], in the order in which the columns were rounded
+ */
 async function compensateBlocks(
-  kernels: Kernels,
-  engine: Products,
+  { kernels, engine, choice }: Tools,
   { columns, stride, weights }: Tiles,
   blocks: readonly FactorBlock[],
   parameters: Parameters,
-  choice: GptqOptions,
-  order: Int32Array | undefined,
-  fixed: boolean,
+  { order, fixed }: { readonly order: Int32Array | undefined; readonly fixed: boolean },
 ): Promise<Area> {
   const natural = kernels.floats(weights);
   // Weights of blocks to come and, in their place, errors of blocks that are done: a prefix the engine can read.

@@ -3,12 +3,12 @@
  */
 
 import { z } from 'zod';
+import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import { refuseNotFinite } from './finite.ts';
 import { gridOptions } from './options.ts';
 import type { GridChoice } from './tiles.ts';
 import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
@@ -35,7 +35,7 @@ export async function roundToNearest(
   threads?: number,
 ): Promise<PackedCodes> {
   const { bits, group, symmetric } = choice;
-  refuseNotFinite(values, columns, 'weights');
+  checkFiniteMatrix('weights', values, columns);
   const atOnce = Math.max(16, Math.floor(mostWeights / columns / 16) * 16);
   const groups = groupsOf({ columns, group });
   const scales = new Float32Array(rows * groups);

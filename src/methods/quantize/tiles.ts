@@ -3,17 +3,14 @@
  * zero points fitted to it, and codes packed into an encoding. Layouts: kernels/index.ts.
  */
 
-import type { Bits, RangeRule, ScaleType } from '../../encodings/grid.ts';
+import type { IntegerGridOptions } from '../../encodings/grid.ts';
 import type { GroupSize, PackedCodes } from '../../encodings/grouped.ts';
 import { groupsOf, packing } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 
-export interface GridChoice {
-  readonly bits: Bits;
+/** What `gridOptions` parses to. */
+export interface GridChoice extends IntegerGridOptions {
   readonly group: GroupSize;
-  readonly symmetric: boolean;
-  readonly range: RangeRule;
-  readonly scales: ScaleType;
 }
 
 /** Rows of a matrix as the kernels see them. */
@@ -46,6 +43,7 @@ export function toTiles(kernels: Kernels, values: Float32Array, rows: number, co
   return { rows, columns, stride, weights };
 }
 
+/** Room for the parameters of so many groups, [groups, stride] each. */
 export function reserveParameters(kernels: Kernels, groups: number, stride: number): Parameters {
   return { scales: kernels.reserve(groups * stride * 4), zeros: kernels.reserve(groups * stride * 4) };
 }

@@ -1,0 +1,33 @@
+import { describe, expect, it } from 'vitest';
+import { drawProgress } from './progress.ts';
+
+function output(isTTY: boolean, columns = 80) {
+  const written: string[] = [];
+  return { isTTY, columns, written, write: (text: string) => written.push(text) };
+}
+
+describe('progress', () => {
+  it('on a terminal is one line that is drawn over, within its width, and stays as the phase and its time', () => {
+    const terminal = output(true, 30);
+    const { progress, finish } = drawProgress(terminal);
+    progress({ phase: 'compress', done: 0, total: 4, detail: 'model.layers.0.self_attn.q_proj' });
+    finish();
+    const [drawn, erased, line] = terminal.written;
+    const shown = drawn!.replace('\r\x1b[K', '');
+    expect(shown).toMatch(/^compress ░+ 0% /);
+    expect(shown.length).toBeLessThan(30);
+    expect([erased, line]).toEqual(['\r\x1b[K', expect.stringMatching(/^compress: \d+\.\d s\n$/)]);
+  });
+
+  it('elsewhere is one line a phase, also when the same phase begins again', () => {
+    const log = output(false);
+    const { progress, finish } = drawProgress(log);
+    for (const phase of ['compress', 'evaluate', 'evaluate']) {
+      for (let done = 0; done <= 100; done++) progress({ phase, done, total: 100 });
+    }
+    finish();
+    finish();
+    const names = log.written.map((line) => line.replace(/: \d+\.\d s\n$/, ''));
+    expect(names).toEqual(['compress', 'evaluate', 'evaluate']);
+  });
+});

@@ -1,0 +1,94 @@
+/**
+ * A matrix stored in blocks of ggml. ONNX has no operator for them. Types without minima have whole numbers for levels,
+ * so in a graph they are grouped integers, without loss, at 2, 4 or 8 bits; types with minima (Q4_1, Q5_1, Q2_K, Q4_K,
+ * Q5_K) would need zero points that no integer holds, and stand in a graph as the float32 values they mean.
+ */
+
+import { LapidaryError } from '../../base/errors.ts';
+import type { Stored } from '../../base/tensor.ts';
+import { stored } from '../../base/tensor.ts';
+import { dense } from '../dense.ts';
+import type { Encoding } from '../encoding.ts';
+import type { Bits } from '../grid.ts';
+import type { GroupSize } from '../grouped.ts';
+import { grouped } from '../grouped.ts';
+import { blockTypeNamed } from './table.ts';
+import type { BlockType } from './type.ts';
+
+type Shape = readonly [rows: number, columns: number];
+
+/**
+ * @param type by its name: "Q4_K"
+ * @param blocks uint8, row after row; read each time the values are asked for
+ * @throws LapidaryError on a type that is none of ours, and bytes that are not as many as the shape takes
+ */
+export function blockEncoding({ name }: { readonly name: string }, shape: Shape, blocks: Stored): Encoding {
+  const type = blockTypeNamed(name);
+  const [rows, columns] = shape;
+  const expected = (rows * columns * type.bytes) / type.size;
+  if (columns % type.size !== 0 || blocks.byteLength !== expected) {
+    throw new LapidaryError({
+      what: `these are not the blocks of a ${name} matrix`,
+      where: `matrix [${rows}, ${columns}]`,
+      expected: `rows of whole blocks of ${type.size} weights, ${expected} bytes`,
+      found: `${blocks.byteLength} bytes`,
+    });
+  }
+  const values = () => type.dequantize(blocks.bytes());
+  let form: Encoding | undefined;
+  const inGraph = () => (form ??= type.minima ? lazyDense(shape, values) : asIntegers(type, shape, blocks));
+  return {
+    label: name,
+    shape,
+    bits: Math.ceil(Math.log2(type.levels.length)),
+    tensors: new Map([['blocks', blocks]]),
+    dense: values,
+    multiply: (x, place, options) => inGraph().multiply(x, place, options),
+    gather: (ids, place, dtype) => inGraph().gather(ids, place, dtype),
+  };
+}
+
+/**
+ * Quantizes a matrix as ggml does.
+ * @param importance how much the squared error of each column counts, [columns]
+ * @throws LapidaryError where rows are no whole blocks of the type
+ */
+export async function quantizeTo(
+  { name }: { readonly name: string },
+  {
+    rows,
+    columns,
+    values,
+  }: { readonly rows: number; readonly columns: number; readonly values: Float32Array },
+  importance?: Float32Array,
+): Promise<Encoding> {
+  const bytes = await blockTypeNamed(name).quantizeFast(values, columns, importance);
+  return blockEncoding({ name }, [rows, columns], stored('uint8', [rows, bytes.length / rows], bytes));
+}
+
+/** Float32 values that are computed when they are read. */
+function lazyDense(shape: Shape, values: () => Float32Array): Encoding {
+  return dense({
+    dtype: 'float32',
+    shape,
+    byteLength: 4 * shape[0] * shape[1],
+    bytes: () => new Uint8Array(values().buffer as ArrayBuffer),
+  });
+}
+
+/** The levels as integers around the middle code, a part of the block to a group. */
+function asIntegers(type: BlockType, [rows, columns]: Shape, blocks: Stored): Encoding {
+  const { parameters, codes } = type.unpack(blocks.bytes());
+  const bits = ([2, 4, 8] as const satisfies readonly Bits[]).find((bits) => {
+    const half = 2 ** (bits - 1);
+    return type.levels.every((level) => level >= -half && level < half);
+  })!;
+  return grouped({
+    rows,
+    columns,
+    bits,
+    group: type.part as GroupSize,
+    codes: codes.map((code) => type.levels[code] + 2 ** (bits - 1)),
+    scales: parameters.scales,
+  });
+}

@@ -1,0 +1,47 @@
+/**
+ * How precisely a written file multiplies. MatMulNBits takes float or 8-bit integer activations on CPUs. The latter are
+ * up to ten times as fast (2 and 8 bits have no fast float kernel) and flip near-ties on models with massive
+ * activations (onnxruntime#29849). So both are written and measured. Speed has no say: the same job must give the same
+ * bytes.
+ */
+
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { AccuracyLevel } from '../encodings/encoding.ts';
+import type { Evaluation } from '../evaluate/evaluate.ts';
+import type { Model } from '../models/model.ts';
+import { exportTransformers } from './transformers.ts';
+
+export interface AccuracyChoice {
+  readonly level: AccuracyLevel;
+  /** Mean KL divergence by level, where both were measured. */
+  readonly levels?: Readonly<Record<AccuracyLevel, number>>;
+  /** Of the chosen level. */
+  readonly evaluation?: Evaluation;
+}
+
+/** Integer activations are taken where they cost next to nothing: this factor of divergence, or these nats. */
+const worthwhile = { factor: 1.1, nats: 0.002 };
+
+/**
+ * Writes a float32 file of each level into `scratch`, one after the other, and has it measured.
+ * @param evaluate with divergence from the original
+ */
+export async function chooseAccuracy(
+  model: Model,
+  scratch: string,
+  evaluate: (file: string, level: AccuracyLevel) => Promise<Evaluation>,
+): Promise<AccuracyChoice> {
+  if (![...model.matrices.values()].some(({ bits }) => bits < 16)) return { level: 0 };
+  const measured = async (level: AccuracyLevel) => {
+    const folder = join(scratch, `accuracy-${level}`);
+    const [file] = exportTransformers(model, folder, { files: [{ accuracyLevel: level }] });
+    const evaluation = await evaluate(join(folder, file.path), level);
+    rmSync(folder, { recursive: true });
+    return evaluation;
+  };
+  const evaluations = { 0: await measured(0), 4: await measured(4) };
+  const levels = { 0: evaluations[0].kl!.mean, 4: evaluations[4].kl!.mean };
+  const level = levels[4] <= Math.max(worthwhile.factor * levels[0], levels[0] + worthwhile.nats) ? 4 : 0;
+  return { level, levels, evaluation: evaluations[level] };
+}

@@ -1,0 +1,105 @@
+/** What GGUF calls the tensors of an architecture, and what our checkpoints call them. */
+
+interface Names {
+  /** Outside the layers. */
+  readonly whole: readonly (readonly [gguf: string, ours: string])[];
+  /** Within a layer: behind "blk.N." and behind `layer`. */
+  readonly parts: readonly (readonly [gguf: string, ours: string])[];
+  readonly layer: string;
+}
+
+const decoder: Names = {
+  whole: [
+    ['token_embd', 'model.embed_tokens'],
+    ['output_norm', 'model.norm'],
+    ['output', 'lm_head'],
+  ],
+  layer: 'model.layers',
+  parts: [
+    ['attn_norm', 'input_layernorm'],
+    ['attn_q', 'self_attn.q_proj'],
+    ['attn_k', 'self_attn.k_proj'],
+    ['attn_v', 'self_attn.v_proj'],
+    ['attn_q_norm', 'self_attn.q_norm'],
+    ['attn_k_norm', 'self_attn.k_norm'],
+    ['attn_output', 'self_attn.o_proj'],
+    ['ffn_norm', 'post_attention_layernorm'],
+    ['ffn_gate', 'mlp.gate_proj'],
+    ['ffn_up', 'mlp.up_proj'],
+    ['ffn_down', 'mlp.down_proj'],
+  ],
+};
+
+const gpt2: Names = {
+  whole: [
+    ['token_embd', 'transformer.wte'],
+    ['position_embd', 'transformer.wpe'],
+    ['output_norm', 'transformer.ln_f'],
+    ['output', 'lm_head'],
+  ],
+  layer: 'transformer.h',
+  parts: [
+    ['attn_norm', 'ln_1'],
+    ['attn_qkv', 'attn.c_attn'],
+    ['attn_output', 'attn.c_proj'],
+    ['ffn_norm', 'ln_2'],
+    ['ffn_up', 'mlp.c_fc'],
+    ['ffn_down', 'mlp.c_proj'],
+  ],
+};
+
+/** How an architecture of llama.cpp corresponds to ours. */
+export interface GgufFamily {
+  /** general.architecture. */
+  readonly architecture: string;
+  /** Our model_type, and the class that transformers loads it with. */
+  readonly modelType: string;
+  readonly className: string;
+  /** Whether the rows of query and key lie in adjacent pairs, as llama.cpp rotates them, and not in halves. */
+  readonly adjacentPairs: boolean;
+  /** Key of the norms' epsilon, behind the architecture. */
+  readonly epsilonKey: string;
+  /** A name without ".weight" or ".bias", ours or theirs; undefined where there is none. */
+  ours(gguf: string): string | undefined;
+  theirs(ours: string): string | undefined;
+}
+
+function family(
+  architecture: string,
+  modelType: string,
+  className: string,
+  names: Names,
+  adjacentPairs = false,
+): GgufFamily {
+  const toOurs = new Map([...names.whole, ...names.parts]);
+  const toTheirs = new Map([...toOurs].map(([gguf, ours]) => [ours, gguf]));
+  const prefix = `${names.layer}.`;
+  return {
+    architecture,
+    modelType,
+    className,
+    adjacentPairs,
+    epsilonKey: names === gpt2 ? 'attention.layer_norm_epsilon' : 'attention.layer_norm_rms_epsilon',
+    ours(gguf) {
+      const [, layer, part] = /^blk\.(\d+)\.(.+)$/.exec(gguf) ?? [];
+      if (part === undefined) return toOurs.get(gguf);
+      const found = toOurs.get(part);
+      return found && `${prefix}${layer}.${found}`;
+    },
+    theirs(ours) {
+      if (!ours.startsWith(prefix)) return toTheirs.get(ours);
+      const [, layer, part] = /^(\d+)\.(.+)$/.exec(ours.slice(prefix.length)) ?? [];
+      const found = part === undefined ? undefined : toTheirs.get(part);
+      return found && `blk.${layer}.${found}`;
+    },
+  };
+}
+
+/** Mistral is written as "llama", which has no windows; what is read as "llama" is ours of that name. */
+export const ggufFamilies: readonly GgufFamily[] = [
+  family('llama', 'llama', 'LlamaForCausalLM', decoder, true),
+  family('llama', 'mistral', 'MistralForCausalLM', decoder, true),
+  family('qwen2', 'qwen2', 'Qwen2ForCausalLM', decoder),
+  family('qwen3', 'qwen3', 'Qwen3ForCausalLM', decoder),
+  family('gpt2', 'gpt2', 'GPT2LMHeadModel', gpt2),
+];

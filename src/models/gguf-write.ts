@@ -1,0 +1,209 @@
+/**
+ * A model as the keys and tensors of a GGUF file: what `modelFromGguf` reads, the other way. Matrices in ggml blocks are
+ * written as they are, others as floats.
+ */
+
+import { LapidaryError } from '../base/errors.ts';
+import { ggmlType } from '../base/ggml.ts';
+import { floatToBfloat, floatToHalf, toFloat32 } from '../base/half.ts';
+import { elementCount, stored } from '../base/tensor.ts';
+import { blockTypes } from '../encodings/blocks/index.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import type { GgufMetadata, GgufValue } from '../io/gguf/types.ts';
+import type { WritableTensor } from '../io/gguf/write.ts';
+import type { GgufVocabulary } from '../tokenizer/gguf.ts';
+import { vocabularyFromFiles } from '../tokenizer/gguf-write.ts';
+import type { GgufFamily } from './gguf-names.ts';
+import { ggufFamilies } from './gguf-names.ts';
+import { llama3Factors } from './gguf-rope.ts';
+import { inPairs } from './gguf-rows.ts';
+import type { LayerPlan, Model } from './model.ts';
+
+export type FloatType = 'F32' | 'F16' | 'BF16';
+
+export interface GgufContents {
+  readonly metadata: GgufMetadata;
+  readonly tensors: ReadonlyMap<string, WritableTensor>;
+}
+
+export interface GgufOptions {
+  /** general.name. */
+  readonly name: string;
+  /** Of matrices that are not in ggml's blocks. */
+  readonly floats: FloatType;
+  /** llama.cpp's number of the mix, which it shows: 0 all F32, 1 mostly F16, ... */
+  readonly fileType?: number | undefined;
+  readonly warn?: ((line: string) => void) | undefined;
+}
+
+/** @throws LapidaryError on what llama.cpp does not compute: an architecture, a tokenizer, uneven heads */
+export function ggufOf(model: Model, options: GgufOptions): GgufContents {
+  const family = ggufFamilies.find(({ modelType }) => modelType === model.config.modelType);
+  if (!family) {
+    throw new LapidaryError({
+      what: 'this architecture is not written as GGUF here',
+      where: model.source,
+      expected: ggufFamilies.map(({ modelType }) => modelType).join(', '),
+      found: model.config.modelType,
+    });
+  }
+  checkPlan(model, options.warn ?? (() => {}));
+  const { bos, eos, vocabulary } = model.config;
+  const words = vocabularyFromFiles(model.files, vocabulary, { bos, eos: eos[0] });
+  return {
+    metadata: new Map([...modelKeys(model, family, options), ...vocabularyKeys(words)]),
+    tensors: tensorsOf(model, family, options.floats),
+  };
+}
+
+/** What llama.cpp takes for granted. */
+function checkPlan({ config, source }: Model, warn: (line: string) => void): void {
+  const sizes = new Set(config.layers.map(({ headSize }) => headSize));
+  const refuse = (what: string, expected: string, found: unknown) => {
+    throw new LapidaryError({
+      what,
+      where: source,
+      expected,
+      found: String(found),
+      fix: 'write another format',
+    });
+  };
+  if (sizes.size > 1) refuse('heads of several sizes, which llama.cpp does not compute', 'one', [...sizes]);
+  const activation = config.json.activation_function ?? 'gelu_new';
+  if (
+    config.modelType === 'gpt2' &&
+    !['gelu_new', 'gelu_pytorch_tanh', 'gelu_fast'].includes(String(activation))
+  )
+    refuse('an activation that llama.cpp does not compute in GPT-2', 'gelu_new', activation);
+  const window = Math.min(...config.layers.map((layer) => layer.window ?? Number.POSITIVE_INFINITY));
+  if (window < config.context)
+    warn(
+      `${source}: llama.cpp sees all positions, not a window of ${window}; longer texts come out differently`,
+    );
+}
+
+function modelKeys(model: Model, family: GgufFamily, { name, floats, fileType }: GgufOptions) {
+  const { config } = model;
+  const key = (suffix: string) => `${family.architecture}.${suffix}`;
+  const eachLayer = (value: (layer: LayerPlan) => number): GgufValue => {
+    const values = config.layers.map(value);
+    return new Set(values).size === 1 ? u32(values[0]) : { type: 'array', of: 'uint32', values };
+  };
+  const keys: [string, GgufValue][] = [
+    ['general.architecture', text(family.architecture)],
+    ['general.type', text('model')],
+    ['general.name', text(name)],
+    ['general.file_type', u32(fileType ?? { F32: 0, F16: 1, BF16: 32 }[floats])],
+    ['general.quantization_version', u32(2)],
+    [key('block_count'), u32(config.layers.length)],
+    [key('context_length'), u32(config.context)],
+    [key('embedding_length'), u32(config.hidden)],
+    [key('feed_forward_length'), eachLayer((layer) => layer.intermediate)],
+    [key('attention.head_count'), eachLayer((layer) => layer.heads)],
+    [key(family.epsilonKey), f32(config.normEpsilon)],
+    [key('vocab_size'), u32(config.vocabulary)],
+  ];
+  const { rope } = config;
+  if (!rope) return keys;
+  const { headSize } = config.layers[0];
+  keys.push(
+    [key('attention.head_count_kv'), eachLayer((layer) => layer.keyValueHeads)],
+    [key('attention.key_length'), u32(headSize)],
+    [key('attention.value_length'), u32(headSize)],
+    [key('rope.dimension_count'), u32(headSize)],
+    [key('rope.freq_base'), f32(rope.theta)],
+  );
+  if (rope.scaling?.type === 'linear')
+    keys.push(
+      [key('rope.scaling.type'), text('linear')],
+      [key('rope.scaling.factor'), f32(rope.scaling.factor)],
+    );
+  return keys;
+}
+
+function vocabularyKeys(words: GgufVocabulary): [string, GgufValue][] {
+  const keys: [string, GgufValue | undefined][] = [
+    ['model', text(words.model)],
+    ['pre', words.pre === undefined ? undefined : text(words.pre)],
+    ['tokens', { type: 'array', of: 'string', values: words.tokens }],
+    ['token_type', words.types && { type: 'array', of: 'int32', values: words.types }],
+    ['scores', words.scores && { type: 'array', of: 'float32', values: words.scores }],
+    ['merges', words.merges && { type: 'array', of: 'string', values: words.merges }],
+    ['bos_token_id', optional(words.bos)],
+    ['eos_token_id', optional(words.eos)],
+    ['unknown_token_id', optional(words.unknown)],
+    ['padding_token_id', optional(words.padding)],
+    ['add_bos_token', flag(words.addBos)],
+    ['add_space_prefix', flag(words.addSpacePrefix)],
+  ];
+  const present = keys.flatMap(([name, value]): [string, GgufValue][] =>
+    value === undefined ? [] : [[`tokenizer.ggml.${name}`, value]],
+  );
+  if (words.chatTemplate !== undefined) present.push(['tokenizer.chat_template', text(words.chatTemplate)]);
+  return present;
+}
+
+const text = (value: string): GgufValue => ({ type: 'string', value });
+const u32 = (value: number): GgufValue => ({ type: 'uint32', value });
+const f32 = (value: number): GgufValue => ({ type: 'float32', value });
+const flag = (value: boolean | undefined): GgufValue | undefined =>
+  value === undefined ? undefined : { type: 'bool', value };
+const optional = (value: number | undefined) => (value === undefined ? undefined : u32(value));
+
+function tensorsOf(model: Model, family: GgufFamily, floats: FloatType): ReadonlyMap<string, WritableTensor> {
+  const tensors = new Map<string, WritableTensor>();
+  const nameOf = (ours: string, suffix: string) => {
+    const found = family.theirs(ours);
+    if (found === undefined) throw new Error(`no GGUF name for ${ours}`);
+    return `${found}.${suffix}`;
+  };
+  const { layers, rope } = model.config;
+  if (rope?.scaling?.type === 'llama3') {
+    const factors = llama3Factors(rope.scaling, rope.theta, layers[0].headSize);
+    const tensor = stored('float32', [factors.length], factors);
+    tensors.set('rope_freqs.weight', { ...tensor, type: ggmlType('F32') });
+  }
+  for (const [name, encoding] of model.matrices) {
+    const gguf = nameOf(name, 'weight');
+    // Positions are looked up and added: llama.cpp wants them whole.
+    const type = gguf === 'position_embd.weight' ? 'F32' : floats;
+    tensors.set(gguf, inOrder(matrix(encoding, type), family, model, name));
+  }
+  for (const [name, vector] of model.vectors) {
+    const [, stem, suffix] = /^(.+)\.(weight|bias)$/.exec(name)!;
+    const bytes = () => new Uint8Array(toFloat32(vector).buffer as ArrayBuffer);
+    const { shape } = vector;
+    const tensor = { type: ggmlType('F32'), shape, byteLength: 4 * elementCount(shape), bytes };
+    tensors.set(nameOf(stem, suffix), inOrder(tensor, family, model, stem));
+  }
+  return tensors;
+}
+
+function matrix(encoding: Encoding, floats: FloatType): WritableTensor {
+  const { shape } = encoding;
+  const blocks = encoding.tensors.get('blocks');
+  if (blocks && blockTypes.byName.has(encoding.label))
+    return { type: ggmlType(encoding.label), shape, byteLength: blocks.byteLength, bytes: blocks.bytes };
+  const type = ggmlType(floats);
+  const bytes = () => {
+    const values = encoding.dense();
+    const converted =
+      floats === 'F32' ? values : floats === 'F16' ? floatToHalf(values) : floatToBfloat(values);
+    return new Uint8Array(converted.buffer as ArrayBuffer);
+  };
+  return { type, shape, byteLength: type.bytes * elementCount(shape), bytes };
+}
+
+/** Rows of query and key as llama.cpp rotates them. */
+function inOrder(
+  tensor: WritableTensor,
+  family: GgufFamily,
+  { config }: Model,
+  name: string,
+): WritableTensor {
+  const [, layer, part] = /\.(\d+)\.self_attn\.([qk])_proj$/.exec(name) ?? [];
+  if (!family.adjacentPairs || part === undefined) return tensor;
+  const plan = config.layers[Number(layer)];
+  const heads = part === 'q' ? plan.heads : plan.keyValueHeads;
+  return { ...tensor, bytes: () => inPairs(tensor.bytes(), tensor.shape[0], heads) };
+}

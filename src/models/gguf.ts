@@ -1,0 +1,225 @@
+/**
+ * A GGUF file as a model: its metadata as the config.json that the architecture reads, its tensors under the names of
+ * checkpoints. Matrices stay in the blocks they are stored in.
+ */
+
+import { LapidaryError } from '../base/errors.ts';
+import type { DType, Stored } from '../base/tensor.ts';
+import { toFloat32 } from '../base/half.ts';
+import { blockEncoding } from '../encodings/blocks/encoding.ts';
+import { blockTypes } from '../encodings/blocks/index.ts';
+import { dense } from '../encodings/dense.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import { countAt, numberAt, textAt, wrongKey } from '../io/gguf/metadata.ts';
+import type { GgufFile, GgufTensor } from '../io/gguf/read.ts';
+import { tokenizerFiles } from '../tokenizer/gguf.ts';
+import type { GgufFamily } from './gguf-names.ts';
+import { ggufFamilies } from './gguf-names.ts';
+import { ropeScaling } from './gguf-rope.ts';
+import { inHalves } from './gguf-rows.ts';
+import { vocabularyOf } from './gguf-vocabulary.ts';
+import { loadModel } from './index.ts';
+import type { Model } from './model.ts';
+
+const floats: Readonly<Record<string, DType>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+
+/**
+ * @param source for model cards: the file's name
+ * @param warn told in one line about weights that are quantized already and tensors that nothing uses
+ * @throws LapidaryError on an architecture, a key or a tensor that cannot be honoured, naming it
+ */
+export function modelFromGguf(
+  file: GgufFile,
+  source: string,
+  warn: (line: string) => void = () => {},
+): Model {
+  const family = familyOf(file);
+  const json = configOf(file, family);
+  const tensors = new Map<string, Stored>();
+  const encodings = new Map<string, Encoding>();
+  for (const [name, tensor] of file.tensors) {
+    // What it says is in the configuration by now.
+    if (name === 'rope_freqs.weight') continue;
+    const [, stem, suffix] = /^(.+)\.(weight|bias)$/.exec(name) ?? [];
+    const ours = stem === undefined ? undefined : family.ours(stem);
+    const heads = family.adjacentPairs ? pairedHeads(ours, json) : undefined;
+    const whole = ours === undefined ? name : `${ours}.${suffix}`;
+    if (tensor.shape.length === 2 && ours !== undefined && suffix === 'weight') {
+      encodings.set(ours, encodingOf(name, tensor, heads, file.path));
+    } else tensors.set(whole, vectorOf(whole, tensor, heads, file.path));
+  }
+  warnIfQuantized(file, source, warn);
+  return loadModel({ source, json, tensors, encodings, files: filesOf(file) }, warn);
+}
+
+/** Every tensor of a model as floats, computed when read; for looking whether they are finite. */
+export function floatTensors(model: Model): ReadonlyMap<string, Stored> {
+  const tensors = new Map(model.vectors);
+  for (const [name, { shape, dense }] of model.matrices) {
+    const byteLength = 4 * shape[0] * shape[1];
+    const bytes = () => new Uint8Array(dense().buffer as ArrayBuffer);
+    tensors.set(`${name}.weight`, { dtype: 'float32', shape, byteLength, bytes });
+  }
+  return tensors;
+}
+
+function filesOf({ metadata }: GgufFile): Model['files'] {
+  const vocabulary = vocabularyOf(metadata);
+  return vocabulary ? tokenizerFiles(vocabulary) : new Map();
+}
+
+function familyOf({ metadata, path }: GgufFile): GgufFamily {
+  const architecture = textAt(metadata, 'general.architecture');
+  const found = ggufFamilies.find((family) => family.architecture === architecture);
+  const parts = numberAt(metadata, 'split.count') ?? 1;
+  if (parts > 1) {
+    throw new LapidaryError({
+      what: `one of ${parts} parts of a split model`,
+      where: path,
+      expected: 'a whole model in one file',
+      fix: 'join the parts: llama-gguf-split --merge FIRST_PART WHOLE.gguf',
+    });
+  }
+  if (found) return found;
+  throw new LapidaryError({
+    what: 'this architecture is not known',
+    where: `${path}, "general.architecture"`,
+    expected: [...new Set(ggufFamilies.map((family) => family.architecture))].join(', '),
+    found: architecture ?? 'nothing',
+  });
+}
+
+/** config.json as transformers would have written it. */
+function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
+  const { metadata, tensors } = file;
+  const key = (name: string) => `${family.architecture}.${name}`;
+  const count = (name: string) => countAt(metadata, key(name));
+  const embedding = tensors.get('token_embd.weight');
+  if (embedding?.shape.length !== 2) {
+    throw new LapidaryError({
+      what: 'no matrix "token_embd.weight"',
+      where: file.path,
+      fix: 'this may be a vocabulary or an adapter alone; give the whole model',
+    });
+  }
+  const shared = {
+    architectures: [family.className],
+    model_type: family.modelType,
+    vocab_size: embedding.shape[0],
+    tie_word_embeddings: !tensors.has('output.weight'),
+    bos_token_id: numberAt(metadata, 'tokenizer.ggml.bos_token_id') ?? null,
+    eos_token_id: numberAt(metadata, 'tokenizer.ggml.eos_token_id') ?? null,
+  };
+  const epsilon = shortest(numberAt(metadata, key(family.epsilonKey)) ?? 1e-5);
+  const heads = count('attention.head_count');
+  if (family.modelType === 'gpt2') {
+    return {
+      ...shared,
+      activation_function: 'gelu_new',
+      layer_norm_epsilon: epsilon,
+      n_embd: count('embedding_length'),
+      n_head: heads,
+      n_inner: count('feed_forward_length'),
+      n_layer: count('block_count'),
+      n_positions: count('context_length'),
+    };
+  }
+  const hidden = count('embedding_length');
+  const headSize = numberAt(metadata, key('attention.key_length')) ?? hidden / heads;
+  const valueSize = numberAt(metadata, key('attention.value_length')) ?? headSize;
+  if (valueSize !== headSize)
+    throw wrongKey(
+      key('attention.value_length'),
+      `${headSize}, as of keys`,
+      metadata.get(key('attention.value_length')),
+    );
+  const rotated = numberAt(metadata, key('rope.dimension_count')) ?? headSize;
+  if (rotated !== headSize)
+    throw wrongKey(
+      key('rope.dimension_count'),
+      `${headSize}, all of a head`,
+      metadata.get(key('rope.dimension_count')),
+    );
+  const theta = shortest(numberAt(metadata, key('rope.freq_base')) ?? 10000);
+  const scaling = ropeScaling(metadata, family.architecture, ropeFactors(file), theta, headSize);
+  return {
+    ...shared,
+    attention_bias: tensors.has('blk.0.attn_q.bias'),
+    mlp_bias: tensors.has('blk.0.ffn_gate.bias'),
+    head_dim: headSize,
+    hidden_act: 'silu',
+    hidden_size: hidden,
+    intermediate_size: count('feed_forward_length'),
+    max_position_embeddings: count('context_length'),
+    num_attention_heads: heads,
+    num_hidden_layers: count('block_count'),
+    num_key_value_heads: numberAt(metadata, key('attention.head_count_kv')) ?? heads,
+    rms_norm_eps: epsilon,
+    rope_theta: theta,
+    ...(scaling && { rope_scaling: scaling }),
+  };
+}
+
+function ropeFactors({ tensors, path }: GgufFile): Float32Array | undefined {
+  const tensor = tensors.get('rope_freqs.weight');
+  return tensor && toFloat32(vectorOf('rope_freqs.weight', tensor, undefined, path));
+}
+
+/** The number that a person wrote before it became a float32: 1e-5, not 0.0000099999997. */
+function shortest(value: number): number {
+  const short = Number(value.toPrecision(7));
+  return Math.fround(short) === Math.fround(value) ? short : value;
+}
+
+/** How many heads' rows are to be put back into halves; undefined for all but query and key. */
+function pairedHeads(name: string | undefined, json: Record<string, unknown>): number | undefined {
+  if (name?.endsWith('.self_attn.q_proj')) return json.num_attention_heads as number;
+  if (name?.endsWith('.self_attn.k_proj')) return json.num_key_value_heads as number;
+  return undefined;
+}
+
+function encodingOf(name: string, tensor: GgufTensor, heads: number | undefined, path: string): Encoding {
+  const { shape, byteLength, type } = tensor;
+  const bytes = heads === undefined ? tensor.bytes : () => inHalves(tensor.bytes(), shape[0], heads);
+  const dtype = floats[type.name];
+  if (dtype) return dense({ dtype, shape, byteLength, bytes });
+  if (!blockTypes.byId.has(type.id)) {
+    throw new LapidaryError({
+      what: `tensor "${name}" is ${type.name}, which is not read here`,
+      where: path,
+      expected: ['F32', 'F16', 'BF16', ...blockTypes.byName.keys()].join(', '),
+      found: type.name,
+      fix: 'use another quantization of the model, or the original',
+    });
+  }
+  const [rows, columns] = shape;
+  return blockEncoding(type, [rows, columns], {
+    dtype: 'uint8',
+    shape: [rows, byteLength / rows],
+    byteLength,
+    bytes,
+  });
+}
+
+function vectorOf(name: string, tensor: GgufTensor, heads: number | undefined, path: string): Stored {
+  const { shape, byteLength, type } = tensor;
+  const dtype = floats[type.name];
+  if (!dtype) {
+    throw new LapidaryError({
+      what: `tensor "${name}" is ${type.name}`,
+      where: path,
+      expected: 'F32, F16 or BF16 in what is not a matrix',
+    });
+  }
+  const bytes = heads === undefined ? tensor.bytes : () => inHalves(tensor.bytes(), shape[0], heads);
+  return { dtype, shape, byteLength, bytes };
+}
+
+function warnIfQuantized({ tensors }: GgufFile, source: string, warn: (line: string) => void): void {
+  const types = new Set([...tensors.values()].map(({ type }) => type.name).filter((name) => !floats[name]));
+  if (types.size === 0) return;
+  warn(
+    `${source} is already quantized (${[...types].join(', ')}): what is made from it loses on top of that, and is ` +
+      'compared with it, not with the original; start from the original weights where you can',
+  );
+}
