@@ -1,6 +1,6 @@
-/** GGUF files of ours in llama.cpp, and read back. */
+/** GGUF files of ours read back, and in llama.cpp. */
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -15,6 +15,7 @@ import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
 import { shipped } from '../src/open.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
+import type { Answer } from './engines/llama/llama.ts';
 import { askLlama, hasLlama } from './engines/llama/llama.ts';
 import {
   architectures,
@@ -24,6 +25,8 @@ import {
   openGolden,
   openStories,
 } from './engines/models.ts';
+
+const missing = hasLlama ? '' : ' (skipped: run node test/engines/install.js)';
 
 let scratch: string;
 beforeAll(() => {
@@ -50,66 +53,88 @@ function byteTokenizer(): Model['files'] {
   return new Map([['tokenizer.json', () => Buffer.from(JSON.stringify(definition))]]);
 }
 
-async function written(model: Model, floats: FloatType): Promise<string> {
-  const path = join(scratch, `${model.config.modelType}-${floats}.gguf`);
-  const { metadata, tensors } = ggufOf(model, { name: 'test', floats });
+async function written(name: string, model: Model, floats: FloatType): Promise<string> {
+  const path = join(scratch, `${name}-${floats}.gguf`);
+  const { metadata, tensors } = ggufOf(model, { name, floats });
   await writeGguf(path, metadata, tensors);
   return path;
 }
 
 const valuesOf = async (model: Model, ids: number[][]) => (await logits(model, ids)).data as Float32Array;
 
-describe.each(architectures)('%s', (name) => {
-  it('is the same after it was written and read', async () => {
-    const model = await openGolden(name);
-    // Windows are not in what llama.cpp calls "llama".
-    const length = Math.min(24, ...model.config.layers.map(({ window }) => window ?? 24));
-    const ids = expectedOf(name).ids.map((row) => row.slice(0, length));
-    const path = await written({ ...model, files: byteTokenizer() }, 'F32');
-    const again = modelFromGguf(openGguf(path), 'test');
-    expect(maxDifference(await valuesOf(again, ids), await valuesOf(model, ids))).toBeLessThan(1e-5);
+describe('the tiny model of each architecture', () => {
+  interface Case {
+    readonly name: string;
+    readonly model: Model;
+    readonly path: string;
+    readonly ids: number[][];
+    readonly expected: Float32Array;
+  }
+  const cases = new Map<string, Case>();
+  const answers = new Map<string, Answer>();
+  beforeAll(async () => {
+    for (const name of architectures) {
+      const model = await openGolden(name);
+      // Windows are not in what llama.cpp calls "llama".
+      const length = Math.min(24, ...model.config.layers.map(({ window }) => window ?? 24));
+      const ids = expectedOf(name).ids.map((row) => row.slice(0, length));
+      const path = await written(name, { ...model, files: byteTokenizer() }, 'F32');
+      cases.set(name, { name, model, path, ids, expected: await valuesOf(model, ids) });
+    }
+    if (!hasLlama) return;
+    const all = [...cases.values()];
+    askLlama(all.map(({ path, ids }) => ({ path, ids, texts: ['a b'] }))).forEach((answer, i) =>
+      answers.set(all[i]!.name, answer),
+    );
+  });
+
+  it.each(architectures)('%s is the same after it was written and read', async (name) => {
+    const { model, path, ids, expected } = cases.get(name)!;
+    const again = modelFromGguf(openGguf(path), name);
+    expect(maxDifference(await valuesOf(again, ids), expected)).toBeLessThan(1e-5);
     expect([...again.matrices.keys()].sort()).toEqual([...model.matrices.keys()].sort());
   });
 
-  it.skipIf(!hasLlama)('has the same logits in llama.cpp', async () => {
-    const model = await openGolden(name);
-    const length = Math.min(24, ...model.config.layers.map(({ window }) => window ?? 24));
-    const ids = expectedOf(name).ids.map((row) => row.slice(0, length));
-    const answer = askLlama(await written({ ...model, files: byteTokenizer() }, 'F32'), { ids, text: 'a b' });
-    expect([...answer.tokens]).toEqual([97, 32, 98]);
+  it.skipIf(!hasLlama).each(architectures)(`%s has the same logits in llama.cpp${missing}`, (name) => {
+    const { logits, tokens } = answers.get(name)!;
+    expect(tokens).toEqual([[97, 32, 98]]);
     // Its cache of keys and values is in float16; the logits reach 3.5.
-    expect(maxDifference(answer.logits, await valuesOf(model, ids))).toBeLessThan(0.01);
+    expect(maxDifference(logits, cases.get(name)!.expected)).toBeLessThan(0.01);
   });
 });
 
-const text =
+const story =
   'Once upon a time, there was a little girl named Lily. It’s 2024!\n\n  She said: "Привет, 世界 🙂"';
+const inputs = '../shared/models/ggml-vocab/ggml-vocab-gpt-2.gguf.inp';
+const texts = existsSync(inputs) ? readFileSync(inputs, 'utf8').split('\n__ggml_vocab_test__\n') : [];
 
-describe.skipIf(!hasLlama)(
-  `llama.cpp${hasLlama ? '' : ' (skipped: run node test/engines/install.js)'}`,
-  () => {
-    it.each([
-      ['pebble', 'byte-level', async () => loadModel(await openCheckpoint(shipped.folder))],
-      ...(hasStories ? [['stories260K', 'SentencePiece', openStories] as const] : []),
-    ] as const)('reads %s and its %s tokenizer, in every float type', async (_name, _kind, open) => {
-      const model = await open();
-      const tokenizer = loadTokenizer(model.files);
-      const ids = [Array.from(tokenizer.encode(text, { bos: true }))];
-      const expected = await valuesOf(model, ids);
-      // Of logits that reach 20: what the weights' type and the float16 cache make of them.
-      for (const [floats, tolerance] of [
-        ['F32', 0.03],
-        ['F16', 0.05],
-        ['BF16', 0.5],
-      ] as const) {
-        const path = await written(model, floats);
-        const answer = askLlama(path, { ids, text });
-        expect([...answer.tokens]).toEqual(Array.from(tokenizer.encode(text)));
-        expect(maxDifference(answer.logits, expected), floats).toBeLessThan(tolerance);
-        const again = loadTokenizer(modelFromGguf(openGguf(path), 'test').files);
-        expect(again.encode(text, { bos: true })).toEqual(tokenizer.encode(text, { bos: true }));
-        expect(again.decode(again.encode(text))).toBe(text);
+describe.skipIf(!hasLlama)(`real models in llama.cpp${missing}`, () => {
+  const models = [
+    ['pebble', 'byte-level', async () => loadModel(await openCheckpoint(shipped.folder))] as const,
+    ...(hasStories ? [['stories260K', 'SentencePiece', openStories] as const] : []),
+  ];
+  // Of logits that reach 20: what the weights' type and the float16 cache make of them.
+  const tolerances = { F32: 0.03, F16: 0.05, BF16: 0.5 };
+
+  it.each(models)('%s, its %s tokenizer, in every float type', async (name, _kind, open) => {
+    const model = await open();
+    const tokenizer = loadTokenizer(model.files);
+    const ids = [Array.from(tokenizer.encode(story, { bos: true }))];
+    const expected = await valuesOf(model, ids);
+    const types = Object.keys(tolerances) as FloatType[];
+    const paths = await Promise.all(types.map((floats) => written(name, model, floats)));
+    const answers = askLlama(paths.map((path) => ({ path, ids, texts: [story, ...texts] })));
+    for (const [i, floats] of types.entries()) {
+      const { logits, tokens } = answers[i]!;
+      expect(maxDifference(logits, expected), floats).toBeLessThan(tolerances[floats]);
+      const again = loadTokenizer(modelFromGguf(openGguf(paths[i]!), name).files);
+      for (const [j, text] of [story, ...texts].entries()) {
+        const ours = Array.from(tokenizer.encode(text));
+        expect(tokens[j], JSON.stringify(text)).toEqual(ours);
+        expect(Array.from(again.encode(text)), JSON.stringify(text)).toEqual(ours);
       }
-    });
-  },
-);
+      expect(again.encode(story, { bos: true })).toEqual(tokenizer.encode(story, { bos: true }));
+      expect(again.decode(again.encode(story))).toBe(story);
+    }
+  });
+});

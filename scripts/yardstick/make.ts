@@ -7,8 +7,9 @@
  *
  * Its weights lie on a four-bit grid, and quantizing them to the same grid again would be exact and prove nothing. So
  * every weight of a quantized matrix gets seeded uniform noise of up to half a step of its own block's grid, up or
- * down; norms are left alone. What comes out is no better and no worse a model than any whose four-bit version that
- * file would be, and no quantizer knows where its grid was.
+ * down; norms are left alone. The noise is as large as the error of rounding to four bits and costs as much: the first
+ * 1,533 tokens of WikiText-2's test text, in sequences of 512, have perplexity 37.7 where the source has 28.7. It is a
+ * base to compare quantizers on, since none knows where its grid was, and no measure of the model it is made from.
  */
 
 import { basename } from 'node:path';

@@ -32,7 +32,10 @@ export function command(): Command {
     .description(
       'Compresses a model and writes a folder that transformers.js loads, with what was lost measured.',
     )
-    .argument('[model]', 'folder or hub id; left out: pebble, the model that ships with the package')
+    .argument(
+      '[model]',
+      'folder, hub id or .gguf file; left out: pebble, the model that ships with the package',
+    )
     .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it')
     .option(
       '--method <name>',

@@ -1,9 +1,10 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { LapidaryError } from '../base/errors.ts';
 import { ggmlType } from '../base/ggml.ts';
+import { random } from '../base/random.ts';
 import { stored } from '../base/tensor.ts';
 import { quantizeTo } from '../encodings/blocks/index.ts';
 import type { GgufFile } from '../io/gguf/read.ts';
@@ -123,6 +124,9 @@ describe('a model from a GGUF', () => {
     expect(change('general.architecture', undefined)).toThrow(LapidaryError);
     expect(change('llama.block_count', undefined)).toThrow(/no key "llama.block_count"/);
     expect(change('llama.block_count', { type: 'uint32', value: 3 })).toThrow(/model.layers.2/);
+    expect(change('llama.block_count', { type: 'uint32', value: 2 ** 31 })).toThrow(
+      /no more than 21 tensors/,
+    );
     expect(change('llama.attention.head_count', { type: 'uint32', value: 0 })).toThrow(/head_count/);
     expect(change('llama.attention.value_length', { type: 'uint32', value: 2 })).toThrow(/value_length/);
     expect(change('llama.rope.dimension_count', { type: 'uint32', value: 2 })).toThrow(/dimension_count/);
@@ -133,6 +137,33 @@ describe('a model from a GGUF', () => {
     expect(() => modelFromGguf({ ...file, tensors }, 'x')).toThrow(/"blk.0.ffn_up.weight" is IQ1_S/);
     tensors.delete('token_embd.weight');
     expect(() => modelFromGguf({ ...file, tensors }, 'x')).toThrow(/token_embd/);
+  });
+});
+
+describe('a model file changed at random', () => {
+  it('is a model or is refused in each of 400 cases', async () => {
+    const source = await written('whole');
+    const headerEnd = Math.min(...[...source.tensors.values()].map(({ offset }) => offset));
+    const whole = readFileSync(source.path);
+    const path = join(root, 'changed.gguf');
+    const numbers = random(6);
+    const outcomes = { taken: 0, refused: 0 };
+    for (let i = 0; i < 400; i++) {
+      const bytes = Buffer.from(whole);
+      for (let left = 1 + numbers.integer(3); left > 0; left--)
+        bytes[numbers.integer(headerEnd)] = numbers.integer(256);
+      writeFileSync(path, bytes);
+      try {
+        const { files } = modelFromGguf(openGguf(path), 'x');
+        loadTokenizer(files).encode('cab');
+        outcomes.taken++;
+      } catch (error) {
+        if (!(error instanceof LapidaryError)) throw new Error(`case ${i}`, { cause: error });
+        outcomes.refused++;
+      }
+    }
+    expect(outcomes.taken).toBeGreaterThan(10);
+    expect(outcomes.refused).toBeGreaterThan(100);
   });
 });
 

@@ -102,6 +102,14 @@ function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
       fix: 'this may be a vocabulary or an adapter alone; give the whole model',
     });
   }
+  const layers = count('block_count');
+  // Before anything is made for each of them.
+  if (layers > tensors.size)
+    throw wrongKey(
+      key('block_count'),
+      `no more than ${tensors.size} tensors`,
+      metadata.get(key('block_count')),
+    );
   const shared = {
     architectures: [family.className],
     model_type: family.modelType,
@@ -120,7 +128,7 @@ function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
       n_embd: count('embedding_length'),
       n_head: heads,
       n_inner: count('feed_forward_length'),
-      n_layer: count('block_count'),
+      n_layer: layers,
       n_positions: count('context_length'),
     };
   }
@@ -152,7 +160,7 @@ function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
     intermediate_size: count('feed_forward_length'),
     max_position_embeddings: count('context_length'),
     num_attention_heads: heads,
-    num_hidden_layers: count('block_count'),
+    num_hidden_layers: layers,
     num_key_value_heads: numberAt(metadata, key('attention.head_count_kv')) ?? heads,
     rms_norm_eps: epsilon,
     rope_theta: theta,

@@ -1,10 +1,11 @@
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { LapidaryError } from '../base/errors.ts';
 import type { GgufVocabulary } from './gguf.ts';
 import { TokenType, tokenizerFiles } from './gguf.ts';
 import { vocabularyFromFiles } from './gguf-write.ts';
-import { preTokenizers } from './pre.ts';
+import { checkText, preHashes, preTokenizers } from './pre.ts';
 import { loadTokenizer } from './tokenizer.ts';
 
 /** SentencePiece, small: two spaces, letters of "hello", bytes. */
@@ -158,9 +159,11 @@ describe.skipIf(!existsSync(gpt2) || !existsSync(given))(
       const names = ['tokenizer.json', 'tokenizer_config.json'];
       const files = new Map(names.map((name) => [name, () => readFileSync(`${gpt2}/${name}`)]));
       const vocabulary = vocabularyFromFiles(files, 50257);
-      // By the hash of what it makes of the test text.
-      expect(vocabulary.pre).toBe('gpt-2');
       const tokenizer = loadTokenizer(tokenizerFiles(vocabulary));
+      expect(vocabulary.pre).toBe('gpt-2');
+      // Known by its hash, not only by its rules.
+      const checked = `[${Array.from(tokenizer.encode(checkText)).join(', ')}]`;
+      expect(preHashes.get(createHash('sha256').update(checked).digest('hex'))).toBe('gpt-2');
       const texts = readFileSync(`${given}.inp`, 'utf8').split('\n__ggml_vocab_test__\n');
       const ids = readFileSync(`${given}.out`, 'utf8').split('\n');
       expect(texts.length).toBe(47);

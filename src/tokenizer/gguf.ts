@@ -181,6 +181,8 @@ function mergesOf({ tokens, types, scores }: GgufVocabulary): [string, string][]
   });
   const merges: { left: string; right: string; score: number; id: number }[] = [];
   for (const [text, id] of pieces) {
+    // Longer ones are runs of spaces and the like, looked for whole; in a hostile file they would take forever.
+    if (text.length > 256) continue;
     const characters = Array.from(text);
     for (let cut = 1; cut < characters.length; cut++) {
       const left = characters.slice(0, cut).join('');

@@ -42,16 +42,31 @@ export const preTokenizers: ReadonlyMap<string, PreTokenizer> = new Map([
   ['default', { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2, '\\p{N}+', '[0-9][0-9][0-9]'] }],
   ['falcon', { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', gpt2, '[0-9][0-9][0-9]'] }],
   ...['gpt-2', 'phi-2', 'jina-es', 'jina-de', 'jina-v1-en', 'jina-v2-es', 'jina-v2-de', 'roberta-bpe']
-    .concat(['mpt', 'olmo', 'jais', 'trillion', 'granite-docling', 'gigachat'])
+    .concat([
+      'mpt',
+      'olmo',
+      'jais',
+      'trillion',
+      'granite-docling',
+      'gigachat',
+      'a.x-4.0',
+      'mellum',
+      'modern-bert',
+      'exaone4',
+    ])
     .map((name) => [name, plain] as const),
   ...['starcoder', 'refact', 'command-r', 'smollm', 'codeshell', 'exaone', 'minerva-7b'].map(
     (name) => [name, digitByDigit] as const,
   ),
-  ...['llama3', 'llama-v3', 'llama-bpe', 'falcon3'].map((name) => [name, llama3] as const),
+  ...['llama3', 'llama-v3', 'llama-bpe', 'falcon3', 'pixtral', 'midm-2.0', 'lfm2'].map(
+    (name) => [name, llama3] as const,
+  ),
   ...['dbrx', 'smaug-bpe', 'chatglm-bpe', 'glm4'].map(
     (name) => [name, { patterns: llama3.patterns }] as const,
   ),
-  ...['qwen2', 'stablelm2', 'deepseek-r1-qwen', 'hunyuan', 'megrez'].map((name) => [name, qwen] as const),
+  ...['qwen2', 'stablelm2', 'deepseek-r1-qwen', 'kormo', 'hunyuan', 'megrez'].map(
+    (name) => [name, qwen] as const,
+  ),
   ['tekken', { patterns: [cased('', '\\p{N}')], ignoreMerges: true, addBos: true }],
   ...['gpt-4o', 'llama4'].map(
     (name) =>
@@ -73,7 +88,7 @@ export const preTokenizers: ReadonlyMap<string, PreTokenizer> = new Map([
 export const checkText =
   '\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u200d🌫️ (multiple emojis concatenated) ✅ 🦙🦙 3 33 333 3333 ' +
   '33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天～ ------======= нещо на Български ' +
-  "```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you " +
+  "''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you " +
   "like some tea? We'Ve a'lL";
 
 /** sha256 of the ids that the models named so give for it. */

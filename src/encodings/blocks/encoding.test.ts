@@ -87,9 +87,9 @@ describe('types taken apart', () => {
     expect(loss(type.pack(codes, fitted))).toBeLessThanOrEqual(loss(fitted.blocks) * (1 + 1e-6));
   });
 
-  it.each(names)('%s: importance moves the error to the columns that count less', (name) => {
+  const heeding = names.filter((name) => !/^(Q8_0|TQ._0|MXFP4)$/.test(name));
+  it.each(heeding)('%s: importance moves the error to the columns that count less', (name) => {
     const type = blockTypeNamed(name);
-    if (/^(Q8_0|TQ._0|MXFP4)$/.test(name)) return;
     const importance = Float32Array.from({ length: columns }, (_, i) => (i % 4 === 0 ? 100 : 0.01));
     const loss = (blocks: Uint8Array) =>
       type

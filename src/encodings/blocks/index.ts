@@ -1,5 +1,5 @@
 /** Blocks as ggml defines them: types, matrices stored in them, and quantizing to them. */
 
 export { blockEncoding, quantizeTo } from './encoding.ts';
-export { blockTypeNamed, blockTypes } from './table.ts';
+export { blockTypeFor, blockTypeNamed, blockTypes } from './table.ts';
 export type { BlockParameters, BlockType } from './type.ts';

@@ -34,3 +34,26 @@ export function blockTypeNamed(name: string): BlockType {
   }
   return type;
 }
+
+/** What llama.cpp takes instead where rows are no whole blocks of 256; all have blocks of 32. */
+const instead: Readonly<Record<string, string>> = {
+  Q2_K: 'Q4_0',
+  Q3_K: 'Q4_0',
+  Q4_K: 'Q5_0',
+  Q5_K: 'Q5_1',
+  Q6_K: 'Q8_0',
+  IQ4_XS: 'IQ4_NL',
+  TQ1_0: 'Q4_0',
+  TQ2_0: 'Q4_0',
+};
+
+/**
+ * The type, or where rows of so many columns are no whole blocks of it what llama.cpp takes instead; undefined where
+ * nothing fits, and a matrix stays in float16.
+ */
+export function blockTypeFor(name: string, columns: number): BlockType | undefined {
+  const type = blockTypeNamed(name);
+  if (columns % type.size === 0) return type;
+  const other = instead[name] === undefined ? undefined : blockTypeNamed(instead[name]);
+  return other && columns % other.size === 0 ? other : undefined;
+}

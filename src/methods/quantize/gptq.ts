@@ -81,7 +81,57 @@ export async function quantize(
   const engine = await products(threads);
   return withKernels(async (kernels) => {
     try {
-      return await roundColumns({ kernels, engine, choice }, weight, gram);
+      return await roundColumns({ kernels, engine }, weight, gram, choice);
+    } finally {
+      engine.release();
+    }
+  }, threads);
+}
+
+/** A grid for every group of a matrix, chosen before the first column is rounded: w = scale * (code - zero). */
+export interface FixedGrids {
+  /** Columns of a group. */
+  readonly length: number;
+  /** The largest code. */
+  readonly top: number;
+  /** [rows, groups]; no scale is 0. */
+  readonly scales: Float32Array;
+  /** Of all groups. */
+  readonly zero: number;
+}
+
+/**
+ * Rounds to grids that are there already, columns with the largest inputs first.
+ * @param gram X^T X, row-major [columns, columns]; overwritten
+ * @returns codes [rows, columns]
+ */
+export async function roundToGrids(
+  { rows, columns, values }: Matrix,
+  gram: Float32Array,
+  { length, top, scales, zero }: FixedGrids,
+  { damping, blockSize }: Pick<GptqOptions, 'damping' | 'blockSize'>,
+  threads = availableParallelism(),
+): Promise<Uint8Array> {
+  const engine = await products(threads);
+  return withKernels(async (kernels) => {
+    try {
+      const tools = { kernels, engine };
+      const mean = damp(gram, columns, damping);
+      const order = byDiagonal(gram, columns);
+      const tiles = toTiles(kernels, values, rows, columns);
+      const blocks = await factorizeDamped(tools, gram, mean, { damping, size: blockSize, order });
+      const parameters = reserveParameters(kernels, columns / length, tiles.stride);
+      const target = kernels.floats(parameters.scales).fill(1);
+      for (let at = 0; at < scales.length; at++) {
+        const groups = scales.length / rows;
+        target[(at % groups) * tiles.stride + Math.floor(at / groups)] = scales[at];
+      }
+      kernels.floats(parameters.zeros).fill(zero);
+      const codes = await compensateBlocks(tools, tiles, blocks, parameters, { order, length, top });
+      const rowMajor = kernels.reserve(rows * columns);
+      const sizes = [columns, tiles.stride, rows, rowMajor.at, columns, 8, 0, 0];
+      kernels.run('pack', tiles.stride / 16, 16, codes.at, inverted(kernels, order).at, ...sizes);
+      return kernels.bytes(rowMajor).slice();
     } finally {
       engine.release();
     }
@@ -92,26 +142,36 @@ export async function quantize(
 interface Tools {
   readonly kernels: Kernels;
   readonly engine: Products;
-  readonly choice: GptqOptions;
 }
 
 async function roundColumns(
   tools: Tools,
   { rows, columns, values }: Matrix,
   gram: Float32Array,
+  choice: GptqOptions,
 ): Promise<PackedCodes> {
-  const { kernels, choice } = tools;
+  const { kernels } = tools;
   const mean = damp(gram, columns, choice.damping);
   const order = choice.activationOrder ? byDiagonal(gram, columns) : undefined;
   const tiles = toTiles(kernels, values, rows, columns);
-  const blocks = await factorizeDamped(tools, gram, mean, order);
+  const size = Math.max(choice.blockSize, choice.group);
+  const blocks = await factorizeDamped(tools, gram, mean, { damping: choice.damping, size, order });
 
   const length = groupLength(choice, columns);
   const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), tiles.stride);
   const fixed = choice.group === -1 || choice.staticGroups || choice.activationOrder;
   if (fixed)
     fitGroups(kernels, { at: tiles.weights.at, columns, stride: tiles.stride, length }, choice, parameters);
-  const codes = await compensateBlocks(tools, tiles, blocks, parameters, { order, fixed });
+  const fit: Rounding['fit'] = (at, start, count) =>
+    fitGroups(
+      kernels,
+      { at, columns: count, stride: tiles.stride, length },
+      choice,
+      parameters,
+      start / length,
+    );
+  const rounding = { order, length, top: 2 ** choice.bits - 1, fit: fixed ? undefined : fit };
+  const codes = await compensateBlocks(tools, tiles, blocks, parameters, rounding);
   const found = collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
   // A weight that is not finite has spoilt its group's scale.
   if (!found.scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
@@ -138,20 +198,23 @@ function inverted(kernels: Kernels, order: Int32Array): Area {
  * @throws LapidaryError where even that does not help
  */
 async function factorizeDamped(
-  { kernels, engine, choice }: Tools,
+  { kernels, engine }: Tools,
   gram: Float32Array,
   mean: number,
-  order: Int32Array | undefined,
+  {
+    damping,
+    size,
+    order,
+  }: { readonly damping: number; readonly size: number; readonly order: Int32Array | undefined },
 ): Promise<FactorBlock[]> {
   const n = Math.sqrt(gram.length);
-  const size = Math.max(choice.blockSize, choice.group);
   const read: ReadRow = order
     ? (row, start, end, target, at) => {
         const from = order[row] * n;
         for (let column = start; column < end; column++) target[at++] = gram[from + order[column]];
       }
     : (row, start, end, target, at) => target.set(gram.subarray(row * n + start, row * n + end), at);
-  for (let share = choice.damping; ;) {
+  for (let share = damping; ;) {
     const found = await factorize(kernels, engine, n, size, read);
     if (Array.isArray(found)) return found;
     checkFiniteMatrix('values of the Gram matrix', gram, n);
@@ -168,17 +231,24 @@ async function factorizeDamped(
   }
 }
 
-/**
- * @param order of the columns; their own where it is not given
- * @param fixed whether the parameters are there already, or each block fits its groups when it is reached
- * @returns codes, uint8 [columns, stride], in the order in which the columns were rounded
- */
+interface Rounding {
+  /** Of the columns; their own where it is not given. */
+  readonly order: Int32Array | undefined;
+  /** Columns of a group. */
+  readonly length: number;
+  /** The largest code. */
+  readonly top: number;
+  /** Fits the groups of `count` columns from `start` on, which are at `at`; without it the parameters stand. */
+  readonly fit?: ((at: number, start: number, count: number) => void) | undefined;
+}
+
+/** @returns codes, uint8 [columns, stride], in the order in which the columns were rounded */
 async function compensateBlocks(
-  { kernels, engine, choice }: Tools,
+  { kernels, engine }: Tools,
   { columns, stride, weights }: Tiles,
   blocks: readonly FactorBlock[],
   parameters: Parameters,
-  { order, fixed }: { readonly order: Int32Array | undefined; readonly fixed: boolean },
+  { order, length, top, fit }: Rounding,
 ): Promise<Area> {
   const natural = kernels.floats(weights);
   // Weights of blocks to come and, in their place, errors of blocks that are done: a prefix the engine can read.
@@ -189,7 +259,6 @@ async function compensateBlocks(
       state.set(natural.subarray(from, from + stride), line * stride);
     }
   } else state.set(natural);
-  const length = groupLength(choice, columns);
   const size = blocks[0].end;
   const updated = engine.reserve(size * stride);
   const codes = kernels.reserve(columns * stride);
@@ -208,18 +277,10 @@ async function compensateBlocks(
     }
     kernels.floats(current).set(now);
     kernels.floats(origin).set(before);
-    if (!fixed) {
-      fitGroups(
-        kernels,
-        { at: current.at, columns: count, stride, length },
-        choice,
-        parameters,
-        start / length,
-      );
-    }
+    fit?.(current.at, start, count);
     for (let i = 0; i < count; i++) rowOf[i] = Math.floor((order ? order[start + i] : start + i) / length);
     const block = [current.at, origin.at, count, stride, inverse.at, pitch, groupRows.at];
-    const grid = [parameters.scales.at, parameters.zeros.at, codes.at + start * stride, 2 ** choice.bits - 1];
+    const grid = [parameters.scales.at, parameters.zeros.at, codes.at + start * stride, top];
     kernels.run('compensate', stride / 16, 64 * count, ...block, ...grid);
     before.set(kernels.floats(origin).subarray(0, count * stride));
   }

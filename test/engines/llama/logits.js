@@ -1,21 +1,22 @@
 /**
  * Runs in a process of its own, since llama.cpp ends the one it is in when a file displeases it:
  *
- *   node logits.js MODEL OUT < {"ids": [[1, 2, 3], ...], "text": "..."}
+ *   node logits.js OUT < [{"path": "model.gguf", "ids": [[1, 2, 3], ...], "texts": ["...", ...]}, ...]
  *
- * writes two files: OUT.logits, float32 [positions of all sequences, vocabulary], and OUT.json, the ids of the text and
- * the number of tokens.
+ * writes for question N the logits of every position of every sequence to OUT/N.logits, float32 [positions, vocabulary],
+ * and the ids of every text to OUT/N.json.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 // Named apart, so that nothing looks for it where it is not installed.
 const engine = 'node-llama-cpp';
 const { getLlama, LlamaLogLevel } = await import(engine);
 
-const [path, out] = process.argv.slice(2);
-/** @type {{ ids?: number[][], text?: string }} */
-const { ids = [], text = '' } = JSON.parse(readFileSync(0, 'utf8'));
+const [out] = process.argv.slice(2);
+/** @type {{ path: string, ids: number[][], texts: string[] }[]} */
+const questions = JSON.parse(readFileSync(0, 'utf8'));
 
 const llama = await getLlama({
   build: 'never',
@@ -24,25 +25,23 @@ const llama = await getLlama({
   logLevel: LlamaLogLevel.error,
   maxThreads: 2,
 });
-const model = await llama.loadModel({ modelPath: path, gpuLayers: 0 });
-const rows = [];
-for (const row of ids) {
-  // With room to spare: a full one would be shifted.
-  const context = await model.createContext({ contextSize: row.length + 64, batchSize: row.length });
-  const found = await context
-    .getSequence()
-    .controlledEvaluate(row.map((id) => [id, { generateNext: { logits: true } }]));
-  for (const { next } of found) {
-    const values = new Float32Array(next.logits.size);
-    for (const [id, value] of next.logits) values[id] = value;
-    rows.push(values);
+for (const [n, { path, ids, texts }] of questions.entries()) {
+  const model = await llama.loadModel({ modelPath: path, gpuLayers: 0 });
+  const rows = [];
+  for (const row of ids) {
+    // With room to spare: a full one would be shifted.
+    const context = await model.createContext({ contextSize: row.length + 64, batchSize: row.length });
+    const asked = row.map((id) => [id, { generateNext: { logits: true } }]);
+    for (const { next } of await context.getSequence().controlledEvaluate(asked)) {
+      const values = new Float32Array(next.logits.size);
+      for (const [id, value] of next.logits) values[id] = value;
+      rows.push(new Uint8Array(values.buffer));
+    }
+    await context.dispose();
   }
-  await context.dispose();
+  writeFileSync(join(out, `${n}.logits`), Buffer.concat(rows));
+  writeFileSync(join(out, `${n}.json`), JSON.stringify(texts.map((text) => model.tokenize(text, true))));
+  await model.dispose();
 }
-writeFileSync(`${out}.logits`, Buffer.concat(rows.map(({ buffer }) => new Uint8Array(buffer))));
-writeFileSync(
-  `${out}.json`,
-  JSON.stringify({ tokens: model.tokenize(text, true), vocabulary: rows[0]?.length }),
-);
 // Its threads would keep the process.
 process.exit(0);
