@@ -20,7 +20,7 @@ import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
 import { costOf, measureOpened } from './measure.ts';
 import type { Model } from './models/model.ts';
-import type { OpenedCheckpoint, OpenedFile } from './open.ts';
+import type { Opened, OpenedCheckpoint, OpenedFile } from './open.ts';
 import { openForCompression } from './open.ts';
 import { assignment, readTexts } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
@@ -152,14 +152,16 @@ async function accuracyOf(context: Context): Promise<AccuracyChoice> {
   if (activations === 'float16' || !texts.evaluation) return { level: 0 };
   return chooseAccuracy(walked, scratch, (file, level) => {
     const phase = `evaluate with ${level === 0 ? 'float' : 'integer'} activations`;
-    return lossOf(context, exported(original, file), phase);
+    return evaluateText(context, exported(original, file), original, phase);
   });
 }
 
-function lossOf(
-  { options, original, texts }: Context,
-  opened: OpenedFile,
-  phase = 'evaluate',
+/** What a model loses on the evaluation text, against `original` where it is given. */
+function evaluateText(
+  { options, texts }: Context,
+  opened: Opened,
+  original: OpenedCheckpoint | undefined,
+  phase: string,
 ): Promise<Evaluation> {
   const { progress = silent, recipe } = options;
   return measureOpened(opened, original, texts.evaluation!, {
@@ -176,14 +178,9 @@ async function measureBoth(
 ): Promise<Pick<CompressReport, 'original' | 'compressed'>> {
   const { options, original, texts, scratch } = context;
   const { session = {}, progress = silent, recipe, signal } = options;
-  const loss = known ?? (texts.evaluation && (await lossOf(context, opened)));
-  const before =
-    texts.evaluation &&
-    (await measureOpened(original, undefined, texts.evaluation, {
-      ...options,
-      seed: recipe.seed,
-      progress: (event) => progress({ ...event, phase: 'evaluate the original' }),
-    }));
+  const text = texts.evaluation;
+  const loss = known ?? (text && (await evaluateText(context, opened, original, 'evaluate')));
+  const before = text && (await evaluateText(context, original, undefined, 'evaluate the original'));
   progress({ phase: 'measure speed', done: 0, total: 2 });
   // The original as an engine would run it: the same graph with its own weights.
   const [plain] = exportTransformers(original.model, join(scratch, 'original'), {

@@ -6,7 +6,8 @@ import type { Measurement } from '../measure.ts';
 import { measureAll } from '../measure.ts';
 import type { RunFlags } from './common.ts';
 import { dataOptions, print, runOptions, withProgress } from './common.ts';
-import { formatBytes, interval, table } from './table.ts';
+import { interval } from '../report/interval.ts';
+import { formatBytes, table } from './table.ts';
 
 interface Flags extends RunFlags {
   readonly data: string;

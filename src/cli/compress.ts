@@ -16,7 +16,8 @@ import { storedAs } from '../report/run.ts';
 import type { RunFlags } from './common.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
 import { duration } from './progress.ts';
-import { formatBytes, formatCount, interval, table } from './table.ts';
+import { interval } from '../report/interval.ts';
+import { formatBytes, formatCount, table } from './table.ts';
 
 interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
   readonly recipe?: string;

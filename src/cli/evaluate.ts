@@ -5,7 +5,8 @@ import type { Measurement } from '../measure.ts';
 import { measure } from '../measure.ts';
 import type { RunFlags } from './common.ts';
 import { dataOptions, print, runOptions, withProgress } from './common.ts';
-import { formatBytes, formatCount, interval, table } from './table.ts';
+import { interval } from '../report/interval.ts';
+import { formatBytes, formatCount, table } from './table.ts';
 
 interface Flags extends RunFlags {
   readonly data: string;

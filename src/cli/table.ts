@@ -27,11 +27,3 @@ export function formatCount(count: number): string {
   const power = count < 1000 ? 0 : Math.min(Math.floor(Math.log10(count) / 3), units.length - 1);
   return power === 0 ? String(count) : `${(count / 1000 ** power).toPrecision(3)}${units[power]}`;
 }
-
-/** A value with its interval: "3.473 [3.350, 3.592]". */
-export function interval(
-  { value, low, high }: { readonly value: number; readonly low: number; readonly high: number },
-  digits: number,
-): string {
-  return `${value.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
-}

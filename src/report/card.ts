@@ -5,6 +5,7 @@
  */
 
 import { stringify } from 'yaml';
+import { interval } from './interval.ts';
 import type { Estimate } from '../evaluate/evaluate.ts';
 import type { Measures } from './report.ts';
 
@@ -146,7 +147,5 @@ function fence(language: string, code: string): string {
 }
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`;
-const interval = ({ value, low, high }: Estimate, digits: number) =>
-  `${value.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
 const percent = ({ value, low, high }: Estimate) =>
   `${(100 * value).toFixed(2)}% [${(100 * low).toFixed(2)}, ${(100 * high).toFixed(2)}]`;
