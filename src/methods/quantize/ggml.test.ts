@@ -3,7 +3,8 @@ import { LapidaryError } from '../../base/errors.ts';
 import { random } from '../../base/random.ts';
 import { blockTypeNamed } from '../../encodings/blocks/index.ts';
 import { encodedBytes } from '../../encodings/encoding.ts';
-import { blocks, compensated } from './blocks.ts';
+import { compensated } from './compensated.ts';
+import { ggml } from './ggml.ts';
 
 const [rows, columns, tokens] = [24, 512, 1000];
 const { normal } = random(4);
@@ -36,10 +37,10 @@ function outputError(found: Float32Array): number {
 }
 
 const compress = (options: unknown) =>
-  blocks.compress(
+  ggml.compress(
     { rows, columns, values: values.slice() },
     { tokens, squares, gram: gram.slice() },
-    blocks.options.parse(options),
+    ggml.options.parse(options),
   );
 
 describe.each(['Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0'])(
@@ -85,7 +86,7 @@ it('keeps a row of zeros, whose scales are 0, at 0', async () => {
 it('takes what llama.cpp takes where rows are no whole blocks', async () => {
   const narrow = (width: number) => {
     const weight = { rows: 2, columns: width, values: values.slice(0, 2 * width) };
-    return blocks.compress(weight, { tokens: 0 }, blocks.options.parse({ type: 'Q4_K', fit: 'plain' }));
+    return ggml.compress(weight, { tokens: 0 }, ggml.options.parse({ type: 'Q4_K', fit: 'plain' }));
   };
   expect((await narrow(64)).label).toBe('Q5_0');
   expect((await narrow(172)).label).toBe('float16');
@@ -93,7 +94,7 @@ it('takes what llama.cpp takes where rows are no whole blocks', async () => {
 
 it('says what is missing', async () => {
   const weight = { rows, columns, values: values.slice() };
-  const parse = (fit: string) => blocks.options.parse({ fit });
-  await expect(blocks.compress(weight, { tokens: 0 }, parse('importance'))).rejects.toThrow(LapidaryError);
-  await expect(blocks.compress(weight, { tokens, squares }, parse('compensated'))).rejects.toThrow('Gram');
+  const parse = (fit: string) => ggml.options.parse({ fit });
+  await expect(ggml.compress(weight, { tokens: 0 }, parse('importance'))).rejects.toThrow(LapidaryError);
+  await expect(ggml.compress(weight, { tokens, squares }, parse('compensated'))).rejects.toThrow('Gram');
 });

@@ -1,8 +1,6 @@
 /**
  * Quantizing to the block types of ggml, which llama.cpp runs: as ggml itself does, without importance and with, or
- * with errors compensated. Then the scales are ggml's, fitted with importance, and codes are chosen as GPTQ does
- * (arXiv:2210.17323), columns with the largest inputs first. A minimum only shifts a part's grid: weights are moved by
- * it beforehand, which leaves every error as it is.
+ * with errors compensated.
  */
 
 import { z } from 'zod';
@@ -12,8 +10,8 @@ import { stored } from '../../base/tensor.ts';
 import type { BlockType } from '../../encodings/blocks/index.ts';
 import { blockEncoding, blockTypeFor, blockTypes, quantizeTo } from '../../encodings/blocks/index.ts';
 import { dense, retyped } from '../../encodings/dense.ts';
-import type { LinearMethod, Matrix, Statistic } from '../contract.ts';
-import { roundToGrids } from './gptq.ts';
+import type { LinearMethod, Statistic } from '../contract.ts';
+import { compensated } from './compensated.ts';
 
 const options = z.strictObject({
   type: z
@@ -31,16 +29,11 @@ const options = z.strictObject({
     .default(0.01)
     .describe('Share of the mean diagonal of the Gram matrix that is added to the diagonal.'),
 });
-export type BlocksOptions = z.infer<typeof options>;
+export type GgmlOptions = z.infer<typeof options>;
 
-/** Columns between two updates of all that follow. */
-const blockSize = 128;
-/** Stands for a scale of 0: every code then means next to nothing. */
-const leastScale = 1e-30;
-
-export const blocks: LinearMethod<BlocksOptions> = {
+export const ggml: LinearMethod<GgmlOptions> = {
   shape: 'linear',
-  name: 'blocks',
+  name: 'ggml',
   summary: 'Block types of ggml, for llama.cpp: scales with importance, errors compensated as in GPTQ.',
   options,
   statistic: ({ fit }) => (({ plain: 'none', importance: 'norm', compensated: 'gram' }) as const)[fit],
@@ -59,43 +52,6 @@ export const blocks: LinearMethod<BlocksOptions> = {
     return blockEncoding(type, [rows, columns], stored('uint8', [rows, bytes.length / rows], bytes));
   },
 };
-
-/**
- * @param gram X^T X, row-major [columns, columns]; overwritten
- * @param importance of columns, for the scales
- * @param threads see `withKernels`; the result does not depend on it
- * @returns blocks of the type, row after row
- */
-export async function compensated(
-  type: BlockType,
-  { rows, columns, values }: Matrix,
-  gram: Float32Array,
-  importance: Float32Array,
-  damping: number,
-  threads?: number,
-): Promise<Uint8Array> {
-  const { part, levels } = type;
-  const fitted = await type.quantizeFast(values, columns, importance, threads);
-  const { parameters } = type.unpack(fitted);
-  const moved = new Float32Array(values.length);
-  for (let p = 0, i = 0; p < parameters.minima.length; p++) {
-    for (const end = i + part; i < end; i++) moved[i] = values[i] + parameters.minima[p];
-  }
-  const grids = {
-    length: part,
-    top: levels.length - 1,
-    scales: parameters.scales.map((scale) => scale || leastScale),
-    zero: -levels[0],
-  };
-  const codes = await roundToGrids(
-    { rows, columns, values: moved },
-    gram,
-    grids,
-    { damping, blockSize },
-    threads,
-  );
-  return type.pack(codes, parameters);
-}
 
 const isGrid = ({ levels }: BlockType): boolean => levels.every((level, code) => level === levels[0] + code);
 
