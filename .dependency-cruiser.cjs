@@ -45,9 +45,9 @@ module.exports = {
     {
       name: 'nothing-below-imports-the-main-path',
       comment:
-        'compress, recipe, open and their like put the layers together; only the report and the command line stand above.',
+        'compress, recipe, open and their like put the layers together; only the formats, the plan, the report and the command line stand above.',
       severity: 'error',
-      from: { path: '^src/[^/]+/', pathNot: ['^src/(cli|report)/', '\\.test\\.ts$'] },
+      from: { path: '^src/[^/]+/', pathNot: ['^src/(cli|formats|plan|report)/', '\\.test\\.ts$'] },
       to: { path: '^src/[^/]+\\.ts$' },
     },
     {

@@ -1,14 +1,15 @@
 // Scale and zero point of groups of `size` columns of w [columns, stride], one pair a row and group: scales and zeros
 // [groups, stride] (floats). The range is that of the values and 0, or the shrunken one of least sum |q - w|^2.4
 // (GPTQ authors' search: 80 steps of 1%). An item is a tile of 16 rows of one group, group-major; scratch holds a
-// tile of one group, 64 bytes a column.
+// tile of one group, 64 bytes a column. The form of scales: 0 for float32, 1 for float16, else float16 of so many
+// significant digits, with those below its normal range.
 
 import { codeOf } from './round';
 
 const steps: i32 = 100;
 const tried: i32 = 80;
 
-export function fit(first: i32, last: i32, scratch: usize, w: usize, columns: i32, stride: i32, size: i32, scales: usize, zeros: usize, top: f32, symmetric: i32, search: i32, half: i32): void {
+export function fit(first: i32, last: i32, scratch: usize, w: usize, columns: i32, stride: i32, size: i32, scales: usize, zeros: usize, top: f32, symmetric: i32, search: i32, form: i32): void {
   const tiles = stride >> 4;
   for (let item = first; item < last; item++) {
     const group = item / tiles;
@@ -22,7 +23,7 @@ export function fit(first: i32, last: i32, scratch: usize, w: usize, columns: i3
       // The search reads a group many times: from the scratch copy, which lies together.
       const at = search ? scratch + quarter : from + quarter;
       const step: usize = search ? 64 : <usize>stride << 2;
-      fitFour(at, step, count, scales + to + quarter, zeros + to + quarter, top, symmetric, search, half);
+      fitFour(at, step, count, scales + to + quarter, zeros + to + quarter, top, symmetric, search, form);
     }
   }
 }
@@ -35,7 +36,7 @@ function gather(from: usize, count: i32, stride: i32, to: usize): void {
   }
 }
 
-function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: usize, top: f32, symmetric: i32, search: i32, half: i32): void {
+function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: usize, top: f32, symmetric: i32, search: i32, form: i32): void {
   let low = f32x4.splat(0);
   let high = low;
   let at = from;
@@ -53,14 +54,14 @@ function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: u
   }
   const most = f32x4.splat(top);
   const centre = f32x4.splat((top + 1) / 2);
-  let scale = scaleOf(low, high, most, half);
+  let scale = scaleOf(low, high, most, form);
   let zero = symmetric ? centre : zeroOf(low, scale, most);
   if (search) {
     let least = loss(from, step, count, scale, zero, most, f32x4.splat(Infinity));
     for (let i = 1; i < tried; i++) {
       const share = f32x4.splat(<f32>(1 - <f64>i / <f64>steps));
       const bottom = f32x4.mul(share, low);
-      const candidate = scaleOf(bottom, f32x4.mul(share, high), most, half);
+      const candidate = scaleOf(bottom, f32x4.mul(share, high), most, form);
       const offset = symmetric ? centre : zeroOf(bottom, candidate, most);
       const sum = loss(from, step, count, candidate, offset, most, least);
       const better = f32x4.lt(sum, least);
@@ -73,9 +74,10 @@ function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: u
   v128.store(zeroAt, zero);
 }
 
-function scaleOf(low: v128, high: v128, most: v128, half: i32): v128 {
+function scaleOf(low: v128, high: v128, most: v128, form: i32): v128 {
   const scale = f32x4.div(f32x4.sub(high, low), most);
-  return half ? nearestHalf(scale) : scale;
+  if (form == 0) return scale;
+  return form == 1 ? nearestHalf(scale) : nearestShort(scale, form);
 }
 
 // @ts-ignore: decorator
@@ -94,6 +96,21 @@ function nearestHalf(x: v128): v128 {
   const rounded = v128.and(carried, i32x4.splat(~0x1fff));
   const normal = v128.and(f32x4.ge(rounded, f32x4.splat(0.00006103515625)), f32x4.le(rounded, f32x4.splat(65504)));
   return v128.bitselect(rounded, x, normal);
+}
+
+/** A float16 of so few digits, at least the smallest one; those beyond its range stay as they are. */
+// @ts-ignore: decorator
+@inline
+function nearestShort(x: v128, digits: i32): v128 {
+  // Below the normal range all have one distance, that of float32's from 0.5 on.
+  const half = f32x4.splat(0.5);
+  const spaced = f32x4.max(f32x4.sub(f32x4.add(x, half), half), f32x4.splat(5.9604644775390625e-8));
+  const start = v128.bitselect(spaced, x, f32x4.lt(x, f32x4.splat(0.00006103515625)));
+  const dropped = 24 - digits;
+  const even = v128.and(i32x4.shr_u(start, dropped), i32x4.splat(1));
+  const carried = i32x4.add(i32x4.add(start, i32x4.splat((1 << (dropped - 1)) - 1)), even);
+  const rounded = v128.and(carried, i32x4.splat(-1 << dropped));
+  return v128.bitselect(rounded, x, f32x4.le(rounded, f32x4.splat(65504)));
 }
 
 /** The error of a candidate, or something not below `least` where that much is certain before the end. */

@@ -1,32 +1,38 @@
 /**
- * The main path: load, walk, export, verify, measure, report. Everything else in the project is a part of one of
+ * The main path: load, plan, walk, write, verify, measure, report. Everything else in the project is a part of one of
  * these steps.
  */
 
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
+import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkFinite } from './base/finite.ts';
 import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
 import { walk } from './calibrate/walk.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
-import { measureSpeed } from './evaluate/speed.ts';
-import type { AccuracyChoice } from './export/accuracy.ts';
-import { chooseAccuracy } from './export/accuracy.ts';
-import { exportTransformers } from './export/transformers.ts';
-import { verifyExport } from './export/verify.ts';
+import type { Job } from './formats/format.ts';
+import { lossOf } from './formats/format.ts';
+import { formats } from './formats/index.ts';
 import type { SessionOptions } from './graph/session.ts';
+import type { Journal } from './io/journal.ts';
+import { openJournal, remember } from './io/journal.ts';
 import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
-import { costOf, measureOpened } from './measure.ts';
-import type { Model } from './models/model.ts';
-import type { Opened, OpenedCheckpoint, OpenedFile } from './open.ts';
+import { checkUnchanged, identify } from './io/range.ts';
+import { costOf } from './measure.ts';
+import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
-import { assignment, readTexts } from './prepare.ts';
+import type { Plan } from './plan.ts';
+import { checkDisk, memoryWarning, planRun } from './plan.ts';
+import type { Texts } from './prepare.ts';
+import { assignment, calibrationFile, readTexts } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
-import { writeRecipe } from './recipe.ts';
+import { plainRecipe, writeRecipe } from './recipe.ts';
+import { reportHtml } from './report/html.ts';
 import type { CompressReport } from './report/report.ts';
-import { changesSince, describeRun, provenance } from './report/run.ts';
+import { changesSince, dataOf, describeRun, provenance } from './report/run.ts';
 
 export interface CompressOptions {
   readonly recipe: Recipe;
@@ -41,7 +47,8 @@ export interface CompressOptions {
 }
 
 /**
- * Compresses a model and proves what was lost.
+ * Compresses a model and proves what was lost. A run that ends early keeps a journal beside `out`: the same call
+ * continues from there, to the same bytes.
  * @throws LapidaryError on bad input, and with exit code verification when the written file does not compute what the
  *   model in memory does; nothing is left under its final name then
  */
@@ -52,32 +59,94 @@ export async function compress(options: CompressOptions): Promise<CompressReport
     overwrite: options.overwrite ?? false,
     reads: [recipe.model, recipe.calibration.data, recipe.evaluation.data],
   });
+  let journal: Journal | undefined;
   try {
-    const report = await fill(output, options);
+    const run = await prepare(options);
+    journal = journalOf(run, options);
+    const report = await fill(output, run, journal, options);
     signal?.throwIfAborted();
     output.commit();
+    journal.remove();
     return report;
+  } catch (error) {
+    if (journal) leave(journal, error, options);
+    throw error;
   } finally {
     output.abandon();
   }
 }
 
-/** Everything between an empty folder and a whole one. */
-async function fill(output: OutputFolder, options: CompressOptions): Promise<CompressReport> {
-  const { recipe, session = {}, progress = silent, signal } = options;
+/** What a run will need, without doing it: bytes of memory by phase, bytes on the disk. */
+export async function planOf(options: CompressOptions): Promise<Plan> {
+  const { recipe, out } = options;
+  const { original, texts } = await prepare(options);
+  return planRun({ original, recipe, texts, out });
+}
+
+interface Prepared {
+  readonly original: OpenedCheckpoint;
+  readonly texts: Texts;
+  /** Versions and hashes of what goes in. */
+  readonly made: Record<string, unknown>;
+  readonly notes: string[];
+  readonly clock: ReturnType<typeof stopwatch>;
+}
+
+/** Everything before the work: what can be wrong is found out here. */
+async function prepare(options: CompressOptions): Promise<Prepared> {
+  const { recipe } = options;
   const clock = stopwatch();
   const notes: string[] = [];
-  const note = (line: string) => void notes.push(line);
   const original = await openForCompression(recipe.model, { ...options, revision: recipe.revision });
+  await formats[recipe.export.format].check(recipe, original);
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
-  const texts = await readTexts(recipe, original, note);
+  const data = [calibrationFile(recipe), recipe.evaluation.data].filter((path) => path !== undefined);
+  const read = data.map(identify);
+  const texts = await readTexts(recipe, original, (line) => void notes.push(line));
+  const made = provenance(original, recipe);
+  // The hashes are of what was read.
+  read.forEach(checkUnchanged);
+  for (const change of changesSince(recipe.made, made)) notes.push(change);
   clock.lap('load');
+  return { original, texts, made, notes, clock };
+}
+
+/** Keyed by all that decides the bytes. */
+function journalOf({ made }: Prepared, { recipe, out, session, warn = () => {} }: CompressOptions): Journal {
+  const { made: _, ...rest } = plainRecipe(recipe);
+  const key = { ...made, recipe: rest, device: session?.device ?? 'cpu', machine: cpus()[0]?.model.trim() };
+  return openJournal(out, key, { warn });
+}
+
+/** What was interrupted, or had no room, can go on; what was refused would be refused again. */
+function leave(journal: Journal, error: unknown, { out, warn = () => {} }: CompressOptions): void {
+  const refused =
+    error instanceof LapidaryError &&
+    (error.exitCode === ExitCode.verification || error.exitCode === ExitCode.usage);
+  if (refused) journal.remove();
+  else if (journal.size > 0)
+    warn(`what was done is kept beside ${out}: the same command continues from there`);
+}
+
+/** Everything between an empty folder and a whole one. */
+async function fill(
+  output: OutputFolder,
+  { original, texts, made, notes, clock }: Prepared,
+  journal: Journal,
+  options: CompressOptions,
+): Promise<CompressReport> {
+  const { recipe, session = {}, progress = silent, signal, warn = () => {} } = options;
+  const plan = await planRun({ original, recipe, texts, out: options.out });
+  checkDisk(plan);
+  const tight = memoryWarning(plan);
+  if (tight) warn(tight);
 
   const walked = await walk(original.model, texts.calibration, {
     ...session,
-    assign: assignment(recipe),
+    assign: assignment(recipe, original.model.config),
     // Errors are then those of outputs for methods that need no data themselves.
     collect: texts.calibration.length > 0 ? 'gram' : 'none',
+    journal,
     progress,
     signal,
   });
@@ -85,27 +154,32 @@ async function fill(output: OutputFolder, options: CompressOptions): Promise<Com
 
   // Beside the result: a disk that takes this one takes those that are measured and thrown away, and abandoning removes both.
   const scratch = join(output.staging, '.scratch');
+  const format = formats[recipe.export.format];
+  const job: Job = {
+    recipe,
+    original,
+    compressed: walked.model,
+    texts,
+    folder: output.staging,
+    scratch,
+    session,
+    progress,
+    signal,
+    note: (line) => void notes.push(line),
+    remember: (what, work) => remember(journal, what, work),
+  };
+  mkdirSync(scratch);
   try {
-    const context: Context = { options, original, walked: walked.model, texts, scratch };
-    const chosen = await accuracyOf(context);
-    const [file] = exportTransformers(walked.model, output.staging, {
-      files: [{ activations: recipe.export.activations, accuracyLevel: chosen.level }],
-    });
-    const path = join(output.staging, file.path);
-    progress({ phase: 'verify', done: 0, total: 1 });
-    const verification = await verifyExport(path, walked.model, texts.verification, {
-      ...session,
-      ...file.options,
-    });
+    const written = await format.write(job);
     clock.lap('export and verify');
-
-    const measures = await measureBoth(context, exported(original, path), chosen.evaluation);
-    clock.lap('measure');
-    const made = provenance(original, recipe);
-    for (const change of changesSince(recipe.made, made)) note(change);
+    const { details, original: before, ...loss } = await measuredLoss(job, written);
+    clock.lap('evaluate');
+    const speeds = await format.speeds(job, written);
+    clock.lap('measure speed');
+    const { accuracy, file, checks } = written;
     const complete: Recipe = {
       ...recipe,
-      export: { ...recipe.export, accuracyLevel: chosen.level },
+      export: { ...recipe.export, ...(accuracy ? { accuracyLevel: accuracy.level } : {}) },
       made,
     };
     const report: CompressReport = {
@@ -113,92 +187,34 @@ async function fill(output: OutputFolder, options: CompressOptions): Promise<Com
       modelType: original.model.config.modelType,
       out: options.out,
       recipe: complete,
-      ...measures,
+      original: { ...costOf(original), ...before, speed: speeds?.original },
+      compressed: { ...costOf(written.opened), ...loss, speed: speeds?.compressed },
       file,
-      verification,
-      accuracyLevels: chosen.levels,
+      checks,
+      accuracyLevels: accuracy?.levels,
       layers: walked.layers,
       notes,
       seconds: clock.laps(),
     };
-    output.write('recipe.yaml', new TextEncoder().encode(writeRecipe(complete)));
-    output.write('README.md', new TextEncoder().encode(describeRun(report, texts)));
+    const data = dataOf(report, { original, walked: walked.model, texts, format, details, speeds });
+    const write = (name: string, text: string) => output.write(name, new TextEncoder().encode(text));
+    write('recipe.yaml', writeRecipe(complete));
+    write('report.json', `${JSON.stringify(data, null, 1)}\n`);
+    write('report.html', reportHtml([data]));
+    write('README.md', describeRun(report, data, format.card));
     return report;
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
 }
 
-interface Context {
-  readonly options: CompressOptions;
-  readonly original: OpenedCheckpoint;
-  readonly walked: Model;
-  readonly texts: Awaited<ReturnType<typeof readTexts>>;
-  readonly scratch: string;
-}
-
-/** The same model as its users run it. */
-const exported = ({ name, tokenizer, context }: OpenedCheckpoint, file: string): OpenedFile => ({
-  name,
-  tokenizer,
-  context,
-  file,
-});
-
-async function accuracyOf(context: Context): Promise<AccuracyChoice> {
-  const { options, original, walked, texts, scratch } = context;
-  const { accuracyLevel, activations } = options.recipe.export;
-  if (accuracyLevel !== 'auto') return { level: accuracyLevel };
-  if (activations === 'float16' || !texts.evaluation) return { level: 0 };
-  return chooseAccuracy(walked, scratch, (file, level) => {
-    const phase = `evaluate with ${level === 0 ? 'float' : 'integer'} activations`;
-    return evaluateText(context, exported(original, file), original, phase);
-  });
-}
-
-/** What a model loses on the evaluation text, against `original` where it is given. */
-function evaluateText(
-  { options, texts }: Context,
-  opened: Opened,
-  original: OpenedCheckpoint | undefined,
-  phase: string,
-): Promise<Evaluation> {
-  const { progress = silent, recipe } = options;
-  return measureOpened(opened, original, texts.evaluation!, {
-    ...options,
-    seed: recipe.seed,
-    progress: (event) => progress({ ...event, phase }),
-  });
-}
-
-async function measureBoth(
-  context: Context,
-  opened: OpenedFile,
-  known: Evaluation | undefined,
-): Promise<Pick<CompressReport, 'original' | 'compressed'>> {
-  const { options, original, texts, scratch } = context;
-  const { session = {}, progress = silent, recipe, signal } = options;
-  const text = texts.evaluation;
-  const loss = known ?? (text && (await evaluateText(context, opened, original, 'evaluate')));
-  const before = text && (await evaluateText(context, original, undefined, 'evaluate the original'));
-  progress({ phase: 'measure speed', done: 0, total: 2 });
-  // The original as an engine would run it: the same graph with its own weights.
-  const [plain] = exportTransformers(original.model, join(scratch, 'original'), {
-    files: [{ activations: recipe.export.activations }],
-  });
-  const speedOptions = {
-    ...session,
-    signal,
-    prompt: Math.min(128, Math.floor(original.context / 2)),
-    tokens: 32,
-  };
-  const speedBefore = await measureSpeed(join(scratch, 'original', plain.path), speedOptions);
-  progress({ phase: 'measure speed', done: 1, total: 2 });
-  const speedAfter = await measureSpeed(opened.file, speedOptions);
-  return {
-    original: { ...costOf(original), ...before, speed: speedBefore },
-    compressed: { ...costOf(opened), ...loss, speed: speedAfter },
-  };
+/** Nothing where there was no text; choosing how the file multiplies may have measured it. */
+async function measuredLoss(
+  job: Job,
+  { accuracy, opened }: Awaited<ReturnType<typeof formats.onnx.write>>,
+): Promise<Partial<Evaluation>> {
+  if (!job.texts.evaluation) return {};
+  return accuracy?.evaluation ?? (await lossOf(job, opened, 'evaluate'));
 }
 
 function stopwatch() {

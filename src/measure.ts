@@ -10,7 +10,7 @@ import { documentSequences } from './calibrate/sequences.ts';
 import { modelScorer } from './evaluate/blocks.ts';
 import type { Cost } from './evaluate/cost.ts';
 import { fileCost } from './evaluate/cost.ts';
-import type { Evaluation } from './evaluate/evaluate.ts';
+import type { EvaluateOptions, Evaluation } from './evaluate/evaluate.ts';
 import { evaluate } from './evaluate/evaluate.ts';
 import { fileScorer } from './evaluate/file.ts';
 import type { Scorer } from './evaluate/scorer.ts';
@@ -73,12 +73,13 @@ export async function measureAll(
   return results;
 }
 
-/** What a model loses on given sequences. */
+/** What a model loses on given sequences; `details` say where, against an original. */
 export async function measureOpened(
   opened: Opened,
   against: Opened | undefined,
   { sequences, characters }: Documents,
-  options: Pick<MeasureOptions, 'seed' | 'session' | 'progress' | 'signal'>,
+  options: Pick<MeasureOptions, 'seed' | 'session' | 'progress' | 'signal'> &
+    Pick<EvaluateOptions, 'details'>,
 ): Promise<Evaluation> {
   const scorer = await openScorer(opened, options.session);
   const original = against && (await openScorer(against, options.session));
@@ -94,12 +95,12 @@ async function openScorer(opened: Opened, session: MeasureOptions['session'] = {
   return opened.model ? modelScorer(opened.model, session) : fileScorer(opened.file, session);
 }
 
-/** Bytes of a checkpoint are its weights'; of an exported file, all that an engine loads. */
+/** Bytes of a checkpoint are its weights'; of an exported or GGUF file, all that an engine loads. */
 export function costOf(opened: OpenedWeights): Cost {
   if (opened.file !== undefined) return fileCost(opened.file);
   const { model } = opened;
   return {
-    bytes: bytes(model),
+    bytes: opened.fileBytes ?? bytes(model),
     parameters: parameters(model),
     bitsPerWeight: bitsPerWeight(model),
     multiplyAdds: multiplyAdds(model),

@@ -1,6 +1,7 @@
 /**
  * What a MODEL argument is: nothing (the model that ships with the package), a folder or hub id with a checkpoint, a
- * GGUF file, a folder that an export wrote, or one ONNX file of it. The exported ones are run as their users run them.
+ * GGUF file or the folder of one, a folder that an export wrote, or one ONNX file of it. The last two are run as their
+ * users run them.
  */
 
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -35,6 +36,8 @@ interface Common {
 export interface OpenedCheckpoint extends Common {
   readonly model: Model;
   readonly checkpoint: Pick<Checkpoint, 'tensors' | 'identity'>;
+  /** Of the one file that an engine loads, header and vocabulary included. */
+  readonly fileBytes?: number | undefined;
   readonly file?: undefined;
 }
 
@@ -94,8 +97,7 @@ export async function openWeights(
     const checkpoint = await openCheckpoint(shipped.folder, { revision });
     return fromCheckpoint(shipped.name, checkpoint, warn);
   }
-  if (location!.endsWith('.gguf') && revision === undefined) return fromGguf(location!, warn);
-  const file = exportedFile(location!);
+  const file = ggufFile(location!) ?? exportedFile(location!);
   if (file === undefined) {
     const checkpoint = await openCheckpoint(location!, { revision, progress });
     return fromCheckpoint(basename(resolve(location!)), checkpoint, warn);
@@ -103,7 +105,7 @@ export async function openWeights(
   if (revision !== undefined) {
     throw new LapidaryError(
       {
-        what: 'a revision was given for an exported model',
+        what: 'a revision was given for a file on this machine',
         where: file,
         expected: 'a hub id (org/name) where a revision is given',
         fix: 'leave the revision out',
@@ -111,6 +113,7 @@ export async function openWeights(
       ExitCode.usage,
     );
   }
+  if (file.endsWith('.gguf')) return fromGguf(file, warn);
   const folder = folderOf(file);
   return { name: basename(folder), file, context: contextOf(folder) };
 }
@@ -124,7 +127,23 @@ function fromGguf(path: string, warn: OpenOptions['warn']): OpenedWeights {
   const file = openGguf(path);
   const model = modelFromGguf(file, basename(path), warn);
   const checkpoint = { tensors: floatTensors(model), identity: file.identity };
-  return { name: basename(path, '.gguf'), model, checkpoint, context: model.config.context };
+  return {
+    name: basename(path, '.gguf'),
+    model,
+    checkpoint,
+    fileBytes: statSync(path).size,
+    context: model.config.context,
+  };
+}
+
+/** The GGUF file that a location means: itself, or the one in a folder that has no other weights. */
+function ggufFile(location: string): string | undefined {
+  if (!existsSync(location) || !statSync(location).isDirectory())
+    return location.endsWith('.gguf') ? location : undefined;
+  const names = readdirSync(location);
+  if (names.some((name) => name === 'onnx' || /\.(safetensors|onnx)$/.test(name))) return undefined;
+  const files = names.filter((name) => name.endsWith('.gguf'));
+  return files.length === 0 ? undefined : join(location, only(files, location, 'GGUF'));
 }
 
 /** The ONNX file that a location means; undefined where it means something else. */
@@ -138,10 +157,15 @@ function exportedFile(location: string): string | undefined {
   const folder = existsSync(inner) && statSync(inner).isDirectory() ? inner : location;
   const files = readdirSync(folder).filter((name) => name.endsWith('.onnx'));
   if (files.length === 0 && folder === location) return undefined;
-  if (files.length === 1) return join(folder, files[0]!);
+  return join(folder, only(files, folder, 'ONNX'));
+}
+
+/** @throws LapidaryError unless there is one */
+function only(files: readonly string[], folder: string, kind: string): string {
+  if (files.length === 1) return files[0]!;
   throw new LapidaryError(
     {
-      what: files.length === 0 ? 'the folder has no ONNX file' : 'the folder has several ONNX files',
+      what: `the folder has ${files.length === 0 ? `no ${kind} file` : `several ${kind} files`}`,
       where: folder,
       expected: 'one',
       found: files.join(', ') || 'none',

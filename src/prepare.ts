@@ -7,17 +7,23 @@ import { readDocuments } from './calibrate/data.ts';
 import type { Documents } from './calibrate/sequences.ts';
 import { documentSequences, packSequences, predictedCharacters } from './calibrate/sequences.ts';
 import type { Assignment, Target as Matrix } from './calibrate/walk.ts';
+import type { Configuration } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { isShipped, shipped } from './open.ts';
 import type { Recipe, Target } from './recipe.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /** The last step that names a matrix decides. */
-export function assignment(recipe: Recipe): (matrix: Matrix) => Assignment | undefined {
+export function assignment(
+  recipe: Recipe,
+  config: Configuration,
+): (matrix: Matrix) => Assignment | undefined {
   return (matrix) => {
     const target = targetOf(matrix);
     const step = recipe.steps.findLast(({ targets }) => target !== undefined && targets.includes(target));
-    return step && { method: step.method, options: step.options };
+    if (!step) return undefined;
+    const { method, options } = step;
+    return { method, options: method.at?.(options, matrix.name, config) ?? options };
   };
 }
 

@@ -45,6 +45,10 @@ const schema = z.strictObject({
     .prefault({}),
   export: z
     .strictObject({
+      format: z
+        .enum(['onnx', 'gguf'])
+        .default('onnx')
+        .describe('onnx for transformers.js, gguf for llama.cpp'),
       activations: z
         .enum(['float32', 'float16'])
         .default('float32')
@@ -53,6 +57,10 @@ const schema = z.strictObject({
         .union([z.literal('auto'), z.literal(0), z.literal(4)])
         .default('auto')
         .describe('MatMulNBits on CPU: 0 float32, 4 int8 activations, auto measures both'),
+      floats: z
+        .enum(['F16', 'BF16', 'F32'])
+        .default('F16')
+        .describe('GGUF: type of matrices that are not quantized'),
     })
     .prefault({}),
   made: z.looseObject({}).optional().describe('versions and hashes of the run that wrote this file'),
@@ -116,12 +124,14 @@ function notARecipe(where: string, found: string): LapidaryError {
   return new LapidaryError({ what: 'this is not a recipe', where, expected, found }, ExitCode.usage);
 }
 
-/** The complete recipe as YAML: what `readRecipe` and `parseRecipe` take. */
-export function writeRecipe(recipe: Recipe): string {
-  const { steps, made, ...rest } = recipe;
-  return stringify({
+/** The recipe as plain data, methods by name: what `parseRecipe` takes. */
+export function plainRecipe({ steps, made, ...rest }: Recipe): Record<string, unknown> {
+  return {
     ...rest,
     steps: steps.map(({ method, targets, options }) => ({ method: method.name, targets, ...options })),
     ...(made ? { made } : {}),
-  });
+  };
 }
+
+/** The complete recipe as YAML: what `readRecipe` and `parseRecipe` take. */
+export const writeRecipe = (recipe: Recipe): string => stringify(plainRecipe(recipe));

@@ -141,9 +141,12 @@ describe('evaluate, compare, generate, inspect', () => {
       'multiplyAdds',
     ];
     expect(Object.keys(before).sort()).toEqual([...keys].sort());
-    expect(Object.keys(after).sort()).toEqual([...keys, 'kl', 'agreement'].sort());
+    expect(Object.keys(after).sort()).toEqual(
+      [...keys, 'kl', 'agreement', 'perplexityRatio', 'original'].sort(),
+    );
     expect(Object.keys(after.kl).sort()).toEqual(['high', 'low', 'mean', 'median', 'p99']);
     expect(report.original).toMatchObject(before);
+    expect(before).toMatchObject(after.original);
     expect(report.compressed).toMatchObject(after);
     const written = statSync(join(out, report.file.path)).size;
     expect([after.bytes, report.file.bytes]).toEqual([written, written]);

@@ -5,7 +5,7 @@
 
 import type { Encoding } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
-import { matmul, mul, reduceSum } from '../graph/ops.ts';
+import { fusedMatmul, matmul, mul, reduceSum, transpose } from '../graph/ops.ts';
 import type { Session, SessionOptions } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
 import type { Statistic } from '../methods/contract.ts';
@@ -24,12 +24,13 @@ export interface ErrorMeter {
 
 /** Opens no session before the first Gram matrix comes. */
 export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorMeter {
-  let session: Promise<Session> | undefined;
+  const sessions = new Map<boolean, Promise<Session>>();
   const energyIn = async (rows: Float32Array, columns: number, gram: Float32Array) => {
-    session ??= openSession(energyGraph(), { threads: options.threads });
-    const outputs = await (
-      await session
-    ).run({
+    const tall = rows.length / columns > columns;
+    const opening = sessions.get(tall) ?? openSession(energyGraph(tall), { threads: options.threads });
+    sessions.set(tall, opening);
+    const session = await opening;
+    const outputs = await session.run({
       rows: tensor('float32', [rows.length / columns, columns], rows),
       gram: tensor('float32', [columns, columns], gram),
     });
@@ -50,17 +51,23 @@ export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorM
       return whole > 0 ? Math.max(0, (await energy(difference)) / whole) : 0;
     },
     async close() {
-      await (await session)?.release();
+      for (const session of sessions.values()) await (await session).release();
     },
   };
 }
 
-/** rows G rows^T, its diagonal: one number a row. */
-function energyGraph(): Graph {
+/**
+ * rows G rows^T, its diagonal: one number a row. The product of the two has no fewer rows than columns: one with fewer
+ * is shared out by columns, and where a thread gets few of them, MLAS sums in other blocks.
+ */
+function energyGraph(tall: boolean): Graph {
   const graph = new Graph();
   const rows = graph.input('rows', 'float32', ['rows', 'columns']);
   const gram = graph.input('gram', 'float32', ['columns', 'columns']);
-  graph.output('energy', reduceSum(mul(matmul(rows, gram), rows), [1]));
+  const energy = tall
+    ? reduceSum(mul(matmul(rows, gram), rows), [1])
+    : reduceSum(mul(fusedMatmul(gram, rows, { transB: true }), transpose(rows, [1, 0])), [0]);
+  graph.output('energy', energy);
   return graph;
 }
 

@@ -3,10 +3,12 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { toFloat32 } from '../base/half.ts';
 import { random } from '../base/random.ts';
+import { stored } from '../base/tensor.ts';
 import { denseValues } from '../encodings/dense.ts';
 import { reshape } from '../graph/ops.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
 import type { LinearMethod, Statistic, StatisticKind } from '../methods/contract.ts';
+import { gpt2 } from '../models/gpt2.ts';
 import { loadModel } from '../models/index.ts';
 import type { Model } from '../models/model.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
@@ -232,4 +234,37 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
     });
     await expect(walking).rejects.toThrow(/abort/);
   });
+});
+
+it('tells a table of positions from one of tokens of the same size', () => {
+  const settings = { vocab_size: 16, n_positions: 16, n_embd: 8, n_head: 2, n_layer: 1, n_inner: 8 };
+  const config = gpt2.configure(settings);
+  const zeros = (rows: number, columns: number) =>
+    denseValues(new Float32Array(rows * columns), rows, columns);
+  const layer = 'transformer.h.0';
+  const shapes: Record<string, [number, number]> = {
+    'transformer.wte': [16, 8],
+    'transformer.wpe': [16, 8],
+    [`${layer}.attn.c_attn`]: [24, 8],
+    [`${layer}.attn.c_proj`]: [8, 8],
+    [`${layer}.mlp.c_fc`]: [8, 8],
+    [`${layer}.mlp.c_proj`]: [8, 8],
+  };
+  const matrices = new Map(Object.entries(shapes).map(([name, shape]) => [name, zeros(...shape)]));
+  const sizes = { 'attn.c_attn.bias': 24, 'attn.c_proj.bias': 8, 'mlp.c_fc.bias': 8, 'mlp.c_proj.bias': 8 };
+  const norms = [`${layer}.ln_1`, `${layer}.ln_2`, 'transformer.ln_f'].flatMap((name) =>
+    ['weight', 'bias'].map((part) => [`${name}.${part}`, 8] as const),
+  );
+  const biases = Object.entries(sizes).map(([name, size]) => [`${layer}.${name}`, size] as const);
+  const vectors = new Map(
+    [...norms, ...biases].map(([name, size]) => [name, stored('float32', [size], new Float32Array(size))]),
+  );
+  const model: Model = { architecture: gpt2, config, matrices, vectors, files: new Map(), source: 'tiny' };
+  expect(targetsOf(model).map(({ name, place }) => [name, place])).toEqual([
+    ['transformer.wte', 'embedding'],
+    ['transformer.wpe', 'positions'],
+    ...Object.keys(shapes)
+      .slice(2)
+      .map((name) => [name, 'block']),
+  ]);
 });

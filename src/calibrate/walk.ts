@@ -11,15 +11,18 @@ import type { Progress } from '../base/progress.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
+import type { Journal } from '../io/journal.ts';
 import type { LinearMethod, Statistic, StatisticKind } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
-import { linearLayers } from '../models/size.ts';
+import { linearLayers, tables as tablesOf } from '../models/size.ts';
 import type { ErrorMeter } from './error.ts';
 import { openErrorMeter } from './error.ts';
+import { readUnit, writeUnit } from './resume.ts';
 import type { Needs } from './statistics.ts';
 import { moreOf, openCollector } from './statistics.ts';
+import { steadyThreads } from './threads.ts';
 
 /** Where a matrix stands. A tied head is its embedding; "positions" are learned ones. */
 export type Place = 'block' | 'embedding' | 'positions' | 'head';
@@ -46,6 +49,8 @@ export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> 
   readonly collect?: StatisticKind | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Takes every part that is finished, and gives those that an earlier run has. */
+  readonly journal?: Journal | undefined;
 }
 
 /** A compressed matrix's row in the report. */
@@ -59,13 +64,15 @@ export interface LayerRow {
   readonly errorOf: 'outputs' | 'weights';
   readonly bytesBefore: number;
   readonly bytesAfter: number;
-  /** Of the method alone. */
+  /** Of the method alone, in the run that did it. */
   readonly seconds: number;
 }
 
 export interface Walked {
   readonly model: Model;
   readonly layers: readonly LayerRow[];
+  /** How many of them an earlier run had done. */
+  readonly resumed: number;
 }
 
 /** Tokens of one run. */
@@ -83,11 +90,12 @@ export async function walk(
 ): Promise<Walked> {
   const plan = planOf(model, options);
   checkPlan(plan, sequences);
-  const runner = openRunner(model, { ...options, longest: sequences[0]?.length ?? 1 });
+  const threads = options.threads ?? (fewestTokens, steadyThreads, undefined);
+  const runner = openRunner(model, { ...options, threads, longest: sequences[0]?.length ?? 1 });
   const meter = openErrorMeter(options);
   try {
     return await run(
-      { model, options, plan, runner, meter, matrices: new Map(model.matrices), layers: [] },
+      { model, options, plan, runner, meter, matrices: new Map(model.matrices), rows: new Map() },
       sequences,
     );
   } finally {
@@ -100,6 +108,12 @@ interface Planned extends Target, Assignment {
   readonly statistic: StatisticKind;
 }
 
+/** What is compressed, and kept in the journal, together. */
+interface Unit {
+  readonly name: string;
+  readonly planned: readonly Planned[];
+}
+
 interface State {
   readonly model: Model;
   readonly options: WalkOptions;
@@ -108,7 +122,8 @@ interface State {
   readonly meter: ErrorMeter;
   /** The model's, replaced one by one. */
   readonly matrices: Map<string, Encoding>;
-  readonly layers: LayerRow[];
+  /** Of the matrices that are done, by name. */
+  readonly rows: Map<string, LayerRow>;
 }
 
 function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planned[] {
@@ -128,17 +143,14 @@ function collected(model: Model, { place }: Target, own: StatisticKind, least: S
 
 /** Every matrix of a model: tables first, then the layers in the order they run. */
 export function targetsOf(model: Model): readonly Target[] {
-  const linears = new Map(linearLayers(model).map(({ name, layer }) => [name, layer]));
-  const tables: Target[] = [];
-  for (const [name, { shape }] of model.matrices) {
-    if (linears.get(name) !== undefined) continue;
-    if (linears.has(name) && !model.config.tiedHead) continue;
-    tables.push({ name, place: shape[0] === model.config.vocabulary ? 'embedding' : 'positions', shape });
-  }
-  const products = [...linears].flatMap(([name, layer]): Target[] => {
-    const { shape } = model.matrices.get(name)!;
+  const lookedUp = tablesOf(model);
+  const tables = [...model.matrices].flatMap(([name, { shape }]): Target[] => {
+    const by = lookedUp.get(name);
+    return by === undefined ? [] : [{ name, place: by === 'tokens' ? 'embedding' : 'positions', shape }];
+  });
+  const products = linearLayers(model).flatMap(({ name, layer, encoding: { shape } }): Target[] => {
     if (layer !== undefined) return [{ name, place: 'block', layer, shape }];
-    return model.config.tiedHead ? [] : [{ name, place: 'head', shape }];
+    return lookedUp.has(name) ? [] : [{ name, place: 'head', shape }];
   });
   return [...tables, ...products];
 }
@@ -161,39 +173,72 @@ function checkPlan(plan: readonly Planned[], sequences: readonly Int32Array[]): 
 }
 
 async function run(state: State, sequences: readonly Int32Array[]): Promise<Walked> {
-  const { model, plan, runner, matrices, layers } = state;
+  const { model, options, plan, runner, matrices, rows } = state;
   const { config } = model;
-  await tables(state, sequences);
+  const units = unitsOf(config.layers.length, plan);
+  for (const unit of [units.tables, ...units.blocks, units.head]) restoreUnit(state, unit);
+  const resumed = rows.size;
+  if (resumed > 0) options.progress?.({ phase: 'compress', done: resumed, total: plan.length });
+  await tables(state, units.tables, sequences);
   const weights = { matrices, vectors: model.vectors };
-  // Hidden states go as far as somebody needs to see them.
-  const seen = plan.filter(({ place, statistic }) => statistic !== 'none' && place !== 'embedding');
+  // Hidden states go as far as somebody needs to see them, through blocks that are restored too.
+  const seen = plan.filter(
+    ({ name, place, statistic }) => statistic !== 'none' && place !== 'embedding' && !rows.has(name),
+  );
   const last = Math.max(-1, ...seen.map(({ layer }) => layer ?? config.layers.length));
   let hidden = last < 0 ? [] : await embed(state, sequences, weights);
   for (let layer = 0; layer < config.layers.length; layer++) {
-    const planned = plan.filter((each) => each.layer === layer);
-    await part(state, planned, hidden, (options) => runner.block(layer, { weights, ...options }));
+    await part(state, units.blocks[layer], hidden, (options) => runner.block(layer, { weights, ...options }));
     if (layer < last) hidden = await forward(state, await runner.block(layer, { weights }), hidden);
   }
-  const heads = plan.filter(({ place }) => place === 'head');
-  await part(state, heads, hidden, (options) => runner.head({ weights, ...options }));
-  return { model: { ...model, matrices }, layers };
+  await part(state, units.head, hidden, (options) => runner.head({ weights, ...options }));
+  return { model: { ...model, matrices }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
+}
+
+function unitsOf(layers: number, plan: readonly Planned[]) {
+  const unit = (name: string, belongs: (planned: Planned) => boolean): Unit => {
+    return { name, planned: plan.filter(belongs) };
+  };
+  return {
+    tables: unit('tables', ({ place }) => place === 'embedding' || place === 'positions'),
+    blocks: Array.from({ length: layers }, (_, index) =>
+      unit(`block-${index}`, ({ layer }) => layer === index),
+    ),
+    head: unit('head', ({ place }) => place === 'head'),
+  };
+}
+
+function restoreUnit({ options, matrices, rows }: State, { name, planned }: Unit): void {
+  if (!options.journal || planned.length === 0) return;
+  for (const [index, { encoding, row }] of (readUnit(options.journal, name, planned) ?? []).entries()) {
+    matrices.set(planned[index].name, encoding);
+    rows.set(planned[index].name, row);
+  }
 }
 
 /**
  * Compresses what is looked up, before the blocks, so that these see it compressed. A tied embedding is fitted as the
  * head that it also is, to what the head is fed in the original model.
  */
-async function tables(state: State, sequences: readonly Int32Array[]): Promise<void> {
-  const { model, plan, runner } = state;
-  const planned = plan.filter(({ place }) => place === 'embedding' || place === 'positions');
+async function tables(state: State, unit: Unit, sequences: readonly Int32Array[]): Promise<void> {
+  const { model, runner, rows } = state;
   let hidden: Tensor[] = [];
-  if (planned.some(({ statistic }) => statistic !== 'none')) {
+  if (unit.planned.some(({ name, statistic }) => statistic !== 'none' && !rows.has(name))) {
     hidden = await embed(state, sequences, model);
     for (let layer = 0; layer < model.config.layers.length; layer++) {
       hidden = await forward(state, await runner.block(layer), hidden);
     }
   }
-  await part(state, planned, hidden, (options) => runner.head(options));
+  await part(state, unit, hidden, (options) => runner.head(options));
+}
+
+/** Sequences of one run. */
+const rowsOf = ([{ length }]: readonly Int32Array[]) => Math.max(1, Math.floor(batchTokens / length));
+
+function fewestTokens(sequences: readonly Int32Array[]): number {
+  if (sequences.length === 0) return Number.POSITIVE_INFINITY;
+  const rows = rowsOf(sequences);
+  return (sequences.length % rows || rows) * sequences[0].length;
 }
 
 async function embed(
@@ -201,7 +246,7 @@ async function embed(
   sequences: readonly Int32Array[],
   weights: PartOptions['weights'],
 ): Promise<Tensor[]> {
-  const rows = Math.max(1, Math.floor(batchTokens / sequences[0].length));
+  const rows = rowsOf(sequences);
   const stage = await runner.embed({ weights });
   const hidden: Tensor[] = [];
   for (let start = 0; start < sequences.length; start += rows) {
@@ -223,18 +268,23 @@ async function forward({ options }: State, stage: Stage, hidden: Tensor[]): Prom
   return hidden;
 }
 
-/** Collects what a part's layers need and compresses them. */
+/** Collects what a part's layers need and compresses them, unless an earlier run did. */
 async function part(
   state: State,
-  planned: readonly Planned[],
+  { name: unit, planned }: Unit,
   hidden: readonly Tensor[],
   open: (options: PartOptions) => Promise<Stage>,
 ): Promise<void> {
+  const { options, matrices, rows } = state;
+  if (planned.every(({ name }) => rows.has(name))) return;
   const needs: Needs = new Map(planned.map(({ name, statistic }) => [name, statistic]));
   const statistics = planned.some(({ statistic }) => statistic !== 'none')
     ? await collect(state, needs, hidden, open)
     : undefined;
   for (const each of planned) await compress(state, each, statistics?.get(each.name));
+  if (!options.journal) return;
+  const done = planned.map(({ name }) => ({ encoding: matrices.get(name)!, row: rows.get(name)! }));
+  await writeUnit(options.journal, unit, done);
 }
 
 async function collect(
@@ -255,10 +305,10 @@ async function collect(
 }
 
 async function compress(state: State, planned: Planned, statistic: Statistic | undefined): Promise<void> {
-  const { matrices, layers, meter, options, plan } = state;
+  const { matrices, rows: done, meter, options, plan } = state;
   const { name, method } = planned;
   options.signal?.throwIfAborted();
-  options.progress?.({ phase: 'compress', done: layers.length, total: plan.length, detail: name });
+  options.progress?.({ phase: 'compress', done: done.size, total: plan.length, detail: name });
   const before = matrices.get(name)!;
   const [rows, columns] = before.shape;
   const values = before.dense();
@@ -268,7 +318,7 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
   const after = await named(name, () => method.compress({ rows, columns, values }, own, planned.options));
   const seconds = (performance.now() - started) / 1000;
   matrices.set(name, after);
-  layers.push({
+  done.set(name, {
     name,
     method: method.name,
     encoding: after.label,
@@ -278,7 +328,7 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
     bytesAfter: encodedBytes(after),
     seconds,
   });
-  options.progress?.({ phase: 'compress', done: layers.length, total: plan.length, detail: name });
+  options.progress?.({ phase: 'compress', done: done.size, total: plan.length, detail: name });
 }
 
 /** Methods know a matrix, not its name. */

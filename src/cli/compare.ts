@@ -18,7 +18,7 @@ export function command(): Command {
   const result = new Command('compare')
     .summary('several models on the same text, in one table')
     .description(
-      'Measures models on the same text. KL divergence and agreement are against the first, or --against.',
+      'Measures models on the same text. The ratio of perplexities, KL divergence and agreement are against the first, or --against.',
     )
     .argument('<models...>', 'folders, hub ids, or .onnx files')
     .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
@@ -47,13 +47,14 @@ Example:
 }
 
 function describe(rows: readonly (Measurement & { readonly model: string })[]): string {
-  const header = ['model', 'bytes', 'bits a weight', 'perplexity', 'KL', 'same top token'];
+  const header = ['model', 'bytes', 'bits a weight', 'perplexity', 'ratio', 'KL', 'same top token'];
   const names = rows.map(({ model }) => basename(model));
   const body = rows.map((row, index) => [
     names.filter((name) => name === names[index]).length > 1 ? row.model : names[index]!,
     formatBytes(row.bytes),
     row.bitsPerWeight.toFixed(2),
     interval(row.perplexity, 3),
+    row.perplexityRatio ? interval(row.perplexityRatio, 4) : '',
     row.kl ? interval({ value: row.kl.mean, ...row.kl }, 5) : '',
     row.agreement ? interval(row.agreement, 4) : '',
   ]);

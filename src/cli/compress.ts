@@ -5,24 +5,25 @@ import { basename, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { parse } from 'yaml';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { compress } from '../compress.ts';
-import { methods } from '../methods/index.ts';
+import { compress, planOf } from '../compress.ts';
+import { formats } from '../formats/index.ts';
+import { findMethod, methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
 import { describeOptions } from '../options.ts';
 import type { Recipe, RecipeInput } from '../recipe.ts';
-import { parseRecipe, readRecipe } from '../recipe.ts';
+import { parseRecipe, plainRecipe, readRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import type { RunFlags } from './common.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
+import { describePlan } from './plan.ts';
 import { duration } from './progress.ts';
 import { interval } from '../report/interval.ts';
 import { formatBytes, formatCount, table } from './table.ts';
 
 interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
   readonly recipe?: string;
-  readonly method: string;
-  readonly embeddingBits: number;
+  readonly format: Recipe['export']['format'];
   readonly out?: string;
   readonly overwrite?: boolean;
 }
@@ -31,23 +32,30 @@ export function command(): Command {
   const result = new Command('compress')
     .summary('compress a model, verify it, and measure what was lost')
     .description(
-      'Compresses a model and writes a folder that transformers.js loads, with what was lost measured.',
+      'Compresses a model and writes a folder that transformers.js (ONNX) or llama.cpp (GGUF) loads, with what was lost measured.',
     )
     .argument(
       '[model]',
       'folder, hub id or .gguf file; left out: pebble, the model that ships with the package',
     )
     .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it')
-    .option(
-      '--method <name>',
-      `how the blocks are compressed: ${methods.map(({ name }) => name).join(', ')}`,
-      'gptq',
+    .addOption(
+      new Option('--format <name>', 'what is written: onnx for transformers.js, gguf for llama.cpp')
+        .choices(Object.keys(formats))
+        .default('onnx'),
+    )
+    .addOption(
+      new Option(
+        '--method <name>',
+        `how the blocks are compressed: ${methods.map(({ name }) => name).join(', ')} (default: gptq, for gguf ggml)`,
+      ),
     )
     .option('--revision <name>', 'branch, tag or commit of a hub id')
     .addOption(
-      new Option('--embedding-bits <number>', 'bits of the embedding and the head, by rtn; 16 keeps them')
-        .choices(['2', '3', '4', '8', '16'])
-        .default('8'),
+      new Option(
+        '--embedding-bits <number>',
+        'bits of the embedding and the head, by rtn; 16 keeps them (default: 8)',
+      ).choices(['2', '3', '4', '8', '16']),
     )
     .option('--calibration <file>', 'text, JSONL or Parquet that the methods are fitted to')
     .option(
@@ -61,11 +69,19 @@ export function command(): Command {
     )
     .addOption(new Option('--length <tokens>', 'tokens a sequence (default: 512)').argParser(wholeNumber))
     .addOption(
-      new Option('--activations <type>', 'type the written graph computes in').choices([
+      new Option('--activations <type>', 'onnx: type the written graph computes in').choices([
         'float32',
         'float16',
       ]),
     )
+    .addOption(
+      new Option('--floats <type>', 'gguf: type of matrices that are not quantized').choices([
+        'F16',
+        'BF16',
+        'F32',
+      ]),
+    )
+    .option('--memory', 'show what the run will need, in memory and on the disk, and end')
     .option('--out <folder>', 'where to write (default: named by model and method)')
     .option('--overwrite', 'replace a folder that Lapidary did not write');
   for (const option of methodFlags()) result.addOption(option);
@@ -78,6 +94,9 @@ Examples:
   lapidary compress
   lapidary compress ./my-model --calibration text.jsonl
   lapidary compress org/name --method rtn --bits 8 --group 128 --out ./small
+  lapidary compress ./my-model --format gguf --type Q4_K_M --calibration text.jsonl
+  lapidary compress ./my-model --format gguf --type Q8_0 --fit plain
+  lapidary compress ./my-model --calibration text.jsonl --memory
   lapidary compress --recipe recipe.yaml --out ./again`,
     )
     .action((model: string | undefined, flags: Flags) => run(model, flags, result));
@@ -126,14 +145,13 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   }
   const overwrite = flags.overwrite ?? wasWrittenByUs(out);
   const { device, threads } = flags;
-  const report = await withProgress((work) =>
-    compress({ ...work, recipe, out, overwrite, session: { device, threads } }),
-  );
-  if (flags.json) {
-    const { steps, ...rest } = report.recipe;
-    const plain = { ...rest, steps: steps.map(({ method, ...step }) => ({ method: method.name, ...step })) };
-    print(JSON.stringify({ ...report, recipe: plain }));
-  } else print(describe(report));
+  const options = { recipe, out, overwrite, session: { device, threads } };
+  if (flags.memory) {
+    const plan = await withProgress((work) => planOf({ ...work, ...options }));
+    return print(flags.json ? JSON.stringify(plan) : describePlan(plan));
+  }
+  const report = await withProgress((work) => compress({ ...work, ...options }));
+  print(flags.json ? JSON.stringify({ ...report, recipe: plainRecipe(report.recipe) }) : describe(report));
 }
 
 function recipeInput(model: string | undefined, flags: Flags, given: (name: string) => unknown): RecipeInput {
@@ -145,7 +163,8 @@ function recipeInput(model: string | undefined, flags: Flags, given: (name: stri
     ...defined(values),
   });
   const text = { separator: given('separator'), field: given('field') };
-  const steps = stepsOf(file.steps, flags, given);
+  const format = (given('format') ?? file.export?.format ?? 'onnx') as Recipe['export']['format'];
+  const steps = stepsOf(file.steps, format, given);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'evaluation'].map(given)].every(
@@ -163,7 +182,11 @@ function recipeInput(model: string | undefined, flags: Flags, given: (name: stri
       length: given('length'),
     }),
     evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),
-    export: section('export', { activations: given('activations') }),
+    export: section('export', {
+      format: given('format'),
+      activations: given('activations'),
+      floats: given('floats'),
+    }),
   } as RecipeInput;
 }
 
@@ -176,21 +199,35 @@ function recipeFile(path: string): Partial<RecipeInput> {
 
 type StepInput = RecipeInput['steps'][number];
 
-/** The method on the blocks, and round-to-nearest with more bits on the embedding and the head; flags go over a recipe's. */
+/**
+ * The method on the blocks; on the embedding and the head too where it chooses by matrix, else round-to-nearest with
+ * more bits on these. Flags go over a recipe's.
+ */
 function stepsOf(
   steps: readonly StepInput[] | undefined,
-  flags: Flags,
+  format: Recipe['export']['format'],
   given: (name: string) => unknown,
 ): StepInput[] {
   const names = new Set(methods.flatMap(({ options }) => describeOptions(options).map(({ name }) => name)));
   const options = Object.fromEntries(
     [...names].map((name) => [name, given(name)]).filter(([, value]) => value !== undefined),
   );
-  const bits = Number(flags.embeddingBits);
-  const embeddings: StepInput[] =
-    bits < 16 ? [{ method: 'rtn', targets: ['embeddings'], bits, group: 32 }] : [];
-  if (!steps) return [{ method: flags.method, targets: ['blocks'], ...options }, ...embeddings];
   const method = given('method') as string | undefined;
+  const bits = Number(given('embeddingBits') ?? 8);
+  const { defaultMethod, fitting } = formats[format];
+  const embeddings: StepInput[] =
+    bits < 16 ? [{ method: 'rtn', targets: ['embeddings'], bits, group: 32, ...fitting.tables }] : [];
+  if (!steps) {
+    const chosen = findMethod(method ?? defaultMethod);
+    if (chosen.at && given('embeddingBits') === undefined)
+      return [{ method: chosen.name, targets: ['blocks', 'embeddings'], ...options }];
+    const known = describeOptions(chosen.options).map(({ name }) => name);
+    const fit = Object.entries(fitting.blocks).filter(([name]) => known.includes(name));
+    return [
+      { method: chosen.name, targets: ['blocks'], ...Object.fromEntries(fit), ...options },
+      ...embeddings,
+    ];
+  }
   const changed = steps.map(({ targets = ['blocks'], ...step }): StepInput => {
     if (!targets.includes('blocks')) return { targets, ...step };
     return { targets, ...(method === undefined ? step : { method }), ...options };
@@ -207,7 +244,7 @@ function stepsOf(
 function defaultFolder({ model = 'pebble', steps }: Recipe): string {
   const name = basename(resolve(model));
   const { method, options } = steps[0]!;
-  return `${name}-${method.name}-${options.bits}bit`;
+  return `${name}-${method.name}-${options.type ?? `${options.bits}bit`}`;
 }
 
 /** A folder with a recipe that says what made it is ours to replace. */
@@ -230,7 +267,7 @@ function wasWrittenByUs(folder: string): boolean {
 }
 
 function describe(report: CompressReport): string {
-  const { original, compressed, file, out, verification } = report;
+  const { original, compressed, file, out, checks } = report;
   const row = (name: string, show: (measures: Measures) => string | undefined) => [
     name,
     show(original) ?? '',
@@ -240,18 +277,24 @@ function describe(report: CompressReport): string {
     row('bytes', ({ bytes }) => formatBytes(bytes)),
     row('bits a weight', ({ bitsPerWeight }) => bitsPerWeight.toFixed(2)),
     row('perplexity', ({ perplexity }) => perplexity && interval(perplexity, 3)),
+    row(
+      'perplexity, times the original',
+      ({ perplexityRatio }) => perplexityRatio && interval(perplexityRatio, 4),
+    ),
     row('KL divergence, nats', ({ kl }) => kl && interval({ value: kl.mean, ...kl }, 5)),
     row('same top token', ({ agreement }) => agreement && interval(agreement, 4)),
     row('prompt, tokens/s', ({ speed }) => speed?.prefillTokensPerSecond.toFixed(0)),
     row('generation, tokens/s', ({ speed }) => speed?.decodeTokensPerSecond.toFixed(0)),
   ].filter(([, before, after]) => before || after);
-  const { worst, tolerance } = verification;
   const seconds = Object.values(report.seconds).reduce((sum, value) => sum + value, 0);
   return [
     table(['', 'original', 'compressed'], rows),
     '',
     `${(original.bytes / compressed.bytes).toFixed(2)} times smaller, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
-    `Verified: ${file.path} loaded again; its logits differ from the model in memory by ${worst.toPrecision(2)} of their spread at most (allowed: ${tolerance}).`,
+    ...checks.map(
+      ({ engine, worst, tolerance }) =>
+        `Verified: ${file.path} loaded in ${engine}; its logits differ from the model in memory by ${worst.toPrecision(2)} of their spread at most (allowed: ${tolerance}).`,
+    ),
     ...(compressed.tokens
       ? [
           `Measured on ${compressed.tokens.toLocaleString('en')} predicted tokens; brackets: 95% interval over sequences.`,

@@ -24,7 +24,7 @@ export function command(): Command {
     .description('Measures a checkpoint, an exported folder or one ONNX file on a text.')
     .argument('<model>', 'folder, hub id, or .onnx file')
     .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
-    .option('--against <original>', 'the original: adds KL divergence and agreement')
+    .option('--against <original>', 'the original: adds the perplexity ratio, KL divergence and agreement')
     .option('--revision <name>', 'branch, tag or commit of a hub id');
   for (const option of [...dataOptions(), ...runOptions()]) result.addOption(option);
   return result
@@ -51,7 +51,9 @@ function describe(measured: Measurement): string {
     ['perplexity', interval(measured.perplexity, 3)],
     ['bits a character', interval(measured.bitsPerCharacter, 4)],
   ];
-  const { kl, agreement } = measured;
+  const { kl, agreement, original, perplexityRatio } = measured;
+  if (original) rows.push(['perplexity of the original', interval(original.perplexity, 3)]);
+  if (perplexityRatio) rows.push(['perplexity over the original’s', interval(perplexityRatio, 4)]);
   if (kl) {
     rows.push(['KL divergence, nats a token', interval({ value: kl.mean, ...kl }, 5)]);
     rows.push(['KL median, 99th percentile', `${kl.median.toFixed(5)}, ${kl.p99.toFixed(4)}`]);

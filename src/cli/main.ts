@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
   compress: () => import('./compress.ts'),
   evaluate: () => import('./evaluate.ts'),
   compare: () => import('./compare.ts'),
+  report: () => import('./report.ts'),
   generate: () => import('./generate.ts'),
   inspect: () => import('./inspect.ts'),
 };

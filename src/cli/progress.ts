@@ -23,6 +23,8 @@ export function drawProgress(output: Output = process.stderr): { progress: Progr
   let started = 0;
   let drawn = 0;
   let reached = 0;
+  // What was done before, by an earlier run, says nothing about the time.
+  let before = 0;
 
   const finishPhase = () => {
     if (output.isTTY && phase) output.write('\r\x1b[K');
@@ -35,13 +37,13 @@ export function drawProgress(output: Output = process.stderr): { progress: Progr
     reached = event.done;
     if (isNew) {
       finishPhase();
-      [phase, started, drawn] = [event.phase, now, 0];
+      [phase, started, drawn, before] = [event.phase, now, 0, event.done];
     }
     if (now - drawn < (output.isTTY ? redrawEvery : lineEvery)) return;
     // A plain log names a phase when it ends, and again only if it takes long.
     if (output.isTTY)
-      output.write(`\r\x1b[K${line(event, now - started).slice(0, (output.columns || 80) - 1)}`);
-    else if (!isNew) output.write(`${line(event, now - started)}\n`);
+      output.write(`\r\x1b[K${line(event, before, now - started).slice(0, (output.columns || 80) - 1)}`);
+    else if (!isNew) output.write(`${line(event, before, now - started)}\n`);
     drawn = now;
   };
   return {
@@ -53,13 +55,14 @@ export function drawProgress(output: Output = process.stderr): { progress: Progr
   };
 }
 
-function line(event: ProgressEvent, elapsed: number): string {
+function line(event: ProgressEvent, before: number, elapsed: number): string {
   const { phase, done, total, detail } = event;
   if (total === 0) return `${phase} ${detail ?? ''}`;
   const share = Math.min(done / total, 1);
   const filled = Math.round(share * barWidth);
   const bar = '█'.repeat(filled) + '░'.repeat(barWidth - filled);
-  const left = done > 0 && done < total ? `, ${duration((elapsed / done) * (total - done))} left` : '';
+  const each = elapsed / (done - before);
+  const left = done > before && done < total ? `, ${duration(each * (total - done))} left` : '';
   return `${phase} ${bar} ${Math.floor(share * 100)}%${left} ${detail ?? ''}`;
 }
 

@@ -26,6 +26,7 @@ export function dense(tensor: Stored): Encoding {
   }
   const wide = retyped(tensor, 'float32');
   return {
+    description: { kind: 'dense' },
     label: tensor.dtype,
     shape: [rows, columns],
     bits,

@@ -20,15 +20,21 @@ export interface MultiplyOptions {
   readonly accuracy?: AccuracyLevel | undefined;
 }
 
-export interface Encoding {
-  /** What it is, for people: "float32", "4-bit, group 32". */
-  readonly label: string;
+/** What an encoding is at rest: with `restore` in restore.ts it is made again, bit for bit. */
+export interface EncodingAtRest {
+  /** Its kind and what else its tensors do not say; plain JSON. */
+  readonly description: Readonly<Record<string, string | number>>;
   /** [out, in]: rows are output features. */
   readonly shape: readonly [rows: number, columns: number];
-  /** Bits a weight takes as its codes alone, without scales; 32 or 16 for dense ones. */
-  readonly bits: number;
   /** Everything it stores, by suffix; the sum of their byte lengths is what the matrix costs. */
   readonly tensors: ReadonlyMap<string, Stored>;
+}
+
+export interface Encoding extends EncodingAtRest {
+  /** What it is, for people: "float32", "4-bit, group 32". */
+  readonly label: string;
+  /** Bits a weight takes as its codes alone, without scales; 32 or 16 for dense ones. */
+  readonly bits: number;
   /** All values, row-major [out, in]; a fresh array that the caller may write to. */
   dense(): Float32Array;
   /** y = x W^T: [..., in] to [..., out], in x's type. */

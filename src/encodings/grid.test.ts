@@ -46,6 +46,19 @@ describe('the integer grid', () => {
     expect(grid.fit(tiny)).toEqual(integerGrid(plain).fit(tiny));
   });
 
+  it.each([2, 3, 4] as const)('with short scales has zero times scale in float16, in %i bits', (bits) => {
+    const grid = integerGrid({ ...plain, bits, scales: 'short' });
+    for (const size of [1e-9, 1e-7, 1e-5, 1e-3, 0.1, 10]) {
+      const some = values.map((value) => value * size);
+      const { scale } = grid.fit(some);
+      const exact = integerGrid({ ...plain, bits }).fit(some).scale;
+      for (let zero = 1; zero < 2 ** bits; zero++) {
+        expect(halfValue(halfCode(zero * scale))).toBe(zero * scale);
+      }
+      expect(Math.abs(scale - exact)).toBeLessThanOrEqual(Math.max(exact * 2 ** (bits - 11), 2 ** -24));
+    }
+  });
+
   it('finds a range of less error than the full one', () => {
     const error = (range: 'minmax' | 'mse') => {
       const grid = integerGrid({ ...plain, range, bits: 2 });

@@ -27,7 +27,12 @@ export interface IntegerParameters {
 export type Bits = 2 | 3 | 4 | 8;
 /** The range that codes span: all values, or shrunk to the least error of sum |q - w|^2.4, in 80 steps of 1%. */
 export type RangeRule = 'minmax' | 'mse';
-export type ScaleType = 'float16' | 'float32';
+/**
+ * "short" is float16 with so few digits that its product with every zero point is a float16 as well, which is what
+ * ggml's Q4_1 stores; its smallest numbers, which are not normal ones, are among them.
+ */
+export const scaleTypes = ['float16', 'float32', 'short'] as const;
+export type ScaleType = (typeof scaleTypes)[number];
 
 export interface IntegerGridOptions {
   readonly bits: Bits;
@@ -47,7 +52,12 @@ const { fround } = Math;
 export function integerGrid({ bits, symmetric, range, scales }: IntegerGridOptions): Grid<IntegerParameters> {
   const top = 2 ** bits - 1;
   const centre = 2 ** (bits - 1);
-  const stored = scales === 'float16' ? nearestHalf : fround;
+  const digits = scaleDigits({ bits, symmetric, scales });
+  const stored = {
+    float16: nearestHalf,
+    float32: fround,
+    short: (scale: number) => nearestShort(scale, digits),
+  }[scales];
 
   function parameters(low: number, high: number): IntegerParameters {
     const exact = fround(fround(high - low) / top);
@@ -91,6 +101,33 @@ export function integerGrid({ bits, symmetric, range, scales }: IntegerGridOptio
 function nearestHalf(scale: number): number {
   const rounded = halfValue(halfCode(scale));
   return rounded >= 2 ** -14 && rounded <= 65504 ? rounded : scale;
+}
+
+/** Significant binary digits of scales; 11 in float16. */
+export function scaleDigits({
+  bits,
+  symmetric,
+  scales,
+}: Pick<IntegerGridOptions, 'bits' | 'symmetric' | 'scales'>): number {
+  if (scales === 'float32') return 24;
+  return scales === 'short' && !symmetric ? 11 - bits : 11;
+}
+
+/** As the kernel `fit` takes it: 0 for float32, 1 for float16, the digits of short scales. */
+export const scaleForm = (options: Pick<IntegerGridOptions, 'bits' | 'symmetric' | 'scales'>): number =>
+  ({ float32: 0, float16: 1, short: scaleDigits(options) })[options.scales];
+
+const scratch = new Float32Array(1);
+const scratchBits = new Int32Array(scratch.buffer);
+
+/** A float16 of so few digits, at least the smallest one; a scale that is too large for float16 stays as it is. */
+function nearestShort(scale: number, digits: number): number {
+  // Below float16's normal numbers all have one distance, that of float32's from 0.5 on.
+  scratch[0] = scale < 2 ** -14 ? Math.max(fround(fround(scale + 0.5) - 0.5), 2 ** -24) : scale;
+  const dropped = 24 - digits;
+  const even = (scratchBits[0] >>> dropped) & 1;
+  scratchBits[0] = (scratchBits[0] + 2 ** (dropped - 1) - 1 + even) & -(2 ** dropped);
+  return scratch[0] <= 65504 ? scratch[0] : scale;
 }
 
 /** Least and greatest value, 0 among them; of equal size if symmetric; -1 and 1 where all are 0. */

@@ -12,11 +12,13 @@ import type { DType, Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
 import { cast, expand, matMulNBits } from '../graph/ops.ts';
-import type { Encoding, Place } from './encoding.ts';
+import type { Encoding, EncodingAtRest, Place } from './encoding.ts';
 import type { Bits } from './grid.ts';
 import { lookup } from './lookup.ts';
 import type { Width } from './pack.ts';
 import { pack, packedLength, unpack } from './pack.ts';
+
+const knownBits: readonly Bits[] = [2, 3, 4, 8];
 
 /** Weights that share a scale: one of the engine's block sizes, or the whole row. */
 export const groupSizes = [16, 32, 64, 128, 256] as const;
@@ -106,17 +108,61 @@ export function groupedPacked(parts: PackedCodes): Encoding {
     ['scales', storeScales(scales, rows)],
   ]);
   if (zeros) tensors.set('zeros', packZeros(zeros, rows, group, layout.width));
-  return fromTensors(tensors, layout, label(parts));
+  return fromTensors(tensors, layout);
 }
 
-type Layout = Pick<GroupedCodes, 'rows' | 'columns' | 'group'> & Packing;
-type Sizes = Omit<GroupedCodes, 'codes'>;
+/**
+ * Grouped integers from what they are at rest.
+ * @throws LapidaryError on sizes that are none of ours, tensors that do not agree with them, and scales that are not finite
+ */
+export function restoreGrouped({ description, shape, tensors }: EncodingAtRest): Encoding {
+  const [rows, columns] = shape;
+  const { bits, group } = description as unknown as Pick<GroupedCodes, 'bits' | 'group'>;
+  const sizes = { rows, columns, bits, group };
+  if (!knownBits.includes(bits)) refuse(sizes, `${knownBits.join(', ')} bits`, `${bits}`);
+  if (group !== -1 && !groupSizes.includes(group)) {
+    refuse(sizes, `whole rows or groups of ${groupSizes.join(', ')}`, `${group}`);
+  }
+  const zeroPoints = tensors.has('zeros');
+  const layout: Layout = { ...sizes, ...packing({ ...sizes, zeroPoints }) };
+  const { width, blocks, rowBytes } = layout;
+  const groups = groupsOf(sizes);
+  const scales = tensors.get('scales');
+  const scaleType = scales?.dtype === 'float16' ? 'float16' : 'float32';
+  checkTensor(sizes, tensors, 'codes', 'uint8', [rows, blocks, rowBytes / blocks]);
+  checkTensor(sizes, tensors, 'scales', scaleType, [rows, groups]);
+  if (zeroPoints) {
+    checkTensor(sizes, tensors, 'zeros', 'uint8', [rows, group === -1 ? 1 : packedLength(groups, width)]);
+  }
+  if (tensors.size > (zeroPoints ? 3 : 2)) refuse(sizes, 'no other tensors', [...tensors.keys()].join(', '));
+  if (!toFloat32(scales!).every(Number.isFinite)) refuse(sizes, 'finite scales', 'others');
+  return fromTensors(tensors, layout);
+}
+
+function checkTensor(
+  sizes: Pick<GroupedCodes, 'rows' | 'columns'>,
+  tensors: EncodingAtRest['tensors'],
+  suffix: string,
+  dtype: DType,
+  shape: readonly number[],
+): void {
+  const tensor = tensors.get(suffix);
+  const found = tensor && `${tensor.dtype} [${tensor.shape.join(', ')}]`;
+  const expected = `${dtype} [${shape.join(', ')}]`;
+  if (found !== expected) refuse(sizes, `${suffix}: ${expected}`, found ?? 'none');
+}
+
+type Layout = Pick<GroupedCodes, 'rows' | 'columns' | 'bits' | 'group'> & Packing;
 
 /** Groups of a row. */
 export const groupsOf = ({ columns, group }: Pick<GroupedCodes, 'columns' | 'group'>): number =>
   group === -1 ? 1 : Math.ceil(columns / group);
 
-function refuse({ rows, columns }: Sizes, expected: string, found: string): never {
+function refuse(
+  { rows, columns }: Pick<GroupedCodes, 'rows' | 'columns'>,
+  expected: string,
+  found: string,
+): never {
   throw new LapidaryError({
     what: 'these are no grouped integers',
     where: `matrix [${rows}, ${columns}]`,
@@ -125,9 +171,9 @@ function refuse({ rows, columns }: Sizes, expected: string, found: string): neve
   });
 }
 
-function label({ bits, group, zeros }: Sizes): string {
+function label({ bits, group }: Layout, zeroPoints: boolean): string {
   const container = bits === 3 ? '3-bit stored in 4' : `${bits}-bit`;
-  return `${container}, ${group === -1 ? 'whole row' : `group ${group}`}${zeros ? ', zero points' : ''}`;
+  return `${container}, ${group === -1 ? 'whole row' : `group ${group}`}${zeroPoints ? ', zero points' : ''}`;
 }
 
 /** The block that pads a row least; of equals the largest, which has the fewest scales to read. */
@@ -156,14 +202,14 @@ function packZeros(zeros: Uint8Array, rows: number, group: GroupSize, width: Wid
   );
 }
 
-function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout, label: string): Encoding {
-  const { rows, columns, width, block, blocks } = layout;
+function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout): Encoding {
+  const { rows, columns, bits, group, width, block, blocks } = layout;
 
   /** The tensors as both operators take them: a scale and a zero point for each block. */
   function operands(place: Place, dtype: DType) {
     const put = (suffix: string): Value => place(suffix, tensors.get(suffix)!);
     const repeated = (value: Value, size: number) =>
-      layout.group === -1 && size > 1 ? expand(value, [rows, size]) : value;
+      group === -1 && size > 1 ? expand(value, [rows, size]) : value;
     return {
       codes: put('codes'),
       scales: repeated(cast(put('scales'), dtype), blocks),
@@ -172,11 +218,12 @@ function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout, label
   }
 
   return {
-    label,
+    description: { kind: 'grouped', bits, group },
+    label: label(layout, tensors.has('zeros')),
     shape: [rows, columns],
     bits: width,
     tensors,
-    dense: () => dequantize(tensors, layout),
+    dense: () => dequantize(ungrouped({ shape: [rows, columns], bits: width, tensors })!),
     multiply: (x, place, { accuracy = 0 } = {}) =>
       matMulNBits(x, operands(place, x.dtype), { rows, columns, bits: width, block, accuracy }),
     gather: (ids, place, dtype) => {
@@ -189,21 +236,54 @@ function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout, label
   };
 }
 
-function dequantize(tensors: ReadonlyMap<string, Stored>, layout: Layout): Float32Array {
-  const { rows, columns, width, group, rowBytes } = layout;
-  const codes = unpack(tensors.get('codes')!.bytes(), rowBytes, columns, width);
-  const scales = toFloat32(tensors.get('scales')!);
-  const size = group === -1 ? columns : group;
-  const groups = scales.length / rows;
-  const packedZeros = tensors.get('zeros');
-  const zeros = packedZeros && unpack(packedZeros.bytes(), packedZeros.shape[1], groups, width);
+function dequantize({ rows, columns, length, codes, scales, zeros }: UnpackedGroups): Float32Array {
   const values = new Float32Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let start = 0, g = row * groups; start < columns; start += size, g++) {
-      const zero = zeros ? zeros[g] : 2 ** (width - 1);
-      const end = row * columns + Math.min(start + size, columns);
-      for (let at = row * columns + start; at < end; at++) values[at] = (codes[at] - zero) * scales[g];
+  for (let row = 0, g = 0; row < rows; row++) {
+    for (let start = 0; start < columns; start += length, g++) {
+      const end = row * columns + Math.min(start + length, columns);
+      for (let at = row * columns + start; at < end; at++) values[at] = (codes[at] - zeros[g]) * scales[g];
     }
   }
   return values;
+}
+
+/** What `grouped` was given, with codes in their container: bits are 2, 4 or 8, and every group has a zero point. */
+export interface UnpackedGroups {
+  readonly rows: number;
+  readonly columns: number;
+  readonly bits: Width;
+  /** Weights that share a scale: all of a row, or this many from its start on. */
+  readonly length: number;
+  /** [rows, columns]. */
+  readonly codes: Uint8Array;
+  /** [rows, groups]. */
+  readonly scales: Float32Array;
+  readonly zeros: Uint8Array;
+}
+
+/** Undefined for encodings that are no grouped integers. */
+export function ungrouped({
+  shape,
+  bits,
+  tensors,
+}: Pick<Encoding, 'shape' | 'bits' | 'tensors'>): UnpackedGroups | undefined {
+  const packed = tensors.get('codes');
+  const scales = tensors.get('scales');
+  if (!packed || !scales) return undefined;
+  const [rows, columns] = shape;
+  const width = bits as Width;
+  const [, blocks, blockBytes] = packed.shape;
+  const groups = scales.shape[1];
+  const packedZeros = tensors.get('zeros');
+  return {
+    rows,
+    columns,
+    bits: width,
+    length: groups === 1 ? columns : (blockBytes * 8) / width,
+    codes: unpack(packed.bytes(), blocks * blockBytes, columns, width),
+    scales: toFloat32(scales),
+    zeros: packedZeros
+      ? unpack(packedZeros.bytes(), packedZeros.shape[1], groups, width)
+      : new Uint8Array(rows * groups).fill(2 ** (width - 1)),
+  };
 }

@@ -16,6 +16,7 @@ import { bytes } from '../models/size.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer.ts';
 import { modelScorer } from './blocks.ts';
+import type { MeanLoss } from './details.ts';
 import { evaluate } from './evaluate.ts';
 import { openReducer } from './reduce.ts';
 import type { Scorer } from './scorer.ts';
@@ -53,13 +54,17 @@ describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)',
   });
 
   it('finds no divergence of a model from itself', async () => {
-    const { kl, agreement } = await evaluate({
+    const { kl, agreement, perplexityRatio, details } = await evaluate({
       scorer: modelScorer(model),
       against: modelScorer(model),
+      details: true,
       ...few(),
     });
     expect(kl).toEqual({ mean: 0, median: 0, p99: 0, low: 0, high: 0 });
     expect(agreement).toEqual({ value: 1, low: 1, high: 1 });
+    expect(perplexityRatio).toEqual({ value: 1, low: 1, high: 1 });
+    expect(details!.changed).toEqual([]);
+    expect(details!.divergences).toHaveLength(1);
   });
 
   it('gives the same whatever the order of the sequences', async () => {
@@ -72,6 +77,27 @@ describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)',
     });
     expect(shuffled.tokens).toBe(result.tokens);
     expect(shuffled.nats).toBeCloseTo(result.nats, 6);
+  });
+
+  it('predicts with the original in the same pass, and compares the two more sharply than their own intervals', async () => {
+    const options = rtn.options.parse({ bits: 4, group: 32 });
+    const { model: compressed } = await walk(model, [], { assign: () => ({ method: rtn, options }) });
+    const scorer = modelScorer(compressed);
+    const both = await evaluate({ scorer, against: modelScorer(model), details: true, ...few() });
+    const { tokens, nats, perplexity, bitsPerCharacter, original, perplexityRatio, details } = both;
+    expect(original).toEqual(await evaluate({ scorer: modelScorer(model), ...few() }));
+    expect({ tokens, nats, perplexity, bitsPerCharacter }).toEqual(await evaluate({ scorer, ...few() }));
+    const { value, low, high } = perplexityRatio!;
+    expect(value).toBeCloseTo(perplexity.value / original!.perplexity.value, 10);
+    expect(low).toBeLessThan(value);
+    expect(high).toBeGreaterThan(value);
+    expect(high - low).toBeLessThan(0.5 * ((perplexity.high - perplexity.low) / original!.perplexity.value));
+    const total = (pick: (means: MeanLoss) => number) =>
+      details!.sequences.reduce((sum, means) => sum + means.tokens * pick(means), 0) / tokens;
+    expect(total((means) => means.nats)).toBeCloseTo(nats, 10);
+    expect(total((means) => means.originalNats)).toBeCloseTo(original!.nats, 10);
+    expect(total((means) => means.kl)).toBeCloseTo(both.kl!.mean, 10);
+    expect(total((means) => means.same)).toBeCloseTo(both.agreement!.value, 10);
   });
 
   it('sees more bits lose less', async () => {
@@ -125,6 +151,65 @@ describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)',
   });
 });
 
+describe('two models of two tokens, by hand', () => {
+  /** Predicts one distribution everywhere. */
+  const constant = (...probabilities: number[]): Scorer => ({
+    vocabulary: probabilities.length,
+    close: async () => {},
+    async *score(sequences) {
+      for (const [sequence, { length }] of sequences.entries()) {
+        const logits = Array.from({ length: length - 1 }, () => probabilities.map(Math.log)).flat();
+        const dims = [length - 1, probabilities.length];
+        yield {
+          sequence,
+          start: 0,
+          rows: length - 1,
+          logits: tensor('float32', dims, Float32Array.from(logits)),
+        };
+      }
+    },
+  });
+  const sequences = [Int32Array.of(0, 0, 1), Int32Array.of(0, 1)];
+  const characters = [2, 1];
+
+  it('differ by what the formulas say', async () => {
+    const [scorer, against] = [constant(0.25, 0.75), constant(0.5, 0.5)];
+    const result = await evaluate({ scorer, against, sequences, characters, details: true });
+    // The text is 0, 1 and 1: probabilities of 1/4, 3/4 and 3/4, and of 1/2 each.
+    expect(result.nats).toBeCloseTo((Math.log(4) + 2 * Math.log(4 / 3)) / 3, 6);
+    expect(result.original!.nats).toBeCloseTo(Math.LN2, 6);
+    expect(result.original!.bitsPerCharacter.value).toBeCloseTo(1, 6);
+    expect(result.perplexityRatio!.value).toBeCloseTo((2 * (2 / 3) ** 2) ** (1 / 3), 6);
+    // KL = 1/2 ln((1/2) / (1/4)) + 1/2 ln((1/2) / (3/4)) = 1/2 ln(4/3)
+    const kl = 0.5 * Math.log(4 / 3);
+    expect(result.kl!.mean).toBeCloseTo(kl, 6);
+    expect(result.agreement!.value).toBe(0);
+    const [first] = result.details!.changed;
+    expect(first).toMatchObject({ sequence: 0, position: 1, context: [0], target: 0 });
+    expect(first.kl).toBeCloseTo(kl, 6);
+    expect([first.original.top, first.compressed.top]).toEqual([0, 1]);
+    expect(first.original.probability).toBeCloseTo(0.5, 6);
+    expect(first.original.target).toBeCloseTo(0.5, 6);
+    expect(first.compressed.probability).toBeCloseTo(0.75, 6);
+    expect(first.compressed.target).toBeCloseTo(0.25, 6);
+  });
+
+  it('carry no details unless asked', async () => {
+    const [scorer, against] = [constant(0.25, 0.75), constant(0.5, 0.5)];
+    expect(await evaluate({ scorer, against, sequences, characters })).not.toHaveProperty('details');
+  });
+
+  it('are refused where a prediction is not finite, by name', async () => {
+    const [fine, broken] = [constant(0.5, 0.5), constant(0.5, Number.NaN)];
+    const both = (scorer: Scorer, against: Scorer, ids = sequences) =>
+      evaluate({ scorer, against, sequences: ids, characters });
+    await expect(both(broken, fine)).rejects.toThrow(/the model predicts values that are not finite/);
+    await expect(both(fine, broken)).rejects.toThrow(/the original predicts values that are not finite/);
+    const surely = [Int32Array.of(0, 0, 0), Int32Array.of(0, 0)];
+    await expect(both(constant(1, 0), fine, surely)).rejects.toThrow(/one of the two models predicts/);
+  });
+});
+
 describe('chunks of logits', () => {
   it('cover all positions that predict, and stay within 32 MiB', () => {
     for (const vocabulary of [512, 50257, 151936]) {
@@ -148,8 +233,10 @@ describe('chunks of logits', () => {
     const reducer = openReducer(vocabulary);
     const shape = [rows, vocabulary];
     const asTensor = (data: Float32Array) => tensor('float32', shape, data);
-    const { nats, kl, same } = await reducer.compare(asTensor(original), asTensor(compressed), targets);
+    const result = await reducer.compare(asTensor(original), asTensor(compressed), targets);
+    const { nats, originalNats, kl, top, topNats, originalTop, originalTopNats } = result;
     const alone = await reducer.losses(asTensor(compressed), targets);
+    const originalAlone = await reducer.losses(asTensor(original), targets);
     await reducer.close();
     const logs = (data: Float32Array, row: number) => {
       const logits = Array.from(data.subarray(row * vocabulary, (row + 1) * vocabulary));
@@ -162,8 +249,13 @@ describe('chunks of logits', () => {
       expect(kl[row]).toBeCloseTo(divergence, 4);
       expect(nats[row]).toBeCloseTo(-q[targets[row]], 4);
       expect(alone[row]).toBe(nats[row]);
-      expect(same[row]).toBe(p.indexOf(Math.max(...p)) === q.indexOf(Math.max(...q)) ? 1 : 0);
+      expect(originalNats[row]).toBeCloseTo(-p[targets[row]], 4);
+      expect(originalAlone[row]).toBe(originalNats[row]);
+      expect(top[row]).toBe(q.indexOf(Math.max(...q)));
+      expect(topNats[row]).toBeCloseTo(-Math.max(...q), 4);
+      expect(originalTop[row]).toBe(p.indexOf(Math.max(...p)));
+      expect(originalTopNats[row]).toBeCloseTo(-Math.max(...p), 4);
     }
-    expect([kl[0], same[0]]).toEqual([0, 1]);
+    expect(kl[0]).toBe(0);
   });
 });

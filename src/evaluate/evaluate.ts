@@ -8,6 +8,9 @@ import type { Progress } from '../base/progress.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Interval } from './bootstrap.ts';
 import { bootstrap, quantile } from './bootstrap.ts';
+import type { EvaluationDetails } from './details.ts';
+import { evaluationDetails } from './details.ts';
+import type { Comparison } from './reduce.ts';
 import { openReducer } from './reduce.ts';
 import type { LogitChunk, Scorer } from './scorer.ts';
 
@@ -16,17 +19,31 @@ export interface Estimate extends Interval {
   readonly value: number;
 }
 
-export interface Evaluation {
+/** How well a model predicts a text. */
+export interface Prediction {
   /** How many tokens were predicted. */
   readonly tokens: number;
   /** Mean negative log-likelihood of a token, natural logarithm. */
   readonly nats: number;
   readonly perplexity: Estimate;
   readonly bitsPerCharacter: Estimate;
+}
+
+/** With what was measured against the original, where there was one. */
+export interface Evaluation extends Prediction {
   /** KL(original || compressed) of a token, nats; the interval is the mean's. */
   readonly kl?: { readonly mean: number; readonly median: number; readonly p99: number } & Interval;
   /** Share of tokens whose most likely prediction is the original's. */
   readonly agreement?: Estimate;
+  /**
+   * Perplexity over the original's. Both are of the same sequences, drawn again together, so that what makes a text
+   * hard for both is not in the interval: it says more than the two perplexities' own.
+   */
+  readonly perplexityRatio?: Estimate;
+  /** The original on the same tokens. */
+  readonly original?: Prediction;
+  /** Where asked for. */
+  readonly details?: EvaluationDetails;
 }
 
 export interface EvaluateOptions {
@@ -36,6 +53,8 @@ export interface EvaluateOptions {
   readonly sequences: readonly Int32Array[];
   /** Characters that each sequence's predicted tokens stand for. */
   readonly characters: readonly number[];
+  /** Whether to say where the loss is; there must be an original. */
+  readonly details?: boolean | undefined;
   /** Of the bootstrap. */
   readonly seed?: number | undefined;
   readonly session?: SessionOptions | undefined;
@@ -43,18 +62,9 @@ export interface EvaluateOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Per-sequence sums, and every token's divergence. */
-interface Totals {
-  readonly tokens: Float64Array;
-  readonly nats: Float64Array;
-  readonly kl: Float64Array;
-  readonly same: Float64Array;
-  readonly divergences: Float32Array;
-}
-
 /** @throws LapidaryError when the two models have different vocabularies, or a prediction is not finite */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
-  const { scorer, against } = options;
+  const { scorer, against, sequences } = options;
   if (against && against.vocabulary !== scorer.vocabulary) {
     throw new LapidaryError({
       what: 'the two models have different vocabularies, so that their predictions cannot be compared',
@@ -62,45 +72,74 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       found: `${scorer.vocabulary} tokens`,
     });
   }
-  const totals = await collect(options);
-  const tokens = sum(totals.tokens);
-  const nats = sum(totals.nats) / tokens;
-  const interval = (values: Float64Array, counts: ArrayLike<number>) =>
-    bootstrap(values, counts, { seed: options.seed });
-  const { low, high } = interval(totals.nats, totals.tokens);
-  const bits = totals.nats.map((value) => value / Math.LN2);
-  const evaluation: Evaluation = {
-    tokens,
-    nats,
-    perplexity: { value: Math.exp(nats), low: Math.exp(low), high: Math.exp(high) },
-    bitsPerCharacter: { value: sum(bits) / sum(options.characters), ...interval(bits, options.characters) },
-  };
-  if (!against) return evaluation;
-  const sorted = totals.divergences.toSorted();
+  const { nats, compared } = await collect(options);
+  const evaluation = predictionOf(nats, options);
+  if (!compared) return evaluation;
+  const { kl, originalNats, top, originalTop } = compared;
+  const same = top.map((token, index) => (token === originalTop[index] ? 1 : 0));
+  const more = Float64Array.from(nats, (value, token) => value - originalNats[token]);
+  const sorted = kl.toSorted();
+  const { value: mean, ...interval } = meanOf(kl, options);
   return {
     ...evaluation,
-    kl: {
-      mean: sum(totals.kl) / tokens,
-      median: quantile(sorted, 0.5),
-      p99: quantile(sorted, 0.99),
-      ...interval(totals.kl, totals.tokens),
-    },
-    agreement: { value: sum(totals.same) / tokens, ...interval(totals.same, totals.tokens) },
+    kl: { mean, median: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), ...interval },
+    agreement: meanOf(same, options),
+    perplexityRatio: exponential(meanOf(more, options)),
+    original: predictionOf(originalNats, options),
+    ...(options.details ? { details: evaluationDetails(sequences, compared) } : {}),
   };
 }
 
-async function collect(options: EvaluateOptions): Promise<Totals> {
-  const { scorer, against, sequences, signal } = options;
-  const tokens = Float64Array.from(sequences, (sequence) => sequence.length - 1);
-  const all = sum(tokens);
-  const zeros = () => new Float64Array(sequences.length);
-  const totals = {
-    tokens,
-    nats: zeros(),
-    kl: zeros(),
-    same: zeros(),
-    divergences: new Float32Array(against ? all : 0),
+type Sample = Pick<EvaluateOptions, 'sequences' | 'characters' | 'seed'>;
+
+function predictionOf(nats: Float32Array, sample: Sample): Prediction {
+  const bits = sumsOf(nats, sample).map((value) => value / Math.LN2);
+  const mean = meanOf(nats, sample);
+  return {
+    tokens: nats.length,
+    nats: mean.value,
+    perplexity: exponential(mean),
+    bitsPerCharacter: ratioOf(bits, sample.characters, sample),
   };
+}
+
+const exponential = ({ value, low, high }: Estimate): Estimate => ({
+  value: Math.exp(value),
+  low: Math.exp(low),
+  high: Math.exp(high),
+});
+
+/** Of a number a token. */
+function meanOf(values: ArrayLike<number>, sample: Sample): Estimate {
+  const counts = sample.sequences.map(({ length }) => length - 1);
+  return ratioOf(sumsOf(values, sample), counts, sample);
+}
+
+function ratioOf(totals: Float64Array, counts: readonly number[], { seed }: Sample): Estimate {
+  return { value: sum(totals) / sum(counts), ...bootstrap(totals, counts, { seed }) };
+}
+
+/** Of each sequence. */
+function sumsOf(values: ArrayLike<number>, { sequences }: Sample): Float64Array {
+  let token = 0;
+  return Float64Array.from(sequences, ({ length }) => {
+    let total = 0;
+    for (const end = token + length - 1; token < end; token++) total += values[token];
+    return total;
+  });
+}
+
+/** Of every token, sequence after sequence. */
+interface Collected {
+  readonly nats: Float32Array;
+  readonly compared?: Comparison | undefined;
+}
+
+async function collect(options: EvaluateOptions): Promise<Collected> {
+  const { scorer, against, sequences, signal } = options;
+  const total = sequences.reduce((count, { length }) => count + length - 1, 0);
+  const nats = new Float32Array(total);
+  const compared = against && emptyComparison(nats);
   const reducer = openReducer(scorer.vocabulary, options.session);
   let done = 0;
   try {
@@ -111,23 +150,40 @@ async function collect(options: EvaluateOptions): Promise<Totals> {
       const sequence = sequences[chunk.sequence];
       const targets = sequence.subarray(chunk.start + 1, chunk.start + 1 + chunk.rows);
       if (original) {
-        const { nats, kl, same } = await reducer.compare(original.logits, chunk.logits, targets);
-        totals.divergences.set(kl, done);
-        totals.nats[chunk.sequence] += sum(nats);
-        totals.kl[chunk.sequence] += sum(kl);
-        totals.same[chunk.sequence] += sum(same);
+        const result = await reducer.compare(original.logits, chunk.logits, targets);
+        checkFinite('the model', result.nats, chunk);
+        checkFinite('the original', result.originalNats, chunk);
+        checkFinite('one of the two models', result.kl, chunk);
+        for (const name of keysOf(result)) compared![name].set(result[name], done);
       } else {
-        totals.nats[chunk.sequence] += sum(await reducer.losses(chunk.logits, targets));
+        const result = await reducer.losses(chunk.logits, targets);
+        checkFinite('the model', result, chunk);
+        nats.set(result, done);
       }
-      if (!Number.isFinite(totals.nats[chunk.sequence])) throw notFinite(chunk);
       done += chunk.rows;
-      options.progress?.({ phase: 'evaluate', done, total: all, detail: undefined });
+      options.progress?.({ phase: 'evaluate', done, total, detail: undefined });
     }
   } finally {
     await reducer.close();
   }
-  return totals;
+  return { nats, compared };
 }
+
+function emptyComparison(nats: Float32Array): Comparison {
+  const floats = () => new Float32Array(nats.length);
+  const ids = () => new Int32Array(nats.length);
+  return {
+    nats,
+    originalNats: floats(),
+    kl: floats(),
+    top: ids(),
+    topNats: floats(),
+    originalTop: ids(),
+    originalTopNats: floats(),
+  };
+}
+
+const keysOf = (comparison: Comparison) => Object.keys(comparison) as (keyof Comparison)[];
 
 /** Two scorers chunk alike, so that their chunks pair. */
 async function* zip(
@@ -151,10 +207,12 @@ async function* zip(
   }
 }
 
-function notFinite(chunk: LogitChunk): LapidaryError {
-  return new LapidaryError({
-    what: 'the model predicts values that are not finite',
-    where: `sequence ${chunk.sequence}, tokens ${chunk.start} to ${chunk.start + chunk.rows}`,
+function checkFinite(who: string, losses: Float32Array, { sequence, start }: LogitChunk): void {
+  const row = losses.findIndex((value) => !Number.isFinite(value));
+  if (row < 0) return;
+  throw new LapidaryError({
+    what: `${who} predicts values that are not finite`,
+    where: `sequence ${sequence}, token ${start + row + 1}`,
     expected: 'finite logits',
     found: 'NaN or infinity',
   });

@@ -3,11 +3,10 @@
  * ever needs to see it.
  */
 
+import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import {
   argMax,
-  cast,
-  equal,
   exp,
   gatherElements,
   logSoftmax,
@@ -21,14 +20,20 @@ import {
 import type { Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
 
-/** Per-token vectors, in the order of the rows. */
+/** What two models predict, in vectors of one number a token, in the order of the rows. */
 export interface Comparison {
   /** Negative log-likelihood of the target under the compressed model. */
   readonly nats: Float32Array;
+  /** Under the original. */
+  readonly originalNats: Float32Array;
   /** KL(original || compressed), in nats. */
   readonly kl: Float32Array;
-  /** 1 where both models' most likely tokens are equal, else 0. */
-  readonly same: Float32Array;
+  /** The compressed model's most likely token, and its negative log-likelihood there. */
+  readonly top: Int32Array;
+  readonly topNats: Float32Array;
+  /** The original's. */
+  readonly originalTop: Int32Array;
+  readonly originalTopNats: Float32Array;
 }
 
 export interface Reducer {
@@ -46,24 +51,32 @@ export function openReducer(vocabulary: number, options: SessionOptions = {}): R
   const run = async (build: () => Graph, feeds: Record<string, Tensor>) => {
     const session = opened.get(build) ?? openSession(build(), options);
     opened.set(build, session);
-    const outputs = await (await session).run(feeds);
-    return (name: string) => outputs[name].data as Float32Array;
+    return (await session).run(feeds);
   };
   return {
     async losses(logits, targets) {
-      return (await run(lossesGraph, { logits, targets: ids(targets) }))('nats');
+      return floats((await run(lossesGraph, { logits, targets: ids(targets) })).nats);
     },
     async compare(original, compressed, targets) {
       const result = await run(comparisonGraph, { original, compressed, targets: ids(targets) });
-      // Rounding makes a divergence of nothing slightly negative.
-      const kl = result('kl').map((value) => Math.max(value, 0));
-      return { nats: result('nats'), kl, same: result('same') };
+      return {
+        nats: floats(result.nats),
+        originalNats: floats(result.originalNats),
+        // Rounding makes a divergence of nothing slightly negative.
+        kl: floats(result.kl).map((value) => Math.max(value, 0)),
+        top: Int32Array.from(result.top.data as BigInt64Array, Number),
+        topNats: floats(result.topNats),
+        originalTop: Int32Array.from(result.originalTop.data as BigInt64Array, Number),
+        originalTopNats: floats(result.originalTopNats),
+      };
     },
     async close() {
       for (const session of opened.values()) await (await session).release();
     },
   };
 }
+
+const floats = ({ data }: Tensor) => data as Float32Array;
 
 function ids(targets: Int32Array): Tensor {
   return tensor('int64', [targets.length], BigInt64Array.from(targets, BigInt));
@@ -73,8 +86,7 @@ function buildLosses(vocabulary: number): Graph {
   const graph = new Graph();
   const logits = graph.input('logits', 'float32', ['rows', vocabulary]);
   const targets = graph.input('targets', 'int64', ['rows']);
-  const logs = logSoftmax(logits);
-  graph.output('nats', neg(squeeze(gatherElements(logs, unsqueeze(targets, [1]), 1), [1])));
+  graph.output('nats', lossOf(logSoftmax(logits), targets));
   return graph;
 }
 
@@ -85,8 +97,17 @@ function buildComparison(vocabulary: number): Graph {
   const compressed = graph.input('compressed', 'float32', ['rows', vocabulary]);
   const targets = graph.input('targets', 'int64', ['rows']);
   const [p, q] = [logSoftmax(original), logSoftmax(compressed)];
-  graph.output('nats', neg(squeeze(gatherElements(q, unsqueeze(targets, [1]), 1), [1])));
   graph.output('kl', reduceSum(mul(exp(p), sub(p, q)), [1]));
-  graph.output('same', cast(equal(argMax(original), argMax(compressed)), 'float32'));
+  const [originalTop, top] = [argMax(original), argMax(compressed)];
+  graph.output('nats', lossOf(q, targets));
+  graph.output('originalNats', lossOf(p, targets));
+  graph.output('top', top);
+  graph.output('topNats', lossOf(q, top));
+  graph.output('originalTop', originalTop);
+  graph.output('originalTopNats', lossOf(p, originalTop));
   return graph;
 }
+
+/** Of log-probabilities [rows, vocabulary] at one token a row. */
+const lossOf = (logs: Value, tokens: Value): Value =>
+  neg(squeeze(gatherElements(logs, unsqueeze(tokens, [1]), 1), [1]));

@@ -55,6 +55,8 @@ export async function openSession(
     executionProviders: [options.device ?? 'cpu'],
     graphOptimizationLevel: options.optimize ?? 'all',
     logSeverityLevel: 3,
+    // Patterns keep a second copy of what a run takes, in one piece: nothing is faster for it here.
+    enableMemPattern: false,
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
     ...(options.spinning === false ? { extra: { session: { intra_op: { allow_spinning: '0' } } } } : {}),
     ...(options.keep && options.device === 'webgpu'

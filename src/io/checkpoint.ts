@@ -13,6 +13,8 @@ import type { Stored } from '../base/tensor.ts';
 import { addFile } from './hash.ts';
 import { downloadSnapshot, isHubId } from './hub.ts';
 import { systemError } from './output.ts';
+import type { FileIdentity } from './range.ts';
+import { identify, readRange, withKnownFile } from './range.ts';
 import { duplicateKey } from './safetensors/header.ts';
 import { openSafetensors } from './safetensors/read.ts';
 
@@ -126,21 +128,19 @@ function openFolder(folder: string, source: string): Checkpoint {
     });
   }
   const json = readJson(join(folder, config));
-  const tensors = collectTensors(folder, shards);
-  const hashed = [config, ...(names.includes(single) ? [] : [index]), ...shards.files];
+  const known = (name: string) => identify(join(folder, name));
+  const { tensors, weights } = collectTensors(folder, shards);
+  const hashed = [known(config), ...(names.includes(single) ? [] : [known(index)]), ...weights];
+  const travellers = names.filter((name) => travelling.has(name)).map((name) => [name, known(name)] as const);
   let identity: string | undefined;
   return {
     source,
     folder,
     json,
     tensors,
-    files: new Map(
-      names
-        .filter((name) => travelling.has(name))
-        .map((name) => [name, () => readFileSync(join(folder, name))]),
-    ),
+    files: new Map(travellers.map(([name, file]) => [name, () => readKnown(file)])),
     identity: () => {
-      identity ??= hashFiles(folder, hashed);
+      identity ??= hashFiles(hashed);
       return identity;
     },
   };
@@ -207,8 +207,12 @@ function shardsOf(folder: string, weights: readonly string[]): Shards {
   return { files, map: new Map(Object.entries(map as Record<string, string>)) };
 }
 
-function collectTensors(folder: string, { files, map }: Shards): ReadonlyMap<string, Stored> {
+function collectTensors(
+  folder: string,
+  { files, map }: Shards,
+): { readonly tensors: ReadonlyMap<string, Stored>; readonly weights: readonly FileIdentity[] } {
   const tensors = new Map<string, Stored>();
+  const weights: FileIdentity[] = [];
   const origin = new Map<string, string>();
   for (const file of files) {
     const path = join(folder, file);
@@ -222,6 +226,7 @@ function collectTensors(folder: string, { files, map }: Shards): ReadonlyMap<str
       });
     }
     const opened = openSafetensors(path);
+    weights.push(opened.identity);
     for (const [name, { dtype, shape }] of opened.unsupported) {
       throw new LapidaryError({
         what: `tensor "${name}" [${shape.join(', ')}] is ${dtype}, which Lapidary does not compute with yet`,
@@ -257,7 +262,7 @@ function collectTensors(folder: string, { files, map }: Shards): ReadonlyMap<str
       });
     }
   }
-  return tensors;
+  return { tensors, weights };
 }
 
 /** A JSON object from a file, its duplicate keys refused. */
@@ -298,12 +303,17 @@ function refuseFile(path: string): never {
   });
 }
 
+/** The whole file, where it is still the one that was opened. */
+function readKnown(known: FileIdentity): Uint8Array {
+  return withKnownFile(known, 'readable', (file) => readRange(file, 0, known.size, known.path));
+}
+
 /** Streams the files through sha256, each after its name. */
-function hashFiles(folder: string, names: readonly string[]): string {
+function hashFiles(files: readonly FileIdentity[]): string {
   const hash = createHash('sha256');
-  for (const name of names) {
-    hash.update(`${name}\n`);
-    addFile(hash, join(folder, name));
+  for (const file of files) {
+    hash.update(`${basename(file.path)}\n`);
+    addFile(hash, file);
     hash.update('\n');
   }
   return hash.digest('hex');

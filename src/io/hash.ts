@@ -2,24 +2,28 @@
 
 import type { Hash } from 'node:crypto';
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
+import type { FileIdentity } from './range.ts';
+import { withFile, withKnownFile } from './range.ts';
 
-/** The file's sha256, in hexadecimal. */
-export function fileHash(path: string): string {
+/**
+ * The file's sha256, in hexadecimal.
+ * @throws LapidaryError where it cannot be read, or is not the file that was known by now
+ */
+export function fileHash(source: string | FileIdentity): string {
   const hash = createHash('sha256');
-  addFile(hash, path);
+  addFile(hash, source);
   return hash.digest('hex');
 }
 
 /** Adds a file's bytes to a hash. */
-export function addFile(hash: Hash, path: string): void {
-  const chunk = Buffer.allocUnsafe(2 ** 20);
-  const file = openSync(path, 'r');
-  try {
+export function addFile(hash: Hash, source: string | FileIdentity): void {
+  const add = (file: number) => {
+    const chunk = Buffer.allocUnsafe(2 ** 20);
     for (let count = readSync(file, chunk); count > 0; count = readSync(file, chunk)) {
       hash.update(chunk.subarray(0, count));
     }
-  } finally {
-    closeSync(file);
-  }
+  };
+  if (typeof source === 'string') withFile(source, 'readable', add);
+  else withKnownFile(source, 'readable', add);
 }

@@ -268,6 +268,55 @@ describe('a process that is interrupted', () => {
     }
   });
 
+  it('killed outright leaves what the next run removes; and what it had replaced, once the new one is there', async () => {
+    const folder = place();
+    const target = join(folder, 'out');
+    const running = child(target, "process.kill(process.pid, 'SIGKILL');");
+    await once(running, 'exit');
+    const left = readdirSync(folder);
+    expect(left).toHaveLength(2);
+    // Others' files, and those of names that only begin alike.
+    const others = ['.out.1-2-3.partial', '.out2.1-2-01234567.partial', '.out.1-2-01234567.partial.json'];
+    const dead = left.find((name) => !name.includes('json'))!.replace('.partial', '.replaced');
+    for (const name of [...others, dead]) writeFileSync(join(folder, name), '');
+    const out = createOutputFolder(target);
+    expect(readdirSync(folder).filter((name) => name.endsWith('partial') && left.includes(name))).toEqual([
+      left.find((name) => name.includes('json')),
+    ]);
+    expect(readdirSync(folder)).toContain(dead);
+    out.commit();
+    writeFileAtomic(`${target}.json`, bytes('x'));
+    expect(readdirSync(folder).sort()).toEqual([...others, 'out', 'out.json'].sort());
+  });
+
+  it('keeps others from writing the same folder while it lives, and only then', async () => {
+    const folder = place();
+    const target = join(folder, 'out');
+    const running = child(target, "console.log('ready'); setInterval(() => {}, 1000);");
+    await once(running.stdout, 'data');
+    const before = readdirSync(folder);
+    const error = failure(() => createOutputFolder(target));
+    expect(error.problem).toMatchObject({
+      what: expect.stringContaining('another run'),
+      found: `process ${running.pid}`,
+    });
+    expect(readdirSync(folder)).toEqual(before);
+    // A file is whole whoever writes it last.
+    writeFileAtomic(`${target}.json`, bytes('x'));
+    running.kill('SIGKILL');
+    await once(running, 'exit');
+    createOutputFolder(target).commit();
+    expect(readdirSync(folder).filter((name) => !name.includes('json'))).toEqual(['out']);
+  });
+
+  it('keeps itself from it too', () => {
+    const target = join(place(), 'out');
+    const first = createOutputFolder(target);
+    expect(failure(() => createOutputFolder(target)).problem.found).toMatch(/this process/);
+    first.abandon();
+    createOutputFolder(target).commit();
+  });
+
   it('keeps what was committed before', async () => {
     const folder = place();
     const running = child(join(folder, 'out'), 'out.commit(); process.exit(7);');

@@ -1,10 +1,10 @@
 /**
  * Output that appears under its final name only when it is whole: a file is written beside its place and renamed, a
  * folder is filled beside its place and moved. What fails or is interrupted leaves nothing behind but the hidden
- * temporary name, and that is removed unless the process is killed outright.
+ * temporary name, and that is removed at once, or, where the process is killed outright, by the next one that writes the
+ * same.
  */
 
-import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -19,8 +19,10 @@ import {
   writeSync,
 } from 'node:fs';
 import { homedir } from 'node:os';
-import { basename, dirname, join, relative, resolve, sep } from 'node:path';
+import { dirname, join, relative, resolve, sep } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import type { Kind, Leftover } from './partial.ts';
+import { leftovers, temporaryName } from './partial.ts';
 
 /** A file on its way. */
 export interface OutputFile {
@@ -55,7 +57,8 @@ export function openOutputFile(path: string): OutputFile {
       fix: 'choose another name',
     });
   }
-  const temporary = temporaryName(target);
+  removeLeft(target, 'partial');
+  const temporary = temporaryName(target, 'partial');
   const file = attempt(path, () => openSync(temporary, 'wx'));
   unfinished.add(temporary);
   let open = true;
@@ -99,16 +102,26 @@ export interface FolderOptions {
   readonly reads?: readonly (string | undefined)[];
 }
 
-/** @throws LapidaryError where the folder is in use or cannot be made. */
+/** @throws LapidaryError where the folder is in use, by another process too, or cannot be made. */
 export function createOutputFolder(path: string, options: FolderOptions = {}): OutputFolder {
   const target = resolve(path);
   checkTarget(target, path, options);
-  const staging = temporaryName(target);
+  const staging = temporaryName(target, 'partial');
   attempt(path, () => {
     mkdirSync(dirname(target), { recursive: true });
     mkdirSync(staging);
   });
   unfinished.add(staging);
+  try {
+    claim(target, staging, path);
+  } catch (error) {
+    abandon();
+    throw error;
+  }
+
+  function abandon(): void {
+    if (unfinished.delete(staging)) rmSync(staging, { recursive: true, force: true });
+  }
 
   function file(name: string): string {
     const place = resolve(staging, name);
@@ -148,10 +161,9 @@ export function createOutputFolder(path: string, options: FolderOptions = {}): O
         flush(dirname(target));
       });
       unfinished.delete(staging);
+      removeLeft(target, 'replaced');
     },
-    abandon() {
-      if (unfinished.delete(staging)) rmSync(staging, { recursive: true, force: true });
-    },
+    abandon,
   };
 }
 
@@ -238,21 +250,47 @@ function isInside(path: string, folder: string): boolean {
   return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && resolve(folder, way) === path;
 }
 
-/** Hidden, beside the target and so on the same file system. */
-function temporaryName(target: string): string {
-  return join(
-    dirname(target),
-    `.${basename(target)}.${process.pid}-${randomBytes(4).toString('hex')}.partial`,
-  );
+/** Made first and looked for then, so that of two at once not both go on. */
+function claim(target: string, staging: string, path: string): void {
+  const other = leftovers(target, 'partial').find((left) => isInUse(left) && left.path !== staging);
+  if (other) {
+    throw new LapidaryError(
+      {
+        what: 'another run writes this output now',
+        where: path,
+        found: other.pid === process.pid ? 'one of this process' : `process ${other.pid}`,
+        fix: 'wait for it or end it, or choose another name',
+      },
+      ExitCode.system,
+    );
+  }
+  removeLeft(target, 'partial');
 }
 
-/** Puts a folder in another's place; the old one is back if that fails. */
+const isInUse = ({ path, alive }: Leftover): boolean => alive || unfinished.has(path);
+
+/** What killed processes left of a target; what cannot be removed is in nobody's way. */
+function removeLeft(target: string, kind: Kind): void {
+  for (const left of leftovers(target, kind)) {
+    if (isInUse(left)) continue;
+    try {
+      rmSync(left.path, { recursive: true, force: true });
+    } catch {
+      // It stays.
+    }
+  }
+}
+
+/**
+ * Puts a folder in another's place; the old one is back if that fails. A kill between the two moves leaves the old one
+ * under its hidden name, until a new one is in place.
+ */
 function moveInto(staging: string, target: string): void {
   if (!existsSync(target)) {
     renameSync(staging, target);
     return;
   }
-  const old = temporaryName(target);
+  const old = temporaryName(target, 'replaced');
   renameSync(target, old);
   try {
     renameSync(staging, target);
@@ -317,6 +355,7 @@ const unfinished = (() => {
       if (paths.size === 0) listen(true);
       paths.add(path);
     },
+    has: (path: string): boolean => paths.has(path),
     delete(path: string): boolean {
       const known = paths.delete(path);
       if (known && paths.size === 0) listen(false);

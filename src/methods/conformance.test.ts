@@ -11,9 +11,10 @@ import { openSession, tensor } from '../graph/session.ts';
 import type { LinearMethod, Statistic } from './contract.ts';
 import { findMethod, methods } from './index.ts';
 
-const [rows, columns, tokens] = [20, 172, 400];
+const [rows, tokens] = [20, 400];
 
-function layer() {
+/** A layer, and inputs that it sees; some columns are larger. */
+function layer(columns: number) {
   const { normal } = random(11);
   const x = Float32Array.from({ length: tokens * columns }, (_, at) => (1 + (at % 7)) * normal());
   const gram = new Float32Array(columns * columns);
@@ -26,11 +27,13 @@ function layer() {
   }
   const values = Float32Array.from({ length: rows * columns }, () => 0.05 * normal());
   const statistic = (): Statistic => ({ tokens, squares, gram: gram.slice() });
-  return { values, statistic, x };
+  const compress = (method: LinearMethod, options: unknown) =>
+    method.compress({ rows, columns, values: values.slice() }, statistic(), options);
+  return { columns, values, x, compress };
 }
-const { values, statistic, x } = layer();
-const compress = (method: LinearMethod, options: unknown) =>
-  method.compress({ rows, columns, values: values.slice() }, statistic(), options);
+type Layer = ReturnType<typeof layer>;
+/** Of an odd width, and of whole blocks of every kind. */
+const layers = [layer(172), layer(256)];
 
 /** Defaults, and every option at each of its choices or at both ends of its range, the others at their defaults. */
 function extremes(method: LinearMethod): unknown[] {
@@ -59,7 +62,7 @@ function choicesOf({ type, enum: listed, const: only, anyOf, minimum, maximum }:
   return [minimum, maximum].filter((end) => end !== undefined);
 }
 
-async function product(encoding: Encoding): Promise<Float32Array> {
+async function product({ columns, x }: Layer, encoding: Encoding): Promise<Float32Array> {
   const graph = new Graph();
   const input = graph.input('x', 'float32', ['n', columns]);
   graph.output(
@@ -72,7 +75,7 @@ async function product(encoding: Encoding): Promise<Float32Array> {
   return y.data as Float32Array;
 }
 
-function squaredOutputError(found: Float32Array): number {
+function squaredOutputError({ columns, values, x }: Layer, found: Float32Array): number {
   let sum = 0;
   for (let t = 0; t < tokens; t++) {
     for (let row = 0; row < rows; row++) {
@@ -86,7 +89,13 @@ function squaredOutputError(found: Float32Array): number {
   return sum;
 }
 
-describe.each(methods.map((method) => ({ name: method.name, method })))('$name', ({ method }) => {
+const cases = methods.flatMap((method) =>
+  layers.map((layer) => ({ name: method.name, width: layer.columns, method, layer })),
+);
+
+describe.each(cases)('$name, rows of $width', ({ method, layer }) => {
+  const { columns, x, compress } = layer;
+
   it.each(extremes(method))(
     'with %o: shape kept, finite, bytes as reported, graph as dense',
     async (some) => {
@@ -97,7 +106,7 @@ describe.each(methods.map((method) => ({ name: method.name, method })))('$name',
       expect(dense.every(Number.isFinite)).toBe(true);
       const stored = [...encoding.tensors.values()].reduce((sum, each) => sum + each.bytes().byteLength, 0);
       expect(encodedBytes(encoding)).toBe(stored);
-      const y = await product(encoding);
+      const y = await product(layer, encoding);
       let worst = 0;
       for (let t = 0; t < tokens; t++) {
         for (let row = 0; row < rows; row++) {
@@ -121,7 +130,8 @@ describe.each(methods.map((method) => ({ name: method.name, method })))('$name',
     const nearest = findMethod('rtn');
     const baseline = await compress(nearest, nearest.options.parse({}));
     const found = await compress(method, method.options.parse({}));
-    expect(squaredOutputError(found.dense())).toBeLessThanOrEqual(squaredOutputError(baseline.dense()));
+    const error = (encoding: Encoding) => squaredOutputError(layer, encoding.dense());
+    expect(error(found)).toBeLessThanOrEqual(error(baseline));
   });
 
   it('has a line of help and a default for every option', () => {
@@ -142,6 +152,6 @@ describe('findMethod', () => {
   it('names the nearest one otherwise', () => {
     expect(() => findMethod('gtpq')).toThrow(LapidaryError);
     expect(() => findMethod('gtpq')).toThrow(/did you mean "gptq"/);
-    expect(() => findMethod('something else')).toThrow(/expected: gptq, rtn/);
+    expect(() => findMethod('something else')).toThrow(/expected: gptq, ggml, rtn/);
   });
 });

@@ -5,6 +5,7 @@
 
 import type { z } from 'zod';
 import type { Encoding } from '../encodings/encoding.ts';
+import type { Configuration } from '../models/model.ts';
 
 /** What the walk can collect of a linear layer's inputs X [tokens, in]. */
 export type StatisticKind = 'none' | 'norm' | 'gram';
@@ -26,6 +27,8 @@ export interface LinearMethod<Options = unknown> {
   /** Every option once: type, default, range and one line of help (`describe`). */
   readonly options: z.ZodType<Options>;
   statistic(options: Options): StatisticKind;
+  /** What the options come to for one matrix, where a method does not treat all alike. */
+  at?(options: Options, name: string, config: Configuration): Options;
   /** One matrix in, its encoding out; the weight may be overwritten. */
   compress(weight: Matrix, statistic: Statistic, options: Options): Promise<Encoding>;
 }

@@ -4,9 +4,10 @@ import { closest, distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Method } from './contract.ts';
 import { gptq } from './quantize/gptq.ts';
+import { ggml } from './quantize/ggml.ts';
 import { rtn } from './quantize/rtn.ts';
 
-export const methods: readonly Method[] = [gptq, rtn];
+export const methods: readonly Method[] = [gptq, ggml, rtn];
 
 /** @throws LapidaryError for an unknown name, with the nearest known one. */
 export function findMethod(name: string): Method {

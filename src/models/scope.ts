@@ -47,12 +47,15 @@ export interface LinearUse {
 export interface RecordingScope extends Scope {
   /** Every linear layer, by its matrix's name, in the order of building. */
   readonly linears: ReadonlyMap<string, LinearUse>;
+  /** What every table was looked up by, by its matrix's name: the graph's token ids, or positions. */
+  readonly tables: ReadonlyMap<string, Value>;
 }
 
 /** @throws LapidaryError while building, on a weight that is missing or has another shape. */
 export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
   const { config, weights, dtype = 'float32', prefix = '' } = options;
   const linears = new Map<string, LinearUse>();
+  const tables = new Map<string, Value>();
   const inGraph = (name: string) => (name.startsWith(prefix) ? name.slice(prefix.length) : name);
   const placeOf =
     (name: string): Place =>
@@ -68,6 +71,7 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
   return {
     config,
     linears,
+    tables,
     vector,
     attention: options.attention,
     positions: () => {
@@ -85,6 +89,7 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
     embedding(name, ids, rows = config.vocabulary) {
       const encoding = weights.matrices.get(name) ?? missing(`${name}.weight`);
       checkShape(`${name}.weight`, encoding.shape, [rows, config.hidden]);
+      tables.set(name, ids);
       return encoding.gather(ids, placeOf(name), dtype);
     },
   };

@@ -1,4 +1,4 @@
-/** What a model costs before it runs: parameters, bytes, operations. All of it follows from the plan and the encodings. */
+/** What a model is made of and costs before it runs: parameters, bytes, operations. All of it follows from the plan and the encodings. */
 
 import { elementCount } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
@@ -48,12 +48,24 @@ export interface LinearLayer {
 /** Every linear layer in the order it is computed, the head last. */
 export function linearLayers(model: Model): readonly LinearLayer[] {
   const { architecture, config } = model;
-  const graph = new Graph('inputs');
-  const scope = plainScope(graph, config, model, { time: 'time', longest: 1 });
-  buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']));
+  const { scope } = built(model);
   const layerOf = (name: string) => {
     const index = config.layers.findIndex((_, layer) => name.startsWith(`${architecture.layerName(layer)}.`));
     return index < 0 ? undefined : index;
   };
   return [...scope.linears].map(([name, { encoding }]) => ({ name, layer: layerOf(name), encoding }));
+}
+
+/** Every matrix that rows are looked up in, and by what: a model may have as many positions as tokens. */
+export function tables(model: Model): ReadonlyMap<string, 'tokens' | 'positions'> {
+  const { scope, ids } = built(model);
+  return new Map([...scope.tables].map(([name, by]) => [name, by === ids ? 'tokens' : 'positions']));
+}
+
+function built({ architecture, config, ...weights }: Model) {
+  const graph = new Graph('inputs');
+  const scope = plainScope(graph, config, weights, { time: 'time', longest: 1 });
+  const ids = graph.input('ids', 'int64', ['batch', 'time']);
+  buildWhole(architecture, scope, ids);
+  return { scope, ids };
 }

@@ -12,7 +12,19 @@ const data: CardData = {
   modelType: 'llama',
   summary: 'GPTQ, 4 bits, groups of 32',
   notes: ['Three-bit weights are stored in four bits.'],
-  files: [{ path: 'onnx/model_q4.onnx', dtype: 'q4', bytes: 2_500_000, maxDifference: 0.0000021 }],
+  format: {
+    library: 'transformers.js',
+    tags: ['onnx'],
+    usage: { language: 'js', code: "pipeline('text-generation', 'tiny-4bit', { dtype: 'q4' })" },
+  },
+  files: [
+    {
+      path: 'onnx/model_q4.onnx',
+      type: 'q4',
+      bytes: 2_500_000,
+      checks: [{ engine: 'ONNX Runtime', maxDifference: 0.0000021 }],
+    },
+  ],
   original: {
     bytes: 8_000_000,
     bitsPerWeight: 16,
@@ -57,7 +69,7 @@ describe('the model card', () => {
     expect(card).toContain('| same most likely token |  | 95.00% [94.00, 96.00] |');
     expect(card).toContain('| prompt, tokens a second | 900 | 1200 |');
     expect(card).toContain('| generation, tokens a second | 100 | 230 |');
-    expect(card).toContain('| `onnx/model_q4.onnx` | q4 | 2.50 MB | 2.1e-6 |');
+    expect(card).toContain('| `onnx/model_q4.onnx` | q4 | 2.50 MB | ONNX Runtime | 2.1e-6 |');
     expect(card.join('\n')).toContain('12,571 predicted tokens');
   });
 

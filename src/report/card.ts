@@ -9,16 +9,23 @@ import { interval } from './interval.ts';
 import type { Estimate } from '../evaluate/evaluate.ts';
 import type { Measures } from './report.ts';
 
-/** One ONNX file of the folder. */
+/** A written file, and how far what it computes is from the model in memory, in every engine that loaded it. */
 export interface CardFile {
   /** Path in the folder: "onnx/model_q4.onnx". */
   readonly path: string;
-  /** transformers.js's `dtype` that picks it. */
-  readonly dtype: string;
+  /** As its users name it: "q4", "Q4_K_M". */
+  readonly type: string;
   /** With its external data. */
   readonly bytes: number;
-  /** Largest difference of a logit between the written file and the model in memory. */
-  readonly maxDifference: number;
+  readonly checks: readonly { readonly engine: string; readonly maxDifference: number }[];
+}
+
+/** What a card tells of the format. */
+export interface CardFormat {
+  /** As hubs name what loads it. */
+  readonly library?: string | undefined;
+  readonly tags: readonly string[];
+  readonly usage: { readonly language: string; readonly code: string };
 }
 
 export interface CardData {
@@ -29,6 +36,7 @@ export interface CardData {
   /** SPDX-like id as hubs write it; left out where it is not known. */
   readonly license?: string | undefined;
   readonly modelType: string;
+  readonly format: CardFormat;
   /** What was done in one line: "GPTQ, 4 bits, groups of 32". */
   readonly summary: string;
   /** Sentences that a reader must know: "Three-bit weights are stored in four bits." */
@@ -39,6 +47,8 @@ export interface CardData {
   readonly compressed: Measures;
   /** What the losses were measured on. */
   readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
+  /** The file with plots. */
+  readonly report?: string | undefined;
   /** The whole recipe, as YAML. */
   readonly recipe: string;
   /** What it takes to make it again: command, versions, seed, hashes, machine; in this order. */
@@ -54,19 +64,23 @@ export function modelCard(data: CardData): string {
     '## What it costs and what was lost',
     table(['', 'original', 'compressed'], measurementRows(data.original, data.compressed)),
     ...(data.evaluation ? [evaluationNote(data.evaluation)] : []),
+    ...(data.report ? [`Where it was lost, with plots: [${data.report}](${data.report}).`] : []),
     '## Files',
     table(
-      ['file', 'dtype', 'size', 'largest difference of a logit'],
-      data.files.map((file) => [
-        `\`${file.path}\``,
-        file.dtype,
-        megabytes(file.bytes),
-        file.maxDifference.toExponential(1),
-      ]),
+      ['file', 'type', 'size', 'loaded by', 'largest difference of a logit'],
+      data.files.flatMap(({ path, type, bytes, checks }) =>
+        checks.map(({ engine, maxDifference }) => [
+          `\`${path}\``,
+          type,
+          megabytes(bytes),
+          engine,
+          maxDifference.toExponential(1),
+        ]),
+      ),
     ),
     'Each file was loaded again after it was written, and its logits were compared with the model in memory.',
     '## Use',
-    usage(data),
+    fence(data.format.usage.language, data.format.usage.code),
     '## Make it again',
     table(
       ['', ''],
@@ -82,9 +96,9 @@ function frontMatter(data: CardData): string {
   const fields = {
     ...(data.license ? { license: data.license } : {}),
     ...(data.baseModel ? { base_model: data.baseModel, base_model_relation: 'quantized' } : {}),
-    library_name: 'transformers.js',
+    ...(data.format.library ? { library_name: data.format.library } : {}),
     pipeline_tag: 'text-generation',
-    tags: ['lapidary', 'onnx', data.modelType],
+    tags: ['lapidary', ...data.format.tags, data.modelType],
   };
   return `---\n${stringify(fields)}---`;
 }
@@ -120,17 +134,6 @@ function measurementRows(before: Measures, after: Measures): string[][] {
 
 function evaluationNote({ data, tokens }: { readonly data: string; readonly tokens: number }): string {
   return `Measured on ${data}: ${tokens.toLocaleString('en')} predicted tokens. Brackets: 95% interval, bootstrap over sequences.`;
-}
-
-function usage(data: CardData): string {
-  const code = [
-    "import { pipeline } from '@huggingface/transformers';",
-    '',
-    `const generator = await pipeline('text-generation', '${data.name}', { dtype: '${data.files[0]?.dtype ?? 'fp32'}' });`,
-    "const [{ generated_text }] = await generator('Once upon a time', { max_new_tokens: 64 });",
-    'console.log(generated_text);',
-  ];
-  return fence('js', code.join('\n'));
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -5,8 +5,7 @@ import type { AccuracyLevel } from '../encodings/encoding.ts';
 import type { Cost } from '../evaluate/cost.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
 import type { Speed } from '../evaluate/speed.ts';
-import type { ExportedFile } from '../export/transformers.ts';
-import type { Verification } from '../export/verify.ts';
+import type { Check, WrittenFile } from '../formats/format.ts';
 import type { Recipe } from '../recipe.ts';
 
 /** What is known of a model before or after: its cost always, the rest where it could be measured. */
@@ -22,8 +21,9 @@ export interface CompressReport {
   readonly recipe: Recipe;
   readonly original: Measures;
   readonly compressed: Measures;
-  readonly file: ExportedFile;
-  readonly verification: Verification;
+  readonly file: WrittenFile;
+  /** The written file against the model in memory, in every engine that loaded it. */
+  readonly checks: readonly Check[];
   /** What integer activations would cost or did cost, where that was measured: mean KL by accuracy level. */
   readonly accuracyLevels?: Readonly<Record<AccuracyLevel, number>> | undefined;
   readonly layers: readonly LayerRow[];

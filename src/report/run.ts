@@ -8,8 +8,13 @@ import { calibrationFile } from '../prepare.ts';
 import type { Recipe, Step } from '../recipe.ts';
 import { writeRecipe } from '../recipe.ts';
 import { version } from '../version.ts';
-import type { CardData } from './card.ts';
+import type { EvaluationDetails } from '../evaluate/details.ts';
+import type { Format, Speeds } from '../formats/format.ts';
+import type { Model } from '../models/model.ts';
+import type { Texts } from '../prepare.ts';
 import { modelCard } from './card.ts';
+import type { ReportData } from './data.ts';
+import { reportData } from './data.ts';
 import type { CompressReport } from './report.ts';
 
 /** Versions and hashes: with the recipe, all that decides the bytes. */
@@ -36,35 +41,61 @@ export function changesSince(
     .map(([key, value]) => `the recipe was made with ${key} ${value}, this run has ${now[key] ?? 'none'}`);
 }
 
-/** @returns README.md */
-export function describeRun(
+/** What `reportData` needs besides the run's own report. */
+interface RunParts {
+  readonly original: OpenedCheckpoint;
+  readonly walked: Model;
+  readonly texts: Texts;
+  readonly format: Format;
+  readonly details?: EvaluationDetails | undefined;
+  readonly speeds?: Speeds | undefined;
+}
+
+/** report.json. */
+export function dataOf(
   report: CompressReport,
-  { evaluationData }: { readonly evaluationData?: string | undefined },
-): string {
-  const { recipe, original, compressed, file, verification } = report;
-  const hub = /^([\w.-]+\/[\w.-]+)@/.exec(String(recipe.made?.source))?.[1];
-  const data: CardData = {
-    name: basename(report.out),
-    baseModel: hub,
-    modelType: report.modelType,
+  { original, walked, texts, format, details, speeds }: RunParts,
+): ReportData {
+  const { recipe, file, checks } = report;
+  return reportData(report, {
+    original: original.model,
+    compressed: walked,
+    target: `${format.label}, ${file.type}`,
     summary: recipe.steps.map(describeStep).join('; '),
-    notes: [storedAs(report), ...report.notes],
-    files: [
-      { path: file.path, dtype: file.dtype, bytes: file.bytes, maxDifference: verification.maxDifference },
-    ],
-    original,
-    compressed,
-    ...(evaluationData && compressed.tokens
-      ? { evaluation: { data: evaluationData, tokens: compressed.tokens } }
-      : {}),
-    recipe: writeRecipe(recipe),
+    files: [{ ...file, checks }],
+    details,
+    evaluationData: texts.evaluationData,
+    decode: (ids) => original.tokenizer.decode(ids),
+    engine: speeds?.engine,
     reproduction: [
       ['command', 'lapidary compress --recipe recipe.yaml'],
       ...Object.entries(recipe.made ?? {}).map(([key, value]) => [key, String(value)] as const),
-      ['machine', machine()],
     ],
-  };
-  return modelCard(data);
+    machine: machine(),
+  });
+}
+
+/** @returns README.md */
+export function describeRun(report: CompressReport, data: ReportData, card: Format['card']): string {
+  const { recipe, original, compressed, file } = report;
+  const name = basename(report.out);
+  return modelCard({
+    name,
+    baseModel: /^([\w.-]+\/[\w.-]+)@/.exec(String(recipe.made?.source))?.[1],
+    modelType: report.modelType,
+    format: card(name, file),
+    summary: data.summary,
+    notes: [storedAs(report), ...report.notes],
+    files: data.files,
+    original,
+    compressed,
+    ...(data.evaluation && compressed.tokens
+      ? { evaluation: { data: data.evaluation.data, tokens: compressed.tokens } }
+      : {}),
+    report: 'report.html',
+    recipe: writeRecipe(recipe),
+    reproduction: [...data.reproduction, ['machine', data.timings.machine]],
+  });
 }
 
 /** "Stored: 42 matrices as 4-bit, group 32; 1 as 8-bit, group 32." */

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { toFloat32 } from '../../src/base/half.ts';
+import type { ScaleType } from '../../src/encodings/grid.ts';
 import { openCheckpoint } from '../../src/io/checkpoint.ts';
 import { openSafetensors } from '../../src/io/safetensors/read.ts';
 import { rtn } from '../../src/methods/quantize/rtn.ts';
@@ -47,8 +48,9 @@ export async function quantized(
   bits: 2 | 3 | 4 | 8,
   group = 32,
   symmetric = true,
+  scales: ScaleType = 'float16',
 ): Promise<Model> {
-  const options = rtn.options.parse({ bits, group, symmetric });
+  const options = rtn.options.parse({ bits, group, symmetric, scales });
   const matrices = new Map(model.matrices);
   for (const [name, encoding] of model.matrices) {
     const [rows, columns] = encoding.shape;
@@ -76,4 +78,23 @@ export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): numbe
     if (!(difference <= most)) most = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
   }
   return most;
+}
+
+/** A token for each byte, for models without a tokenizer; 256 of them. */
+export function byteTokenizer(): Model['files'] {
+  const visible = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
+  let others = 0;
+  const characters = Array.from({ length: 256 }, (_, byte) =>
+    String.fromCharCode(visible(byte) ? byte : 256 + others++),
+  );
+  const bytes = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  const definition = {
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: bytes,
+    post_processor: null,
+    decoder: bytes,
+    model: { type: 'BPE', vocab: Object.fromEntries(characters.map((text, id) => [text, id])), merges: [] },
+  };
+  return new Map([['tokenizer.json', () => Buffer.from(JSON.stringify(definition))]]);
 }

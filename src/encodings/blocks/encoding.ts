@@ -8,7 +8,7 @@ import { LapidaryError } from '../../base/errors.ts';
 import type { Stored } from '../../base/tensor.ts';
 import { stored } from '../../base/tensor.ts';
 import { dense } from '../dense.ts';
-import type { Encoding } from '../encoding.ts';
+import type { Encoding, EncodingAtRest } from '../encoding.ts';
 import type { Bits } from '../grid.ts';
 import type { GroupSize } from '../grouped.ts';
 import { grouped } from '../grouped.ts';
@@ -38,6 +38,7 @@ export function blockEncoding({ name }: { readonly name: string }, shape: Shape,
   let form: Encoding | undefined;
   const inGraph = () => (form ??= type.minima ? lazyDense(shape, values) : asIntegers(type, shape, blocks));
   return {
+    description: { kind: 'blocks', type: name },
     label: name,
     shape,
     bits: Math.ceil(Math.log2(type.levels.length)),
@@ -46,6 +47,16 @@ export function blockEncoding({ name }: { readonly name: string }, shape: Shape,
     multiply: (x, place, options) => inGraph().multiply(x, place, options),
     gather: (ids, place, dtype) => inGraph().gather(ids, place, dtype),
   };
+}
+
+/** A matrix of blocks from what it is at rest. @throws LapidaryError as `blockEncoding` does */
+export function restoreBlocks({ description, shape, tensors }: EncodingAtRest): Encoding {
+  const blocks = tensors.get('blocks');
+  if (tensors.size !== 1 || blocks?.dtype !== 'uint8') {
+    const found = [...tensors].map(([suffix, { dtype }]) => `${suffix}, ${dtype}`).join('; ');
+    throw new LapidaryError({ what: 'this is not a matrix of blocks', expected: 'blocks, uint8', found });
+  }
+  return blockEncoding({ name: String(description.type) }, shape, blocks);
 }
 
 /**

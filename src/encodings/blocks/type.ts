@@ -48,7 +48,7 @@ export interface BlockType {
   /** The code nearest to a value in a part with this scale and minimum, as they are stored. */
   round(value: number, scale: number, minimum: number): number;
   /** @param codes one a weight; @returns the blocks of `parameters` with these codes */
-  pack(codes: Uint8Array, parameters: BlockParameters): Uint8Array;
+  pack(codes: Uint8Array, parameters: Pick<BlockParameters, 'blocks'>): Uint8Array;
   /** The parameters and the codes in blocks; the bytes are kept, not copied. */
   unpack(bytes: Uint8Array): { readonly parameters: BlockParameters; readonly codes: Uint8Array };
 }
@@ -186,7 +186,7 @@ export function blockType(codec: BlockCodec): BlockType {
     return best;
   }
 
-  function pack(codes: Uint8Array, { blocks }: BlockParameters): Uint8Array {
+  function pack(codes: Uint8Array, { blocks }: Pick<BlockParameters, 'blocks'>): Uint8Array {
     const stored = blocks.slice();
     eachBlock(stored, (block, b) => codec.pack(codes.subarray(b * size, (b + 1) * size), block));
     return stored;

@@ -3,9 +3,8 @@
  * a file reads its header alone, and a tensor's bytes, still in the blocks they are stored in, when asked for.
  */
 
-import { createHash } from 'node:crypto';
-import { readSync } from 'node:fs';
 import type { GgmlType } from '../../base/ggml.ts';
+import { fileHash } from '../hash.ts';
 import { readTensor, withFile } from '../range.ts';
 import { readHeader } from './header.ts';
 import type { GgufMetadata } from './types.ts';
@@ -35,7 +34,7 @@ export interface GgufFile {
 /** @throws LapidaryError for a file that cannot be read, or whose header breaks a rule of the format */
 export function openGguf(path: string): GgufFile {
   let identity: string | undefined;
-  return withFile(path, 'GGUF', (file, fileBytes) => {
+  return withFile(path, 'GGUF', (file, fileBytes, known) => {
     const { version, metadata, tensors, dataStart } = readHeader(file, fileBytes, path);
     return {
       path,
@@ -44,22 +43,11 @@ export function openGguf(path: string): GgufFile {
       tensors: new Map(
         tensors.map(({ name, type, shape, offset, byteLength }) => {
           const start = dataStart + offset;
-          const bytes = () => readTensor({ path, name, start, length: byteLength, fileBytes });
+          const bytes = () => readTensor({ file: known, name, start, length: byteLength });
           return [name, { type, shape, offset: start, byteLength, bytes }];
         }),
       ),
-      identity: () => (identity ??= hash(path)),
+      identity: () => (identity ??= fileHash(known)),
     };
-  });
-}
-
-function hash(path: string): string {
-  return withFile(path, 'GGUF', (file) => {
-    const sum = createHash('sha256');
-    const chunk = Buffer.allocUnsafe(2 ** 20);
-    for (let count = readSync(file, chunk); count > 0; count = readSync(file, chunk)) {
-      sum.update(chunk.subarray(0, count));
-    }
-    return sum.digest('hex');
   });
 }

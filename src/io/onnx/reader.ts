@@ -6,7 +6,7 @@
 import { LapidaryError } from '../../base/errors.ts';
 import type { DType, Stored } from '../../base/tensor.ts';
 import { byteLength } from '../../base/tensor.ts';
-import { readRange, withFile } from '../range.ts';
+import { readRange, withFile, withKnownFile } from '../range.ts';
 import type { OnnxAttribute, OnnxExternal, OnnxModel, OnnxNode, OnnxTensor, OnnxValue } from './model.ts';
 import { typeCode } from './model.ts';
 import type { Field, Source, Span } from './protobuf.ts';
@@ -30,9 +30,10 @@ export function readOnnx(path: string): OnnxModel {
 
 /** A file that is read in blocks; the last one is kept, since the parts of a message lie together. */
 function fileSource(path: string): Source {
-  const size = withFile(path, 'ONNX', (_, bytes) => bytes);
+  const known = withFile(path, 'ONNX', (_, __, identity) => identity);
+  const { size } = known;
   const readAt = (offset: number, length: number) =>
-    withFile(path, 'ONNX', (file) => readRange(file, offset, length, path));
+    withKnownFile(known, 'ONNX', (file) => readRange(file, offset, length, path));
   let block = new Uint8Array(0);
   let start = 0;
   const read = (offset: number, length: number): Uint8Array => {

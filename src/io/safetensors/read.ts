@@ -5,11 +5,14 @@
 
 import { LapidaryError } from '../../base/errors.ts';
 import type { DType, Stored } from '../../base/tensor.ts';
+import type { FileIdentity } from '../range.ts';
 import { readRange, readTensor, withFile } from '../range.ts';
 import { dtypeNames, maxHeaderBytes, parseHeader } from './header.ts';
 
 export interface SafetensorsFile {
   readonly path: string;
+  /** As it was opened. */
+  readonly identity: FileIdentity;
   /** By name, in the order of the header. */
   readonly tensors: ReadonlyMap<string, Stored>;
   /** Tensors of types that nothing here computes with (8-bit floats, unsigned words): what they are, by name. */
@@ -19,7 +22,7 @@ export interface SafetensorsFile {
 
 /** @throws LapidaryError for a file that cannot be read, or whose header breaks a rule of the format. */
 export function openSafetensors(path: string): SafetensorsFile {
-  const { header, fileBytes, dataStart } = readHeader(path);
+  const { header, identity, dataStart } = readHeader(path);
   const tensors = new Map<string, Stored>();
   const unsupported = new Map<string, { dtype: string; shape: readonly number[] }>();
   for (const { name, dtype, shape, begin, end } of header.entries) {
@@ -29,14 +32,14 @@ export function openSafetensors(path: string): SafetensorsFile {
       continue;
     }
     const byteLength = end - begin;
-    const range = { path, name, start: dataStart + begin, length: byteLength, fileBytes };
+    const range = { file: identity, name, start: dataStart + begin, length: byteLength };
     tensors.set(name, { dtype: known, shape, byteLength, bytes: () => readTensor(range) });
   }
-  return { path, tensors, unsupported, metadata: header.metadata };
+  return { path, identity, tensors, unsupported, metadata: header.metadata };
 }
 
 function readHeader(path: string) {
-  return withFile(path, 'safetensors', (file, fileBytes) => {
+  return withFile(path, 'safetensors', (file, fileBytes, identity) => {
     const refuse = (what: string, expected: string, found: string): never => {
       const fix = 'the file is cut short, damaged, or not safetensors; fetch it again';
       throw new LapidaryError({ what, where: path, expected, found, fix });
@@ -51,6 +54,6 @@ function readHeader(path: string) {
     }
     const dataStart = 8 + Number(length);
     const header = parseHeader(readRange(file, 8, Number(length), path), fileBytes - dataStart, path);
-    return { header, fileBytes, dataStart };
+    return { header, identity, dataStart };
   });
 }

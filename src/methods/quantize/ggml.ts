@@ -1,6 +1,6 @@
 /**
- * Quantizing to the block types of ggml, which llama.cpp runs: as ggml itself does, without importance and with, or
- * with errors compensated.
+ * Quantizing to the block types of ggml, which llama.cpp runs, in its mixes of them: as ggml itself does, without
+ * importance and with, or with errors compensated.
  */
 
 import { z } from 'zod';
@@ -10,14 +10,16 @@ import { stored } from '../../base/tensor.ts';
 import type { BlockType } from '../../encodings/blocks/index.ts';
 import { blockEncoding, blockTypeFor, blockTypes, quantizeTo } from '../../encodings/blocks/index.ts';
 import { dense, retyped } from '../../encodings/dense.ts';
+import { ggufFileTypes, typeInMix } from '../../models/gguf-mixes.ts';
 import type { LinearMethod, Statistic } from '../contract.ts';
 import { compensated } from './compensated.ts';
 
 const options = z.strictObject({
   type: z
-    .enum([...blockTypes.byName.keys()] as [string, ...string[]])
-    .default('Q4_K')
-    .describe('Block type of ggml; where rows are no whole blocks, what llama.cpp takes instead.'),
+    .enum([...new Set([...Object.keys(ggufFileTypes), ...blockTypes.byName.keys()])] as [string, ...string[]])
+    .default('Q4_K_M')
+    .describe('File type of llama.cpp, which mixes block types, or one block type for all.'),
+  pure: z.boolean().default(false).describe('One block type for all matrices where a file type would mix.'),
   fit: z
     .enum(['plain', 'importance', 'compensated'])
     .default('compensated')
@@ -37,10 +39,15 @@ export const ggml: LinearMethod<GgmlOptions> = {
   summary: 'Block types of ggml, for llama.cpp: scales with importance, errors compensated as in GPTQ.',
   options,
   statistic: ({ fit }) => (({ plain: 'none', importance: 'norm', compensated: 'gram' }) as const)[fit],
+  at(options, name, config) {
+    if (options.pure || !(options.type in ggufFileTypes)) return options;
+    return { ...options, type: typeInMix(options.type, name, config, options.fit !== 'plain'), pure: true };
+  },
   async compress(weight, statistic, { type: name, fit, damping }) {
     const { rows, columns, values } = weight;
     checkFiniteMatrix('weights', values, columns);
-    const type = blockTypeFor(name, columns);
+    // Where rows are no whole blocks, what llama.cpp takes instead.
+    const type = blockTypeFor(ggufFileTypes[name]?.type ?? name, columns);
     if (!type) return dense(retyped(stored('float32', [rows, columns], values), 'float16'));
     if (fit === 'plain') return quantizeTo(type, weight);
     const importance = importanceOf(statistic, columns);

@@ -1,6 +1,7 @@
 /** Options that the methods which choose codes on an integer grid have in common. */
 
 import { z } from 'zod';
+import { scaleTypes } from '../../encodings/grid.ts';
 import type { GroupSize } from '../../encodings/grouped.ts';
 import { groupSizes } from '../../encodings/grouped.ts';
 
@@ -18,5 +19,10 @@ export const gridOptions = {
     .enum(['minmax', 'mse'])
     .default('mse')
     .describe('Range of the codes: all values (minmax), or the part of it with the least error (mse).'),
-  scales: z.enum(['float16', 'float32']).default('float16').describe('Type that scales are rounded to.'),
+  scales: z
+    .enum(scaleTypes)
+    .default('float16')
+    .describe(
+      'Type that scales are rounded to; short: float16 with fewer digits, as Q4_1 of GGUF files needs.',
+    ),
 };

@@ -4,6 +4,7 @@
  */
 
 import type { IntegerGridOptions } from '../../encodings/grid.ts';
+import { scaleForm } from '../../encodings/grid.ts';
 import type { GroupSize, PackedCodes } from '../../encodings/grouped.ts';
 import { groupsOf, packing } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
@@ -55,14 +56,15 @@ export function reserveParameters(kernels: Kernels, groups: number, stride: numb
 export function fitGroups(
   kernels: Kernels,
   { at, columns, stride, length }: { at: number; columns: number; stride: number; length: number },
-  { bits, symmetric, range, scales: type }: GridChoice,
+  choice: GridChoice,
   { scales, zeros }: Parameters,
   firstGroup = 0,
 ): void {
-  const search = range === 'mse';
+  const { bits, symmetric } = choice;
+  const search = choice.range === 'mse';
   const offset = firstGroup * stride * 4;
   const items = (Math.ceil(columns / length) * stride) / 16;
-  const flags = [symmetric, search, type === 'float16'].map(Number);
+  const flags = [...[symmetric, search].map(Number), scaleForm(choice)];
   const targets = [scales.at + offset, zeros.at + offset];
   kernels.run(
     'fit',

@@ -1,0 +1,159 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { tinyLlama } from '../../test/models/tiny.ts';
+import { random } from '../base/random.ts';
+import { openJournal } from '../io/journal.ts';
+import type { LinearMethod } from '../methods/contract.ts';
+import { findMethod } from '../methods/index.ts';
+import type { Model } from '../models/model.ts';
+import { readUnit } from './resume.ts';
+import type { LayerRow, WalkOptions } from './walk.ts';
+import { targetsOf, walk } from './walk.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'lapidary-resume-'));
+afterAll(() => rmSync(root, { recursive: true }));
+let count = 0;
+const place = () => join(root, `${count++}`, 'out');
+const journalOf = (output: string) => openJournal(output, {}, { warn: () => {} });
+const unitFile = (output: string, unit: string) => join(output, '..', '.out.journal', `${unit}.safetensors`);
+
+const source = random(2);
+const sequences = Array.from({ length: 6 }, () => Int32Array.from({ length: 16 }, () => source.integer(10)));
+
+/** GPTQ, and what it was called with: the shapes of matrices, in order. */
+function counted() {
+  const method: LinearMethod = findMethod('gptq');
+  const calls: string[] = [];
+  const options = method.options.parse({ bits: 4, group: 16 });
+  const counting: LinearMethod = {
+    ...method,
+    compress(matrix, ...rest) {
+      calls.push(`${matrix.rows}x${matrix.columns}`);
+      return method.compress(matrix, ...rest);
+    },
+  };
+  return { calls, assign: (() => ({ method: counting, options })) satisfies WalkOptions['assign'] };
+}
+
+const bytesOf = (model: Model) =>
+  [...model.matrices].flatMap(([name, { label, tensors }]) => [
+    name,
+    label,
+    ...[...tensors].map(([suffix, { dtype, shape, bytes }]) => [suffix, dtype, shape, [...bytes()]]),
+  ]);
+const untimed = (layers: readonly LayerRow[]) => layers.map((row) => ({ ...row, seconds: 0 }));
+
+/** Walks until so many matrices are done. */
+async function interrupted(model: Model, output: string, matrices: number): Promise<void> {
+  const controller = new AbortController();
+  const walking = walk(model, sequences, {
+    threads: 1,
+    assign: counted().assign,
+    journal: journalOf(output),
+    signal: controller.signal,
+    progress: ({ done }) => done === matrices && controller.abort(),
+  });
+  await expect(walking).rejects.toThrow(/abort/);
+}
+
+describe.each([true, false])('a walk that is interrupted, with the head tied: %s', (tied) => {
+  const model = tinyLlama({ tied });
+  const total = tied ? 15 : 16;
+
+  it('continues behind the last part that was finished, and makes the same bytes', async () => {
+    const whole = await walk(model, sequences, { threads: 1, assign: counted().assign });
+    expect([whole.resumed, whole.layers.length]).toEqual([0, total]);
+    for (const [done, resumed] of [
+      [1, 1],
+      [2, 1],
+      [7, 1],
+      [9, 8],
+      [total - 1, tied ? 8 : 15],
+    ]) {
+      const output = place();
+      await interrupted(model, output, done);
+      const { calls, assign } = counted();
+      const reached: number[] = [];
+      const again = await walk(model, sequences, {
+        threads: 1,
+        assign,
+        journal: journalOf(output),
+        progress: (event) => reached.push(event.done),
+      });
+      expect([done, again.resumed, calls.length]).toEqual([done, resumed, total - resumed]);
+      expect(bytesOf(again.model)).toEqual(bytesOf(whole.model));
+      expect(untimed(again.layers)).toEqual(untimed(whole.layers));
+      expect([reached[0], reached.at(-1)]).toEqual([resumed, total]);
+    }
+  });
+
+  it('does nothing again when everything was finished, and says the seconds of then', async () => {
+    const output = place();
+    const first = await walk(model, sequences, {
+      threads: 1,
+      assign: counted().assign,
+      journal: journalOf(output),
+    });
+    const { calls, assign } = counted();
+    const again = await walk(model, sequences, { threads: 1, assign, journal: journalOf(output) });
+    expect([again.resumed, calls]).toEqual([total, []]);
+    expect(again.layers).toEqual(first.layers);
+    expect(bytesOf(again.model)).toEqual(bytesOf(first.model));
+  });
+
+  it('does a damaged part again, from the parts around it', async () => {
+    const output = place();
+    const first = await walk(model, sequences, {
+      threads: 1,
+      assign: counted().assign,
+      journal: journalOf(output),
+    });
+    writeFileSync(unitFile(output, 'block-0'), 'damaged');
+    const { calls, assign } = counted();
+    const again = await walk(model, sequences, { threads: 1, assign, journal: journalOf(output) });
+    expect([again.resumed, calls.length]).toEqual([total - 7, 7]);
+    expect(bytesOf(again.model)).toEqual(bytesOf(first.model));
+    expect(untimed(again.layers)).toEqual(untimed(first.layers));
+  });
+});
+
+describe('a journal that does not fit the model', () => {
+  it('is of no use, and of no harm', async () => {
+    const output = place();
+    const model = tinyLlama({ tied: true });
+    const journal = journalOf(output);
+    await walk(model, sequences, { threads: 1, assign: counted().assign, journal });
+    const { tensors, data } = journal.read('block-0')!;
+    const rows = data as {
+      description: object;
+      shape: number[];
+      suffixes: string[];
+      row: { name: string };
+    }[];
+    const targets = targetsOf(model).filter(({ layer }) => layer === 0);
+    const others: unknown[] = [
+      null,
+      'text',
+      [],
+      rows.slice(1),
+      rows.toReversed(),
+      rows.map(() => null),
+      rows.map((each) => ({ ...each, row: { ...each.row, name: 'x' } })),
+      rows.map((each) => ({ ...each, shape: [1, 1] })),
+      rows.map((each) => ({ ...each, description: { kind: 'other' } })),
+      rows.map(({ shape, row, suffixes }) => ({ shape, row, suffixes })),
+      rows.map((each) => ({ ...each, suffixes: [] })),
+      rows.map((each) => ({ ...each, suffixes: ['codes', {}] })),
+    ];
+    for (const other of others) {
+      await journal.write('block-0', { tensors, data: other });
+      expect([other, readUnit(journal, 'block-0', targets)]).toEqual([other, undefined]);
+    }
+    await journal.write('block-0', { tensors: new Map(), data });
+    expect(readUnit(journal, 'block-0', targets)).toBeUndefined();
+    await journal.write('block-0', { tensors, data });
+    expect(readUnit(journal, 'block-0', targets)).toHaveLength(7);
+  });
+});

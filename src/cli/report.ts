@@ -1,0 +1,96 @@
+/** `lapidary report`: the runs of several folders as one page to look at, side by side. */
+
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { systemError, writeFileAtomic } from '../io/output.ts';
+import type { ReportData } from '../report/data.ts';
+import { parseReport } from '../report/data.ts';
+import { isOurPage, reportHtml } from '../report/html.ts';
+import { interval } from '../report/interval.ts';
+import { jsonOption, print } from './common.ts';
+import { formatBytes, table } from './table.ts';
+
+interface Flags {
+  readonly out: string;
+  readonly overwrite?: boolean;
+  readonly json?: boolean;
+}
+
+export function command(): Command {
+  return new Command('report')
+    .summary('runs side by side, as one page to look at')
+    .description(
+      'Writes one HTML file that compares what compress runs saved and lost, with the page of each. It needs no network.',
+    )
+    .argument('<runs...>', 'folders that compress wrote, or their report.json')
+    .option('--out <file>', 'the page to write', 'report.html')
+    .option('--overwrite', 'replace a file that Lapidary did not write')
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  lapidary report ./my-model-gptq-4bit ./my-model-gptq-3bit ./my-model-rtn-4bit
+  lapidary report ./runs/*/report.json --out comparison.html`,
+    )
+    .action((runs: readonly string[], { out, overwrite = false, json }: Flags) => {
+      const reports = runs.map(readReport);
+      const page = reportHtml(reports);
+      checkReplaceable(out, overwrite);
+      writeFileAtomic(out, new TextEncoder().encode(page));
+      print(json ? JSON.stringify({ out, runs: reports.map(figuresOf) }) : describe(reports, out));
+    });
+}
+
+/** @param run a folder or its report.json */
+function readReport(run: string): ReportData {
+  const isFolder = existsSync(run) && statSync(run).isDirectory();
+  const path = isFolder ? join(run, 'report.json') : run;
+  if (!existsSync(path)) {
+    throw new LapidaryError({
+      what: isFolder ? 'the folder has no report.json' : 'no such file or folder',
+      where: run,
+      expected: 'a folder that lapidary compress wrote, or its report.json',
+      fix: isFolder ? 'compress again with this version, which writes one' : 'check the path',
+    });
+  }
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw systemError(cause, path);
+  }
+  return parseReport(text, path);
+}
+
+function checkReplaceable(out: string, overwrite: boolean): void {
+  if (overwrite || !existsSync(out) || !statSync(out).isFile()) return;
+  if (isOurPage(readFileSync(out, 'utf8'))) return;
+  throw new LapidaryError(
+    {
+      what: 'a file that Lapidary did not write is in the way',
+      where: out,
+      fix: 'choose another name with --out, or say --overwrite',
+    },
+    ExitCode.usage,
+  );
+}
+
+function figuresOf({ name, model, target, original, compressed }: ReportData) {
+  return { name, model, target, original, compressed };
+}
+
+function describe(reports: readonly ReportData[], out: string): string {
+  const rows = reports.map(({ name, original, compressed }) => [
+    name,
+    formatBytes(compressed.bytes),
+    (original.bytes / compressed.bytes).toFixed(2),
+    compressed.bitsPerWeight.toFixed(2),
+    compressed.perplexity ? interval(compressed.perplexity, 3) : '',
+    compressed.kl ? interval({ value: compressed.kl.mean, ...compressed.kl }, 5) : '',
+  ]);
+  const header = ['run', 'bytes', 'times smaller', 'bits a weight', 'perplexity', 'KL'];
+  return [table(header, rows), '', `Written: ${out}`].join('\n');
+}

@@ -1,0 +1,41 @@
+/** A model as a GGUF file: its matrices in types that ggml has, without loss where they are encoded already. */
+
+import { blocksOf } from '../encodings/blocks/index.ts';
+import { writeGguf } from '../io/gguf/write.ts';
+import { ggufFileTypes } from '../models/gguf-mixes.ts';
+import type { FloatType } from '../models/gguf-write.ts';
+import { ggufOf } from '../models/gguf-write.ts';
+import type { Model } from '../models/model.ts';
+
+export interface GgufExportOptions {
+  /** general.name. */
+  readonly name: string;
+  /** Of matrices that are not quantized. */
+  readonly floats: FloatType;
+  readonly warn?: ((line: string) => void) | undefined;
+}
+
+/**
+ * @returns the same model, its matrices as they were written
+ * @throws LapidaryError on a model or an encoding that GGUF or llama.cpp has no place for
+ */
+export async function exportGguf(model: Model, path: string, options: GgufExportOptions): Promise<Model> {
+  const matrices = new Map([...model.matrices].map(([name, encoding]) => [name, blocksOf(encoding)]));
+  const written = { ...model, matrices };
+  const fileType = fileTypeOf(written)?.id;
+  const { metadata, tensors } = ggufOf(written, { ...options, fileType });
+  await writeGguf(path, metadata, tensors);
+  return written;
+}
+
+/** llama.cpp's file type for the block type that most weights have; undefined where most are floats. */
+export function fileTypeOf({ matrices }: Model): { readonly name: string; readonly id: number } | undefined {
+  const weights = new Map<string, number>();
+  for (const { label, shape } of matrices.values())
+    weights.set(label, (weights.get(label) ?? 0) + shape[0] * shape[1]);
+  const [most] = [...weights].toSorted((a, b) => b[1] - a[1])[0] ?? [];
+  // Of the mixes of one block type the medium one is what its name alone means.
+  const named = Object.entries(ggufFileTypes).filter(([, { type }]) => type === most);
+  const [name, found] = named.find(([name]) => name.endsWith('_M')) ?? named[0] ?? [];
+  return name === undefined || !found ? undefined : { name, id: found.id };
+}

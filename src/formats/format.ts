@@ -1,0 +1,100 @@
+/**
+ * What a compressed model is written as. A format writes its file, checks it in the engine that will run it, says how
+ * its loss and speed are measured, and what its model card tells. The main path knows no more of it than this.
+ */
+
+import type { Progress } from '../base/progress.ts';
+import type { Evaluation } from '../evaluate/evaluate.ts';
+import type { Speed } from '../evaluate/speed.ts';
+import type { AccuracyChoice } from '../export/accuracy.ts';
+import type { Verification } from '../export/verify.ts';
+import type { SessionOptions } from '../graph/session.ts';
+import type { Model } from '../models/model.ts';
+import { measureOpened } from '../measure.ts';
+import type { Opened, OpenedCheckpoint } from '../open.ts';
+import type { Texts } from '../prepare.ts';
+import type { Recipe } from '../recipe.ts';
+import type { CardFormat } from '../report/card.ts';
+
+/** What a run knows when its result is to be written. */
+export interface Job {
+  readonly recipe: Recipe;
+  readonly original: OpenedCheckpoint;
+  readonly compressed: Model;
+  readonly texts: Texts;
+  /** The folder that the result is written to, and one for what is only measured. */
+  readonly folder: string;
+  readonly scratch: string;
+  readonly session: Pick<SessionOptions, 'device' | 'threads'>;
+  readonly progress: Progress;
+  readonly signal?: AbortSignal | undefined;
+  /** Told what readers of the report must know. */
+  readonly note: (line: string) => void;
+  /** Results of long work, kept for a run that is killed and started again. */
+  readonly remember: <T>(what: string, work: () => Promise<T>) => Promise<T>;
+}
+
+export interface WrittenFile {
+  /** Relative to the folder: "onnx/model_q4.onnx". */
+  readonly path: string;
+  /** As its users name it: "q4", "Q4_K_M". */
+  readonly type: string;
+  /** With external data. */
+  readonly bytes: number;
+}
+
+/** A comparison of the written file with the model in memory. */
+export interface Check extends Verification {
+  /** What loaded the file: "ONNX Runtime 1.30.0". */
+  readonly engine: string;
+}
+
+export interface Written {
+  readonly file: WrittenFile;
+  readonly checks: readonly Check[];
+  /** As its users run it; the loss is measured on this. */
+  readonly opened: Opened;
+  /** How it multiplies, and the loss, where choosing measured it. */
+  readonly accuracy?: AccuracyChoice | undefined;
+}
+
+export interface Speeds {
+  readonly engine: string;
+  readonly original?: Speed | undefined;
+  readonly compressed?: Speed | undefined;
+}
+
+export interface Format {
+  /** "ONNX for transformers.js" */
+  readonly label: string;
+  /** The method for who names none. */
+  readonly defaultMethod: string;
+  /** Options without which a method's result does not fit the format; defaults where the method has them. */
+  readonly fitting: {
+    readonly blocks: Readonly<Record<string, unknown>>;
+    readonly tables: Readonly<Record<string, unknown>>;
+  };
+  /**
+   * Before the work: whether the original's architecture and what the recipe makes can be written.
+   * @throws LapidaryError saying what would
+   */
+  check(recipe: Recipe, original: OpenedCheckpoint): Promise<void>;
+  /** @throws LapidaryError with exit code verification when the written file does not compute what the model does */
+  write(job: Job): Promise<Written>;
+  /** Undefined where the engine is not there. */
+  speeds(job: Job, written: Written): Promise<Speeds | undefined>;
+  card(name: string, file: WrittenFile): CardFormat;
+}
+
+/** What the model loses on the evaluation text, against the original. */
+export function lossOf(job: Job, opened: Opened, phase: string): Promise<Evaluation> {
+  const { recipe, original, texts, progress } = job;
+  return job.remember(phase, () =>
+    measureOpened(opened, original, texts.evaluation!, {
+      ...job,
+      seed: recipe.seed,
+      details: true,
+      progress: (event) => progress({ ...event, phase }),
+    }),
+  );
+}

@@ -1,0 +1,114 @@
+/** GGUF, one file that llama.cpp and what is built on it run. */
+
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { LapidaryError } from '../base/errors.ts';
+import { random } from '../base/random.ts';
+import { blocksOf } from '../encodings/blocks/index.ts';
+import { exportGguf, fileTypeOf } from '../export/gguf-write.ts';
+import { verifyGguf } from '../export/gguf.ts';
+import type { Llama } from '../export/llama/find.ts';
+import { findLlama } from '../export/llama/find.ts';
+import { measureLlamaSpeed } from '../export/llama/speed.ts';
+import { verifyLlama } from '../export/llama/verify.ts';
+import { targetsOf } from '../calibrate/walk.ts';
+import { ggufOf } from '../models/gguf-write.ts';
+import { openModel } from '../open.ts';
+import type { OpenedCheckpoint } from '../open.ts';
+import { assignment } from '../prepare.ts';
+import type { Recipe } from '../recipe.ts';
+import type { Check, Format } from './format.ts';
+
+export const gguf: Format = {
+  label: 'GGUF for llama.cpp',
+  defaultMethod: 'ggml',
+  // Q4_1's minima and Q8_0's zero point, which is always the middle.
+  fitting: { blocks: { scales: 'short' }, tables: { symmetric: true } },
+  async check(recipe, original) {
+    // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
+    ggufOf(original.model, { name: original.name, floats: recipe.export.floats });
+    await checkSteps(recipe, original);
+  },
+  async write(job) {
+    const { recipe, original, compressed, folder, session, progress, signal, texts, note } = job;
+    const { floats } = recipe.export;
+    const type = labelOf(recipe) ?? fileTypeOf(compressed)?.name ?? floats;
+    const path = `${original.name}-${type}.gguf`;
+    const file = join(folder, path);
+    progress({ phase: 'write', done: 0, total: 1 });
+    const written = await exportGguf(compressed, file, { name: original.name, floats, warn: note });
+    progress({ phase: 'verify', done: 0, total: 2 });
+    const checks: Check[] = [
+      { engine: 'Lapidary', ...(await verifyGguf(file, written, texts.verification)) },
+    ];
+    const llama = await findLlama({ signal });
+    if ('missing' in llama) note(`Not loaded in llama.cpp: ${llama.missing}.`);
+    else checks.push(await verifyLlama(llama, file, written, texts.verification, { ...session, signal }));
+    return {
+      file: { path, type, bytes: statSync(file).size },
+      checks,
+      opened: { ...(await openModel(file)), tokenizer: original.tokenizer },
+    };
+  },
+  async speeds(job, { opened, file }) {
+    const { original, recipe, folder, scratch, session, progress, signal } = job;
+    const llama = await findLlama({ signal });
+    if ('missing' in llama || !opened.model) return undefined;
+    progress({ phase: 'measure speed', done: 0, total: 2 });
+    const plain = join(scratch, 'original.gguf');
+    await exportGguf(original.model, plain, { name: original.name, floats: recipe.export.floats });
+    const prompt = Math.min(128, Math.floor(original.context / 2));
+    const measured = (llama: Llama, path: string) =>
+      measureLlamaSpeed(llama, path, { ...session, signal, prompt, tokens: 32 });
+    const before = await measured(llama, plain);
+    progress({ phase: 'measure speed', done: 1, total: 2 });
+    return {
+      engine: llama.engine,
+      original: before,
+      compressed: await measured(llama, join(folder, file.path)),
+    };
+  },
+  card: (name, { path }) => ({
+    tags: ['gguf'],
+    usage: { language: 'sh', code: `llama-cli -m ${name}/${path} -p "Once upon a time"` },
+  }),
+};
+
+/** What the recipe calls it: "Q4_K_M", where a step makes such a type. */
+function labelOf({ steps }: Recipe): string | undefined {
+  const type = steps[0]!.options.type;
+  return typeof type === 'string' ? type : undefined;
+}
+
+/** Rows of noise, compressed as each kind of matrix would be: what does not fit is found out before the work. */
+async function checkSteps(recipe: Recipe, { model }: OpenedCheckpoint): Promise<void> {
+  const assign = assignment(recipe, model.config);
+  const seen = new Set<string>();
+  for (const target of targetsOf(model)) {
+    const assigned = assign(target);
+    if (!assigned) continue;
+    const { method, options } = assigned;
+    // Wide ones end as narrow ones of the same remainder do.
+    const columns = target.shape[1] > 512 ? 256 + (target.shape[1] % 256) : target.shape[1];
+    const key = JSON.stringify([method.name, options, columns]);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    const { normal } = random(recipe.seed);
+    const values = Float32Array.from({ length: 8 * columns }, normal);
+    const encoding = await method.compress({ rows: 8, columns, values }, unit(columns), options);
+    try {
+      blocksOf(encoding);
+    } catch (error) {
+      if (!(error instanceof LapidaryError)) throw error;
+      const { problem } = error;
+      throw new LapidaryError({ ...problem, where: `${target.name}, compressed by ${method.name}` });
+    }
+  }
+}
+
+/** As if the inputs were the unit vectors. */
+function unit(columns: number) {
+  const gram = new Float32Array(columns * columns);
+  for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
+  return { tokens: columns, squares: new Float32Array(columns).fill(1), gram };
+}

@@ -1,0 +1,85 @@
+/** ONNX, in a folder that transformers.js loads. */
+
+import { join } from 'node:path';
+import { measureSpeed } from '../evaluate/speed.ts';
+import type { AccuracyChoice } from '../export/accuracy.ts';
+import { chooseAccuracy } from '../export/accuracy.ts';
+import { exportTransformers } from '../export/transformers.ts';
+import { verifyExport } from '../export/verify.ts';
+import type { OpenedFile } from '../open.ts';
+import { version } from '../version.ts';
+import type { Format, Job, Written } from './format.ts';
+import { lossOf } from './format.ts';
+
+const engine = `ONNX Runtime ${version('onnxruntime-node')}`;
+
+export const onnx: Format = {
+  label: 'ONNX for transformers.js',
+  defaultMethod: 'gptq',
+  fitting: { blocks: {}, tables: {} },
+  async check() {
+    // Every model that opens is a graph, and every encoding knows its nodes.
+  },
+  async write(job) {
+    const { recipe, compressed, folder, session, progress, texts } = job;
+    const accuracy = await accuracyOf(job);
+    const { activations } = recipe.export;
+    const [{ path, dtype, bytes, options }] = exportTransformers(compressed, folder, {
+      files: [{ activations, accuracyLevel: accuracy.level }],
+    });
+    const file = join(folder, path);
+    progress({ phase: 'verify', done: 0, total: 1 });
+    const check = await verifyExport(file, compressed, texts.verification, { ...session, ...options });
+    return {
+      file: { path, type: dtype, bytes },
+      checks: [{ engine, ...check }],
+      opened: exported(job, file),
+      accuracy,
+    };
+  },
+  async speeds({ recipe, original, scratch, session, progress, signal }, { opened }: Written) {
+    progress({ phase: 'measure speed', done: 0, total: 2 });
+    // The original as an engine would run it: the same graph with its own weights.
+    const folder = join(scratch, 'original');
+    const [plain] = exportTransformers(original.model, folder, {
+      files: [{ activations: recipe.export.activations }],
+    });
+    const prompt = Math.min(128, Math.floor(original.context / 2));
+    const options = { ...session, signal, prompt, tokens: 32 };
+    const before = await measureSpeed(join(folder, plain.path), options);
+    progress({ phase: 'measure speed', done: 1, total: 2 });
+    const after = await measureSpeed(opened.file!, options);
+    return { engine: `${engine}, ${session.device ?? 'cpu'}`, original: before, compressed: after };
+  },
+  card: (name, { type }) => ({
+    library: 'transformers.js',
+    tags: ['onnx'],
+    usage: {
+      language: 'js',
+      code: [
+        "import { pipeline } from '@huggingface/transformers';",
+        '',
+        `const generator = await pipeline('text-generation', '${name}', { dtype: '${type}' });`,
+        "const [{ generated_text }] = await generator('Once upon a time', { max_new_tokens: 64 });",
+        'console.log(generated_text);',
+      ].join('\n'),
+    },
+  }),
+};
+
+/** The same model as its users run it. */
+const exported = ({ original: { name, tokenizer, context } }: Job, file: string): OpenedFile => ({
+  name,
+  tokenizer,
+  context,
+  file,
+});
+
+async function accuracyOf(job: Job): Promise<AccuracyChoice> {
+  const { accuracyLevel, activations } = job.recipe.export;
+  if (accuracyLevel !== 'auto') return { level: accuracyLevel };
+  if (activations === 'float16' || !job.texts.evaluation) return { level: 0 };
+  return chooseAccuracy(job.compressed, job.scratch, (file, level) =>
+    lossOf(job, exported(job, file), `evaluate with ${level === 0 ? 'float' : 'integer'} activations`),
+  );
+}

@@ -1,0 +1,197 @@
+/**
+ * What long work has finished so far, so that the same command continues after a kill: a hidden folder beside the
+ * output with one file a unit of work. Everything that decides the result is the journal's key; what was made under
+ * another one is thrown away. A unit is a safetensors file that is whole or not there, and its checksum covers key,
+ * name and content: whatever is wrong with it, it is as if it were missing, and the work is done again.
+ *
+ * Only one process at a time writes an output, which `createOutputFolder` sees to.
+ */
+
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { LapidaryError } from '../base/errors.ts';
+import { isObject } from '../base/json.ts';
+import type { Stored } from '../base/tensor.ts';
+import { stored } from '../base/tensor.ts';
+import { systemError, writeFileAtomic } from './output.ts';
+import { openSafetensors } from './safetensors/read.ts';
+import type { Tensors } from './safetensors/write.ts';
+import { writeSafetensors } from './safetensors/write.ts';
+
+/** A finished unit of work. */
+export interface Entry {
+  readonly tensors: Tensors;
+  /** Plain data: objects, lists, text, booleans, null and numbers, which come back exactly, those that are not finite too. */
+  readonly data: unknown;
+}
+
+export interface Journal {
+  /** Units that are there. */
+  readonly size: number;
+  /** A unit, by any name, as it was written, its tensors in memory; undefined where it is missing or damaged. */
+  read(unit: string): Entry | undefined;
+  /** @throws LapidaryError (system) where the disk does not take it */
+  write(unit: string, entry: Entry): Promise<void>;
+  /** For when the work is done. */
+  remove(): void;
+}
+
+/** What decides the result, by name: plain JSON. The order of names does not matter. */
+export type Key = Readonly<Record<string, unknown>>;
+
+const keyFile = 'key.json';
+const extension = '.safetensors';
+
+/**
+ * The journal of an output, `.NAME.journal` beside it; nothing is on the disk before the first unit is written.
+ * @param output path of the file or folder that the work is for
+ */
+export function openJournal(
+  output: string,
+  key: Key,
+  { warn }: { readonly warn: (line: string) => void },
+): Journal {
+  const target = resolve(output);
+  const folder = join(dirname(target), `.${basename(target)}.journal`);
+  const text = canonical(key);
+  discardOther(folder, text, () =>
+    warn(`what an earlier run left unfinished beside ${output} is thrown away: ${difference(folder, key)}`),
+  );
+  // Names that come to the same file replace each other, and are told apart by their checksums.
+  const place = (unit: string) => join(folder, `${unit.replaceAll(/[^\w-]+/g, '-')}${extension}`);
+  return {
+    get size() {
+      return unitsIn(folder).length;
+    },
+    read(unit) {
+      const path = place(unit);
+      return existsSync(path) ? readEntry(path, text, unit) : undefined;
+    },
+    async write(unit, { tensors, data }) {
+      const path = place(unit);
+      begin(folder, text);
+      const json = encode(data);
+      await writeSafetensors(path, tensors, { data: json, sha256: checksum(text, unit, json, tensors) });
+    },
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+/**
+ * The result of work that is not done twice: from the journal where it is there, else made and written. Either way it is
+ * what the journal gives back.
+ * @param make gives plain data, see `Entry`
+ */
+export async function remember<T>(
+  journal: Journal | undefined,
+  unit: string,
+  make: () => Promise<T>,
+): Promise<T> {
+  if (!journal) return make();
+  const known = journal.read(unit);
+  if (known) return known.data as T;
+  const data = await make();
+  await journal.write(unit, { tensors: new Map(), data });
+  return decode(encode(data)) as T;
+}
+
+function unitsIn(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((name) => name.endsWith(extension) && !name.startsWith('.'));
+}
+
+function discardOther(folder: string, key: string, tell: () => void): void {
+  if (!existsSync(folder) || readKey(folder) === key) return;
+  if (unitsIn(folder).length > 0) tell();
+  rmSync(folder, { recursive: true, force: true });
+}
+
+function begin(folder: string, key: string): void {
+  if (existsSync(join(folder, keyFile))) return;
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (cause) {
+    throw systemError(cause, folder);
+  }
+  writeFileAtomic(join(folder, keyFile), Buffer.from(key));
+}
+
+function readKey(folder: string): string | undefined {
+  try {
+    return readFileSync(join(folder, keyFile), 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Why a journal is another's, for people. */
+function difference(folder: string, key: Key): string {
+  let other: unknown;
+  try {
+    other = JSON.parse(readKey(folder) ?? '');
+  } catch {
+    // Told below.
+  }
+  if (!isObject(other)) return 'it does not say what it is of';
+  const names = [...new Set([...Object.keys(key), ...Object.keys(other)])];
+  const changed = names.filter((name) => canonical(key[name]) !== canonical(other[name]));
+  return `it had another ${changed.join(', ')}`;
+}
+
+function readEntry(path: string, key: string, unit: string): Entry | undefined {
+  try {
+    const { tensors: ranges, metadata } = openSafetensors(path);
+    const tensors = new Map<string, Stored>();
+    for (const [name, { dtype, shape, bytes }] of ranges) tensors.set(name, stored(dtype, shape, bytes()));
+    const json = metadata.get('data') ?? '';
+    if (metadata.get('sha256') !== checksum(key, unit, json, tensors)) return undefined;
+    return { tensors, data: decode(json) };
+  } catch (cause) {
+    if (cause instanceof LapidaryError) return undefined;
+    throw cause;
+  }
+}
+
+function checksum(key: string, unit: string, json: string, tensors: Tensors): string {
+  const hash = createHash('sha256');
+  const names = [...tensors.keys()].sort();
+  const described = names.map((name) => [name, tensors.get(name)!.dtype, tensors.get(name)!.shape]);
+  hash.update(JSON.stringify([key, unit, json, described]));
+  for (const name of names) hash.update(tensors.get(name)!.bytes());
+  return hash.digest('hex');
+}
+
+/** JSON has no way to write these; a text cannot stand for them, since it could be one. */
+const numbers: Readonly<Record<string, number>> = {
+  NaN: Number.NaN,
+  Infinity: Number.POSITIVE_INFINITY,
+  '-Infinity': Number.NEGATIVE_INFINITY,
+  '-0': -0,
+};
+
+function encode(data: unknown): string {
+  return JSON.stringify({ data }, (_, value: unknown) => {
+    if (typeof value !== 'number' || (Number.isFinite(value) && !Object.is(value, -0))) return value;
+    return { $number: Object.is(value, -0) ? '-0' : String(value) };
+  });
+}
+
+function decode(json: string): unknown {
+  const { data } = JSON.parse(json, (_, value: unknown) => {
+    if (!isObject(value) || typeof value.$number !== 'string') return value;
+    return numbers[value.$number];
+  }) as { data?: unknown };
+  return data;
+}
+
+/** JSON with the names of every object in order. */
+function canonical(value: unknown): string {
+  return (
+    JSON.stringify(value, (_, inner: unknown) =>
+      isObject(inner)
+        ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+        : inner,
+    ) ?? ''
+  );
+}

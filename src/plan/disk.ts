@@ -1,0 +1,69 @@
+/** What a run writes, and whether there is room for it. */
+
+import { existsSync, statfsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
+import type { Facts, Part } from './facts.ts';
+import { total } from './facts.ts';
+
+export interface DiskPlan {
+  readonly parts: readonly Part[];
+  /** Most that stands there at once. */
+  readonly bytes: number;
+  /** Undefined where the file system does not say. */
+  readonly free?: number | undefined;
+  /** The folder whose file system is written to; it exists. */
+  readonly where: string;
+}
+
+/** Report, card and what else is small. */
+const smallFiles = 4 * 2 ** 20;
+
+export function planDisk({ matrices, model, out }: Facts): DiskPlan {
+  const vectors = total([...model.vectors.values()].map(({ byteLength }) => byteLength));
+  const files = total([...model.files.values()].map((read) => read().byteLength));
+  const settings = files + 2 * vectors + smallFiles;
+  const parts = [
+    { what: 'the result', bytes: total(matrices.map(({ inFile }) => inFile)) + settings },
+    {
+      what: 'the original, while its speed is measured',
+      bytes: total(matrices.map(({ inPlainFile }) => inPlainFile)) + settings,
+    },
+    {
+      what: 'what is done, kept until the end',
+      bytes: total(matrices.map(({ assigned, after }) => (assigned ? after : 0))),
+    },
+  ].map(({ what, bytes }) => ({ what, bytes: Math.round(bytes) }));
+  const where = existing(resolve(out));
+  return { parts, bytes: total(parts.map(({ bytes }) => bytes)), free: freeBytes(where), where };
+}
+
+const existing = (path: string): string =>
+  existsSync(path) || dirname(path) === path ? path : existing(dirname(path));
+
+/** Undefined where a file system says nothing of use: some report no blocks at all. */
+function freeBytes(folder: string): number | undefined {
+  try {
+    const { bavail, bsize, blocks } = statfsSync(folder);
+    return blocks > 0 ? bavail * bsize : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws LapidaryError (system) where the disk has less room than the run needs */
+export function checkDisk({ disk }: { readonly disk: DiskPlan }): void {
+  const { bytes, free, where, parts } = disk;
+  if (free === undefined || bytes <= free) return;
+  const megabytes = (value: number) => `${Math.ceil(value / 1e6)} MB`;
+  throw new LapidaryError(
+    {
+      what: 'the disk has not enough room for this run',
+      where,
+      expected: `${megabytes(bytes)}: ${parts.map((part) => `${part.what} ${megabytes(part.bytes)}`).join('; ')}`,
+      found: `${megabytes(free)} free`,
+      fix: 'make room, or choose a folder on another disk',
+    },
+    ExitCode.system,
+  );
+}

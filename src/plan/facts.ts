@@ -1,0 +1,116 @@
+/** What a plan starts from: every matrix of a model with the bytes it takes, without reading it. */
+
+import { random } from '../base/random.ts';
+import { elementCount } from '../base/tensor.ts';
+import type { Assignment, Target } from '../calibrate/walk.ts';
+import { targetsOf } from '../calibrate/walk.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import { encodedBytes } from '../encodings/encoding.ts';
+import { Graph } from '../graph/graph.ts';
+import type { Model } from '../models/model.ts';
+import type { OpenedCheckpoint } from '../open.ts';
+import type { Texts } from '../prepare.ts';
+import { assignment } from '../prepare.ts';
+import type { Recipe } from '../recipe.ts';
+
+export interface PlanInput {
+  readonly original: OpenedCheckpoint;
+  readonly recipe: Recipe;
+  readonly texts: Texts;
+  /** The folder to write. */
+  readonly out: string;
+}
+
+/** Bytes that are taken for something, in words. */
+export interface Part {
+  readonly what: string;
+  readonly bytes: number;
+}
+
+/** What is known of a matrix without reading it. */
+export interface PlannedMatrix extends Target {
+  /** Undefined: it stays as it is. */
+  readonly assigned?: Assignment | undefined;
+  /** Bytes in float32. */
+  readonly dense: number;
+  /** Bytes as it is stored now, and afterwards. */
+  readonly before: number;
+  readonly after: number;
+  /** Bytes in the file that is written, and in the one that the original is written to for comparison. */
+  readonly inFile: number;
+  readonly inPlainFile: number;
+}
+
+export interface Facts extends PlanInput {
+  readonly model: Model;
+  readonly matrices: readonly PlannedMatrix[];
+}
+
+/** Of each kind of step a few rows of noise are compressed, to learn what it stores. */
+export async function factsOf(input: PlanInput): Promise<Facts> {
+  return { ...input, model: input.original.model, matrices: await planMatrices(input) };
+}
+
+async function planMatrices({ original: { model }, recipe }: PlanInput): Promise<PlannedMatrix[]> {
+  const assign = assignment(recipe, model.config);
+  const samples = new Map<string, Promise<Encoding>>();
+  const planned: PlannedMatrix[] = [];
+  for (const target of targetsOf(model)) {
+    const weights = elementCount(target.shape);
+    const assigned = assign(target);
+    const encoding = model.matrices.get(target.name)!;
+    const sample = assigned && (await sampleOf(assigned, target.shape[1], samples));
+    const share = sample ? weights / elementCount(sample.shape) : 1;
+    planned.push({
+      ...target,
+      assigned,
+      dense: 4 * weights,
+      before: encodedBytes(encoding),
+      after: share * encodedBytes(sample ?? encoding),
+      inFile: share * writtenBytes(sample ?? encoding, recipe),
+      inPlainFile: writtenBytes(encoding, recipe),
+    });
+  }
+  return planned;
+}
+
+const sampleRows = 16;
+
+/** Noise as a step would compress it. Wide matrices end as narrow ones of the same remainder do. */
+function sampleOf(
+  { method, options }: Assignment,
+  width: number,
+  known: Map<string, Promise<Encoding>>,
+): Promise<Encoding> {
+  const columns = width > 512 ? 256 + (width % 256) : width;
+  const key = JSON.stringify([method.name, options, columns]);
+  const make = () => {
+    const { normal } = random(0);
+    const values = Float32Array.from({ length: sampleRows * columns }, normal);
+    const gram = new Float32Array(columns * columns);
+    for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
+    const statistic = { tokens: columns, squares: new Float32Array(columns).fill(1), gram };
+    return method.compress({ rows: sampleRows, columns, values }, statistic, options);
+  };
+  const sample = known.get(key) ?? make();
+  known.set(key, sample);
+  return sample;
+}
+
+/** Bytes of a matrix in a file: of what its nodes read, or of GGUF's blocks and floats. */
+function writtenBytes(encoding: Encoding, { export: { format, activations, floats } }: Recipe): number {
+  if (encoding.bits < 16) return format === 'gguf' ? encodedBytes(encoding) : placedBytes(encoding);
+  const wide = format === 'gguf' ? floats === 'F32' : activations === 'float32' && encoding.bits === 32;
+  return (wide ? 4 : 2) * elementCount(encoding.shape);
+}
+
+/** Of the tensors that an encoding puts into a graph: blocks with minima stand there as floats. */
+function placedBytes(encoding: Encoding): number {
+  const graph = new Graph();
+  const x = graph.input('x', 'float32', ['rows', encoding.shape[1]]);
+  encoding.multiply(x, (suffix, tensor) => graph.weight(suffix, tensor));
+  return total([...graph.weights.values()].map(({ stored }) => stored.byteLength));
+}
+
+export const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
+export const most = (values: readonly number[]): number => Math.max(0, ...values);

@@ -1,0 +1,322 @@
+/**
+ * Memory of a run by phase. What is held is known from shapes: weights, statistics, hidden states, the values of a
+ * graph while it runs. What engine and runtime take on top is measured (docs/benchmarks.md).
+ */
+
+import { existsSync, statSync } from 'node:fs';
+import { availableParallelism, totalmem } from 'node:os';
+import { extname } from 'node:path';
+import { Graph } from '../graph/graph.ts';
+import { peakBytes } from '../graph/memory.ts';
+import { plainScope } from '../models/build.ts';
+import type { Model } from '../models/model.ts';
+import type { Facts, Part, PlannedMatrix } from './facts.ts';
+import { most, total } from './facts.ts';
+import { calibrationFile } from '../prepare.ts';
+
+export interface Phase {
+  readonly phase: string;
+  /** At its peak. */
+  readonly bytes: number;
+  readonly parts: readonly Part[];
+  /** What makes it smaller. */
+  readonly less: string;
+}
+
+export interface MemoryPlan {
+  /** In the order of the run. */
+  readonly phases: readonly Phase[];
+  /** Name of the phase that takes most. */
+  readonly largest: string;
+  /** What it takes. */
+  readonly bytes: number;
+  /** Bytes that this process may use: the machine's memory, or what it is limited to. */
+  readonly machine: number;
+}
+
+const MiB = 2 ** 20;
+
+/** Node with the engine and everything that is loaded, before there is a model. */
+const processBytes = 120 * MiB;
+/** Of a thread that the kernels run on. */
+const threadBytes = 9 * MiB;
+/** Of a token in the tokenizer's tables. */
+const tokenBytes = 2000;
+/** What the engine keeps over what a graph's values need at once: pieces that fit nothing else. */
+const arenaShare = 1.3;
+/** Arrays that nobody needs any more, until the runtime looks for them: as many again as are in use, but no more than this. */
+const mostLate = 80 * MiB;
+/** The same of what is small, after some work. */
+const alwaysLate = 48 * MiB;
+/** Of what a phase takes, what the system has not got back when the next begins. */
+const lingering = 0.65;
+/** A file in the engine, over its bytes: packed weights are laid out again, 16-bit ones become float32 on the CPU. */
+const engineShare = { packed: 2.2, dense: 2.6 };
+/** Tokens of one run, in the walk and in evaluation. */
+const batchTokens = 2048;
+/** Weights that a method which needs no data takes at once. */
+const atOnce = 2 ** 24;
+/** What evaluation holds: bytes of hidden states, bytes and rows of a chunk of logits. */
+const evaluated = { hidden: 256 * MiB, logits: 32 * MiB, rows: 256 };
+/** Tokens that speed is measured with. */
+const raced = 160;
+
+export function planMemory(facts: Facts): MemoryPlan {
+  const phases: Phase[] = [];
+  for (const { phase, parts, less } of demands(facts)) {
+    const rounded = parts
+      .map(({ what, bytes }) => ({ what, bytes: Math.round(bytes) }))
+      .filter(({ bytes }) => bytes > 0);
+    const own = total(rounded.map(({ bytes }) => bytes));
+    const before = most(phases.map(({ bytes }) => bytes));
+    const left = Math.round(processBytes + lingering * (before - processBytes)) - own;
+    if (left > 0) rounded.push({ what: 'not yet given back by earlier phases', bytes: left });
+    phases.push({ phase, bytes: own + Math.max(0, left), parts: rounded, less });
+  }
+  const largest = phases.reduce((found, phase) => (phase.bytes > found.bytes ? phase : found));
+  return { phases, largest: largest.phase, bytes: largest.bytes, machine: machineBytes() };
+}
+
+type Demand = Omit<Phase, 'bytes'>;
+
+function demands(facts: Facts): Demand[] {
+  const { matrices, texts } = facts;
+  const chosen = matrices.filter(({ assigned }) => assigned);
+  const at = (...places: readonly PlannedMatrix['place'][]) =>
+    chosen.filter(({ place }) => places.includes(place));
+  const [tables, blocks, head] = [at('embedding', 'positions'), at('block'), at('head')];
+  const text = 'fewer --sequences or a smaller --length';
+  return [
+    { phase: 'load', parts: loading(facts), less: 'a smaller file of text' },
+    ...(tables.length > 0
+      ? [
+          {
+            phase: 'compress the embeddings',
+            parts: compressing(facts, tables),
+            less: '--embedding-bits 16, which keeps them',
+          },
+        ]
+      : []),
+    ...(blocks.length > 0
+      ? [{ phase: 'compress the blocks', parts: compressing(facts, blocks), less: text }]
+      : []),
+    ...(head.length > 0 ? [{ phase: 'compress the head', parts: compressing(facts, head), less: text }] : []),
+    texts.evaluation
+      ? { phase: 'write, verify and evaluate', parts: evaluating(facts), less: 'a smaller --length' }
+      : { phase: 'write and verify', parts: verifying(facts), less: 'a smaller model' },
+    { phase: 'measure speed', parts: racing(facts), less: 'a machine with more memory' },
+  ];
+}
+
+/** What is there from the beginning to the end. */
+const standing = ({ model }: Facts): Part[] => [
+  { what: 'Node and the engine', bytes: processBytes },
+  { what: 'tokenizer', bytes: tokenBytes * model.config.vocabulary },
+];
+
+function loading(facts: Facts): Part[] {
+  const { matrices, recipe } = facts;
+  const whole = [calibrationFile(recipe), recipe.evaluation.data].filter(
+    (path) => path !== undefined && extname(path) !== '.parquet' && existsSync(path),
+  );
+  return [
+    ...standing(facts),
+    { what: 'one tensor at a time', bytes: most(matrices.map(({ before }) => before)) },
+    // As bytes, as text, and as documents.
+    { what: 'text', bytes: 3 * total(whole.map((path) => statSync(path!).size)) },
+  ];
+}
+
+/** One of the walk's parts: of blocks only one at a time. */
+function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
+  const { model, matrices, texts } = facts;
+  const { config } = model;
+  const { place } = chosen[0]!;
+  const seen = texts.calibration.length > 0;
+  const length = texts.calibration[0]?.length ?? 0;
+  const batch = Math.min(texts.calibration.length, Math.floor(batchTokens / length) || 1);
+  // Tables are looked up: only a tied one that is fitted as the head is run.
+  const run = seen && (place === 'block' || place === 'head' || chosen.some(isFitted));
+  const logits = run && place !== 'block' ? 4 * batch * length * config.vocabulary : 0;
+  const kinds = run ? blockKinds(facts, { batch, time: length }) : [];
+  const layers = config.layers.map((_, layer) => chosen.filter((matrix) => matrix.layer === layer));
+  const engine = place === 'block' ? layers.map((each) => total(each.map(({ dense }) => dense))) : [];
+  const squares = place === 'block' ? kinds.map((kind) => kind.squares) : [run ? 4 * config.hidden ** 2 : 0];
+  const done = matrices.filter(({ assigned }) => assigned);
+  const isFirst = place === 'embedding' || place === 'positions';
+  const earlier = isFirst ? chosen : done;
+  const hidden = run ? 4 * tokensOf(texts.calibration) * config.hidden : 0;
+  const statistics = 2 * most(squares);
+  const work = most(chosen.map((matrix) => workOn(matrix, seen)));
+  return [
+    ...standing(facts),
+    { what: 'hidden states of the calibration text', bytes: hidden },
+    { what: 'weights in the engine', bytes: run ? most(engine) : 0 },
+    {
+      what: 'values while they run',
+      bytes: arenaShare * (logits + total(kinds.map(({ values, fitted }) => values * (fitted ? 2 : 1)))),
+    },
+    // The sums so far, and the same with a batch added.
+    { what: 'statistics', bytes: statistics },
+    { what: 'what is compressed already', bytes: total(earlier.map(({ after }) => after)) },
+    { what: 'work on a matrix', bytes: work },
+    // Their memory only grows.
+    { what: 'memory of the kernels', bytes: most(earlier.map(kernelBytes)) },
+    kernelThreads(),
+    {
+      what: 'freed late',
+      bytes: (isFirst ? 0 : alwaysLate) + Math.min(mostLate, hidden + statistics + work),
+    },
+  ];
+}
+
+const tokensOf = (sequences: readonly Int32Array[]): number => total(sequences.map(({ length }) => length));
+
+/** Whether a method asks for data. */
+const isFitted = ({ assigned }: PlannedMatrix): boolean =>
+  assigned !== undefined && assigned.method.statistic(assigned.options) !== 'none';
+
+/** The values, those before and those after for the error; where there is a Gram matrix, copies of it and its factor. */
+function workOn(matrix: PlannedMatrix, seen: boolean): number {
+  const { dense, shape } = matrix;
+  return 3 * dense + (isFitted(matrix) && seen ? dense + 8 * shape[1] ** 2 : 0);
+}
+
+/** Weights twice in float32, codes and packed codes. */
+function kernelBytes(matrix: PlannedMatrix): number {
+  const weights = matrix.dense / 4;
+  return 10 * (isFitted(matrix) ? weights : Math.min(weights, atOnce));
+}
+
+interface BlockKind {
+  /** Bytes of values that are needed at once. */
+  readonly values: number;
+  /** Bytes of the Gram matrices of its inputs. */
+  readonly squares: number;
+  /** Whether it runs a second time, compressed, as a graph of its own. */
+  readonly fitted: boolean;
+}
+
+/** Blocks that are different graphs; the engine keeps memory for each. */
+function blockKinds({ model, matrices }: Facts, sizes: Readonly<Record<string, number>>): BlockKind[] {
+  const kinds = new Map<string, BlockKind>();
+  const plain = new Map<string, BlockKind>();
+  model.config.layers.forEach((plan, layer) => {
+    const own = matrices.filter((matrix) => matrix.layer === layer);
+    const key = JSON.stringify([plan, ...own.map(({ assigned }) => assigned?.options ?? null)]);
+    if (kinds.has(key)) return;
+    const shape = JSON.stringify(plan);
+    const known = plain.get(shape);
+    const kind = known ?? { ...blockOf(model, layer, sizes), fitted: own.some(({ assigned }) => assigned) };
+    plain.set(shape, kind);
+    // Of blocks that differ in their encodings alone, what collects statistics is one graph.
+    kinds.set(key, known ? { ...kind, fitted: false } : kind);
+  });
+  return [...kinds.values()];
+}
+
+function blockOf(model: Model, layer: number, sizes: Readonly<Record<string, number>>) {
+  const { architecture, config } = model;
+  const graph = new Graph('inputs');
+  const x = graph.input('x', 'float32', ['batch', 'time', config.hidden]);
+  const scope = plainScope(graph, config, model, { time: 'time', longest: 1 });
+  graph.output('hidden', architecture.block(scope, x, layer));
+  const inputs = new Set([...scope.linears.values()].map(({ input }) => input));
+  const squares = total([...inputs].map(({ shape }) => 4 * (shape.at(-1) as number) ** 2));
+  return { values: peakBytes(graph, sizes), squares };
+}
+
+/** @param arrays bytes of those that come and go */
+const afterWalk = (facts: Facts, arrays: number): Part[] => [
+  ...standing(facts),
+  {
+    what: 'compressed matrices',
+    bytes: total(facts.matrices.map(({ assigned, after }) => (assigned ? after : 0))),
+  },
+  kernelThreads(),
+  { what: 'freed late', bytes: alwaysLate + Math.min(mostLate, arrays) },
+];
+
+/** Helpers of the caller's thread. */
+const kernelThreads = (): Part => ({
+  what: 'threads of the kernels',
+  bytes: threadBytes * (Math.min(availableParallelism(), 64) - 1),
+});
+
+function verifying(facts: Facts): Part[] {
+  const { model, texts } = facts;
+  const logits = 3 * 4 * texts.verification.length * model.config.vocabulary;
+  return [...afterWalk(facts, logits), fileInEngine(facts), { what: 'logits of a sequence', bytes: logits }];
+}
+
+function evaluating(facts: Facts): Part[] {
+  const { model, texts, matrices } = facts;
+  const { vocabulary, hidden } = model.config;
+  const { sequences } = texts.evaluation!;
+  const longest = most(sequences.map(({ length }) => length));
+  const states = 4 * hidden * tokensOf(sequences);
+  const rows = Math.max(
+    1,
+    Math.min(evaluated.rows, Math.floor(evaluated.logits / (4 * vocabulary)), longest),
+  );
+  const batch = Math.max(1, Math.min(sequences.length, Math.floor(batchTokens / longest)));
+  const kinds = blockKinds(facts, { batch, time: longest });
+  const logits = 12 * 4 * rows * vocabulary;
+  return [
+    ...afterWalk(facts, logits),
+    fileInEngine(facts),
+    {
+      what: 'hidden states of the evaluation text',
+      bytes: Math.min(states, Math.max(evaluated.hidden, 4 * hidden * longest)),
+    },
+    { what: 'values while blocks run', bytes: arenaShare * total(kinds.map(({ values }) => values)) },
+    {
+      what: "the original's head",
+      bytes: most(matrices.map(({ place, dense }) => (place === 'block' ? 0 : dense))),
+    },
+    // The engine's and ours of both models, and what comparing them takes.
+    { what: 'logits', bytes: logits },
+  ];
+}
+
+function racing(facts: Facts): Part[] {
+  const { matrices, recipe, model } = facts;
+  const plain = total(matrices.map(({ inPlainFile }) => inPlainFile));
+  const dense = total(matrices.map((matrix) => matrix.dense / 2));
+  const logits = 4 * raced * model.config.vocabulary;
+  return [
+    ...afterWalk(facts, logits),
+    recipe.export.format === 'gguf'
+      ? { what: 'the original in llama.cpp, a process of its own', bytes: plain }
+      : { what: 'the original in the engine', bytes: engineShare.dense * dense },
+    { what: 'logits', bytes: logits },
+  ];
+}
+
+/** The written file as it is run; GGUF files are evaluated block by block. */
+function fileInEngine({ matrices, recipe }: Facts): Part {
+  const what = 'the written file in the engine';
+  if (recipe.export.format === 'gguf') return { what, bytes: 0 };
+  const each = matrices.map(({ inFile, dense }) =>
+    inFile < dense / 2 ? engineShare.packed * inFile : (engineShare.dense * dense) / 2,
+  );
+  // A product that has no kernel of its own takes its matrix in float32.
+  return { what, bytes: total(each) + most(matrices.map(({ dense }) => dense)) };
+}
+
+function machineBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
+
+/** One line, where a phase takes more than there is: which one, and what to change. */
+export function memoryWarning({ memory }: { readonly memory: MemoryPlan }): string | undefined {
+  const { bytes, machine, largest, phases } = memory;
+  if (bytes <= machine) return undefined;
+  const { less } = phases.find(({ phase }) => phase === largest)!;
+  const gigabytes = (value: number) => `${(value / 1e9).toFixed(1)} GB`;
+  return (
+    `to ${largest}, this run takes about ${gigabytes(bytes)} of memory, and here are ${gigabytes(machine)}: ` +
+    `the system may end it; what helps is ${less}`
+  );
+}

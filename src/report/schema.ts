@@ -1,0 +1,173 @@
+/**
+ * What report.json holds: plain data, written by every run and read back by `lapidary report`, by the page and by
+ * whoever wants the numbers. All that differs from run to run is in `speed` and `timings`; the rest is the same for
+ * the same recipe. Needs nothing of Node, so that the page can have its types from here.
+ */
+
+import { z } from 'zod';
+import { LapidaryError } from '../base/errors.ts';
+import { isObject, shortened } from '../base/json.ts';
+
+/** Of this layout: raised when a reader of the old one would read the new one wrongly. */
+const format = 1;
+
+const list = <T extends z.ZodType>(item: T) => z.array(item).readonly();
+
+/** A value and its 95% interval; JSON has no infinity and says null. */
+const real = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? Infinity);
+const estimate = z.object({ value: real, low: real, high: real });
+
+const measures = z.object({
+  bytes: z.number(),
+  parameters: z.number(),
+  bitsPerWeight: z.number(),
+  multiplyAdds: z.number(),
+  /** Predicted ones. */
+  tokens: z.number().optional(),
+  nats: z.number().optional(),
+  perplexity: estimate.optional(),
+  /** Of the two models on the same text: far narrower than the interval of either. */
+  perplexityRatio: estimate.optional(),
+  bitsPerCharacter: estimate.optional(),
+  /** Nats a token; the interval is the mean's. */
+  kl: z
+    .object({
+      mean: z.number(),
+      median: z.number(),
+      p99: z.number(),
+      low: z.number(),
+      high: z.number(),
+    })
+    .optional(),
+  agreement: estimate.optional(),
+});
+
+const speed = z.object({ prefillTokensPerSecond: z.number(), decodeTokensPerSecond: z.number() });
+
+/** One engine that loaded the written file; differences of logits to the model in memory. */
+const check = z.object({
+  engine: z.string(),
+  /** Of the worst token: root mean square difference of its logits, in spreads of the logits. */
+  worst: z.number(),
+  /** What `worst` may be. */
+  tolerance: z.number(),
+  /** Largest difference of a logit. */
+  maxDifference: z.number(),
+});
+
+const stored = z.object({ label: z.string(), bytes: z.number() });
+
+const tensor = z.object({
+  name: z.string(),
+  /** What it is in its layer ("q_proj", "norms and biases") or outside ("embedding", "head"). */
+  kind: z.string(),
+  /** Of a block's tensor. */
+  layer: z.number().optional(),
+  shape: list(z.number()),
+  before: stored,
+  after: stored,
+  method: z.string().optional(),
+  /** Relative squared error; missing where nothing was compressed. */
+  error: z.number().optional(),
+  errorOf: z.enum(['outputs', 'weights']).optional(),
+});
+
+const meanLoss = z.object({
+  tokens: z.number(),
+  nats: z.number(),
+  originalNats: z.number(),
+  kl: z.number(),
+  same: z.number(),
+});
+
+/** What a model said: its most likely token and how likely it and the text's own token were. */
+const answer = z.object({ top: z.string(), probability: z.number(), target: z.number() });
+
+const evaluation = z.object({
+  /** Where the text is from, for people. */
+  data: z.string(),
+  sequences: list(meanLoss),
+  positions: list(meanLoss.extend({ from: z.number(), to: z.number() })),
+  divergences: list(z.object({ from: z.number(), to: z.number(), tokens: z.number() })),
+  /** Worst first. */
+  changed: list(
+    z.object({
+      sequence: z.number(),
+      position: z.number(),
+      kl: z.number(),
+      /** Text before the token, and the token that stood there. */
+      context: z.string(),
+      target: z.string(),
+      original: answer,
+      compressed: answer,
+    }),
+  ),
+});
+
+const schema = z.object({
+  format: z.literal(format),
+  /** Of the output folder. */
+  name: z.string(),
+  model: z.string(),
+  modelType: z.string(),
+  /** "ONNX for transformers.js (q4)", "GGUF Q4_K_M" */
+  target: z.string(),
+  /** What was done, in one line. */
+  summary: z.string(),
+  /** Sentences that a reader must know. */
+  notes: list(z.string()),
+  original: measures,
+  compressed: measures,
+  speed: z
+    .object({ original: speed.optional(), compressed: speed.optional(), engine: z.string() })
+    .optional(),
+  files: list(z.object({ path: z.string(), type: z.string(), bytes: z.number(), checks: list(check) })),
+  tensors: list(tensor),
+  /** Missing where there was no text to measure on. */
+  evaluation: evaluation.optional(),
+  /** Complete. */
+  recipe: z.record(z.string(), z.unknown()),
+  /** What it takes to make it again: command, versions, hashes. */
+  reproduction: list(z.tuple([z.string(), z.string()]).readonly()),
+  timings: z.object({ seconds: z.record(z.string(), z.number()), machine: z.string() }),
+});
+
+export type ReportData = z.output<typeof schema>;
+export type ReportMeasures = ReportData['original'];
+export type ReportTensor = ReportData['tensors'][number];
+export type ReportEvaluation = NonNullable<ReportData['evaluation']>;
+
+/** Reads report.json back. @throws LapidaryError on what is not one */
+export function parseReport(text: string, where: string): ReportData {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw notAReport(where, cause instanceof Error ? cause.message : String(cause));
+  }
+  if (isObject(value) && typeof value.format === 'number' && value.format !== format) {
+    throw new LapidaryError({
+      what: 'a report in a layout that this version does not read',
+      where,
+      expected: `format ${format}`,
+      found: `format ${value.format}`,
+      fix: value.format > format ? 'use a newer Lapidary' : 'compress again with this version',
+    });
+  }
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw notAReport(where, `${issue.path.join('.') || shortened(value)}: ${issue.message}`);
+}
+
+function notAReport(where: string, found: string): LapidaryError {
+  return new LapidaryError({
+    what: 'this is not a report',
+    where,
+    expected: 'report.json as lapidary compress writes it',
+    found,
+  });
+}

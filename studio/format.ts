@@ -1,0 +1,43 @@
+/** Numbers as people read them. */
+
+/** A value with its 95% interval. */
+export interface Estimate {
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export { formatBytes as bytes, formatCount as count } from '../src/cli/table.ts';
+
+/** JSON has no infinity: it arrives as null. */
+export function fixed(value: number | null, digits: number): string {
+  return value !== null && Number.isFinite(value) ? value.toFixed(digits) : '∞';
+}
+
+/** So many significant digits, never as 1.2e-5: "0.000012". */
+export function significant(value: number, digits = 3): string {
+  if (value === 0 || !Number.isFinite(value)) return value === 0 ? '0' : '∞';
+  const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(value))));
+  return value.toFixed(Math.min(decimals, 12));
+}
+
+/** A share as "97.6%", small ones with more digits. */
+export function percent(share: number, digits?: number): string {
+  return `${digits === undefined ? significant(100 * share, 2) : (100 * share).toFixed(digits)}%`;
+}
+
+export function interval({ low, high }: Estimate, digits: number): string {
+  return `${fixed(low, digits)} to ${fixed(high, digits)}`;
+}
+
+export const whole = (value: number) => value.toLocaleString('en');
+
+export function times(before: number, after: number): string {
+  return `${significant(before / after)}×`;
+}
+
+/** Seconds as "12.3 s" or "4 min 10 s". */
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+}

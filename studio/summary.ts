@@ -1,0 +1,245 @@
+/** The top of a run's page: what was done, saved and lost, in words and key figures. */
+
+import type { ReportData } from '../src/report/schema.ts';
+import type { Child } from './dom.ts';
+import { h, table } from './dom.ts';
+import type { Estimate } from './format.ts';
+import { bytes, count, fixed, interval, percent, significant, times, whole } from './format.ts';
+
+export function title(report: ReportData): HTMLElement {
+  const { name, model, modelType, target, compressed, summary } = report;
+  return h(
+    'div',
+    { class: 'title' },
+    h('h1', {}, name),
+    h('p', { class: 'lead' }, inShort(report)),
+    h(
+      'dl',
+      { class: 'facts' },
+      fact('Original', `${model} (${modelType}, ${count(compressed.parameters)} parameters)`),
+      fact('Written', target),
+      fact('What was done', summary),
+    ),
+  );
+}
+
+function fact(name: string, value: string): Child {
+  return h('div', {}, h('dt', {}, name), h('dd', {}, value));
+}
+
+function inShort({ original, compressed }: ReportData): string {
+  const size = `${significant(original.bytes / compressed.bytes)} times smaller`;
+  const { kl, agreement, perplexity } = compressed;
+  if (!agreement || !kl || !perplexity || !original.perplexity)
+    return `${size}; what was lost was not measured.`;
+  return `${size}, and the same next token ${percent(agreement.value, 1)} of the time. Perplexity ${change(perplexity.value / original.perplexity.value)}.`;
+}
+
+/** A ratio as what it adds: "+0.23%". */
+function change(ratio: number): string {
+  return `${ratio < 1 ? '−' : '+'}${percent(Math.abs(ratio - 1))}`;
+}
+
+interface Tile {
+  readonly label: string;
+  readonly value: string;
+  readonly unit?: string;
+  /** What it was, or how sure it is. */
+  readonly details: readonly string[];
+  readonly meaning: string;
+}
+
+export function keyFigures(report: ReportData): HTMLElement {
+  const lost = lossTiles(report);
+  const { tokens } = report.compressed;
+  const data = report.evaluation?.data;
+  return h(
+    'section',
+    { id: 'summary', 'aria-label': 'Key figures' },
+    h('h2', {}, 'What was saved'),
+    h('div', { class: 'tiles' }, [...costTiles(report), ...speedTiles(report)].map(tile)),
+    h('h2', {}, 'What was lost'),
+    lost.length > 0
+      ? h('div', { class: 'tiles' }, lost.map(tile))
+      : h(
+          'p',
+          { class: 'absent' },
+          'Nothing was measured: there was no text to evaluate on, so what was lost is not known.',
+        ),
+    lost.length > 0 && tokens !== undefined
+      ? h(
+          'p',
+          { class: 'small' },
+          `Measured on ${whole(tokens)} predicted tokens${data === undefined ? '' : ` of ${data}`}. Intervals: 95%, bootstrap over sequences.`,
+        )
+      : undefined,
+  );
+}
+
+function tile({ label, value, unit, details, meaning }: Tile): HTMLElement {
+  return h(
+    'div',
+    { class: 'tile' },
+    h('h3', {}, label),
+    h(
+      'p',
+      { class: 'value' },
+      value,
+      unit === undefined ? undefined : h('span', { class: 'unit' }, ` ${unit}`),
+    ),
+    details.map((line) => h('p', { class: 'was' }, line)),
+    h('p', { class: 'meaning' }, meaning),
+  );
+}
+
+function costTiles({ original, compressed }: ReportData): Tile[] {
+  return [
+    {
+      label: 'Size',
+      value: bytes(compressed.bytes),
+      details: [`was ${bytes(original.bytes)}: ${times(original.bytes, compressed.bytes)} smaller`],
+      meaning: 'All files that the model needs to run.',
+    },
+    {
+      label: 'Bits a weight',
+      value: compressed.bitsPerWeight.toFixed(2),
+      details: [`was ${original.bitsPerWeight.toFixed(2)}`],
+      meaning: 'What is stored for one parameter, scales and zero points included, over the whole model.',
+    },
+  ];
+}
+
+function speedTiles({ speed }: ReportData): Tile[] {
+  const { original, compressed, engine } = speed ?? {};
+  if (!compressed) return [];
+  const rate = (label: string, key: keyof typeof compressed, meaning: string): Tile => ({
+    label,
+    value: whole(Math.round(compressed[key])),
+    unit: 'tokens/s',
+    details: original
+      ? [
+          `was ${whole(Math.round(original[key]))}: ${significant(compressed[key] / original[key], 2)}× as fast`,
+        ]
+      : [],
+    meaning: `${meaning}, in ${engine}.`,
+  });
+  return [
+    rate('Prompt', 'prefillTokensPerSecond', 'Reading a prompt in one run'),
+    rate('Generation', 'decodeTokensPerSecond', 'Writing one token after the other'),
+  ];
+}
+
+function lossTiles({ original, compressed }: ReportData): Tile[] {
+  const { perplexity, perplexityRatio, kl, agreement, bitsPerCharacter } = compressed;
+  const tiles: Tile[] = [];
+  const sure = (estimate: Estimate, digits: number) => `95%: ${interval(estimate, digits)}`;
+  if (perplexity) {
+    const digits = perplexity.value < 100 ? 3 : 1;
+    const before = original.perplexity;
+    tiles.push({
+      label: 'Perplexity',
+      value: fixed(perplexity.value, digits),
+      details: [
+        sure(perplexity, digits),
+        ...(before ? [`was ${fixed(before.value, digits)} (${interval(before, digits)})`] : []),
+        ...(perplexityRatio
+          ? [
+              `${change(perplexityRatio.value)} (${change(perplexityRatio.low)} to ${change(perplexityRatio.high)})`,
+            ]
+          : []),
+      ],
+      meaning: 'How surprised it is by real text: as if it chose among so many tokens. Lower is better.',
+    });
+  }
+  if (kl) {
+    tiles.push({
+      label: 'KL divergence',
+      value: significant(kl.mean),
+      unit: 'nats',
+      details: [
+        `95%: ${significant(kl.low)} to ${significant(kl.high)}`,
+        `median ${significant(kl.median, 2)}, 99th percentile ${significant(kl.p99, 2)}`,
+      ],
+      meaning: 'How far its predictions moved away from the original’s, a token. 0: not at all.',
+    });
+  }
+  if (agreement) {
+    const low = percent(agreement.low, 1);
+    tiles.push({
+      label: 'Same top token',
+      value: percent(agreement.value, 1),
+      details: [`95%: ${low} to ${percent(agreement.high, 1)}`],
+      meaning: 'How often both find the same next token most likely.',
+    });
+  }
+  if (bitsPerCharacter) {
+    tiles.push({
+      label: 'Bits a character',
+      value: fixed(bitsPerCharacter.value, 3),
+      details: [
+        sure(bitsPerCharacter, 3),
+        ...(original.bitsPerCharacter ? [`was ${fixed(original.bitsPerCharacter.value, 3)}`] : []),
+      ],
+      meaning: 'The same surprise by length of text, comparable between tokenizers.',
+    });
+  }
+  return tiles;
+}
+
+export function notes({ notes }: ReportData): HTMLElement | undefined {
+  if (notes.length === 0) return undefined;
+  return h(
+    'aside',
+    { class: 'notes', 'aria-label': 'Notes' },
+    h('h2', {}, 'To know'),
+    h(
+      'ul',
+      {},
+      notes.map((note) => h('li', {}, note)),
+    ),
+  );
+}
+
+/** The written files, and the engines that loaded them. */
+export function checks({ files }: ReportData): HTMLElement {
+  const rows = files.flatMap(({ path, type, bytes: size, checks: done }) => {
+    const file = (verdict: Child, ...rest: readonly Child[]) => [
+      h('code', {}, path),
+      verdict,
+      ...rest,
+      bytes(size),
+      type,
+    ];
+    if (done.length === 0) return [file('not loaded', '', '', '', '')];
+    return done.map(({ engine, worst, tolerance, maxDifference }) =>
+      file(
+        worst <= tolerance
+          ? h('span', { class: 'verdict good' }, '✓ agrees')
+          : h('span', { class: 'verdict bad' }, '✗ differs'),
+        engine,
+        ...[worst, tolerance, maxDifference].map((value) => significant(value, 2)),
+      ),
+    );
+  });
+  const head = [
+    'File',
+    'Verdict',
+    'Loaded again in',
+    'Difference',
+    'Allowed',
+    'Largest, of a logit',
+    'Size',
+    'Type',
+  ];
+  return h(
+    'section',
+    { id: 'checks' },
+    h('h2', {}, 'What was checked'),
+    h(
+      'p',
+      {},
+      'Each file was loaded again after it was written, and its logits were compared with those of the model in memory. The difference is that of the worst token: root mean square over its logits, in standard deviations of all logits.',
+    ),
+    table(head, rows, { caption: 'Files and engines that loaded them', left: [1, 2, 7] }),
+  );
+}

@@ -1,0 +1,54 @@
+/** A random Llama on the disk that the command line can work on in a second, with the tokenizer that ships. */
+
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { random } from '../../src/base/random.ts';
+import type { Stored } from '../../src/base/tensor.ts';
+import { stored } from '../../src/base/tensor.ts';
+import { writeSafetensors } from '../../src/io/safetensors/write.ts';
+import { shipped } from '../../src/open.ts';
+
+/** Eight layers of 64, 378,000 parameters; the head is the embedding. */
+export async function writeTinyCheckpoint(folder: string): Promise<void> {
+  const [vocabulary, hidden, inner, layers] = [2048, 64, 96, 8];
+  mkdirSync(folder, { recursive: true });
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
+    copyFileSync(join(shipped.folder, name), join(folder, name));
+  }
+  const config = {
+    model_type: 'llama',
+    vocab_size: vocabulary,
+    hidden_size: hidden,
+    intermediate_size: inner,
+    num_hidden_layers: layers,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    max_position_embeddings: 64,
+    tie_word_embeddings: true,
+    bos_token_id: 1,
+    eos_token_id: 2,
+  };
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  const tensors = new Map<string, Stored>();
+  const add = (name: string, ...shape: number[]) => {
+    const { normal } = random(1).fork(name);
+    const count = shape.reduce((a, b) => a * b);
+    const values = Float32Array.from({ length: count }, () => (shape.length > 1 ? 0.2 * normal() : 1));
+    tensors.set(`${name}.weight`, stored('float32', shape, values));
+  };
+  add('model.embed_tokens', vocabulary, hidden);
+  for (let index = 0; index < layers; index++) {
+    const layer = `model.layers.${index}`;
+    add(`${layer}.input_layernorm`, hidden);
+    add(`${layer}.self_attn.q_proj`, hidden, hidden);
+    add(`${layer}.self_attn.k_proj`, hidden / 2, hidden);
+    add(`${layer}.self_attn.v_proj`, hidden / 2, hidden);
+    add(`${layer}.self_attn.o_proj`, hidden, hidden);
+    add(`${layer}.post_attention_layernorm`, hidden);
+    add(`${layer}.mlp.gate_proj`, inner, hidden);
+    add(`${layer}.mlp.up_proj`, inner, hidden);
+    add(`${layer}.mlp.down_proj`, hidden, inner);
+  }
+  add('model.norm', hidden);
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+}
