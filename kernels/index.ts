@@ -8,5 +8,6 @@ export { fit } from './fit';
 export { blockDescents, blockLevels, blockScales, blockSpans } from './blocks';
 export { compensate } from './compensate';
 export { pack } from './pack';
+export { descendParts, sweepParts } from './parts';
 export { round } from './round';
 export { transpose } from './transpose';

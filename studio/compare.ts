@@ -6,7 +6,7 @@ import type { Child } from './dom.ts';
 import { h, table } from './dom.ts';
 import type { Cell } from './error.ts';
 import { cellsOf, distinguished, kindsOf, logAxis } from './error.ts';
-import { figure } from './figure.ts';
+import { figure, tip } from './figure.ts';
 import type { Estimate } from './format.ts';
 import { bytes, fixed, interval, percent, significant, times, whole } from './format.ts';
 import type { Run } from './tradeoff.ts';
@@ -217,15 +217,11 @@ function panels(
         symbol: 'run',
         r: 3,
       }),
-      Plot.tip(
-        cells,
-        Plot.pointer({
-          ...facet,
-          ...place,
-          title: ({ run, kind, layer, error }: RunCell) =>
-            `${run}\nlayer ${layer}, ${kind}\n${percent(error)}`,
-        }),
-      ),
+      tip(cells, {
+        ...facet,
+        ...place,
+        title: ({ run, kind, layer, error }: RunCell) => `${run}\nlayer ${layer}, ${kind}\n${percent(error)}`,
+      }),
     ],
   };
 }

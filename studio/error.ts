@@ -3,7 +3,7 @@
 import * as Plot from '@observablehq/plot';
 import type { ReportData, ReportTensor } from '../src/report/schema.ts';
 import { h } from './dom.ts';
-import { figure } from './figure.ts';
+import { figure, tip } from './figure.ts';
 import { percent } from './format.ts';
 
 export interface Cell {
@@ -160,7 +160,7 @@ export function heatMap(cells: readonly Cell[], edges: readonly number[], width:
             }),
           ]
         : []),
-      Plot.tip(cells, Plot.pointer({ ...place, title: named })),
+      tip(cells, { ...place, title: named }),
     ],
   };
 }
@@ -234,14 +234,11 @@ function lines(cells: readonly Cell[], width: number): Plot.PlotOptions {
         cells.filter(({ layer }) => layers.indexOf(layer) % marked === 0),
         { x: 'layer', y: 'error', fill: 'kind', symbol: 'kind', r: 3.5 },
       ),
-      Plot.tip(
-        cells,
-        Plot.pointer({
-          x: 'layer',
-          y: 'error',
-          title: named,
-        }),
-      ),
+      tip(cells, {
+        x: 'layer',
+        y: 'error',
+        title: named,
+      }),
     ],
   };
 }

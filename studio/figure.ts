@@ -107,3 +107,13 @@ export function key(entries: readonly (readonly [sample: string, label: string])
     entries.map(([sample, label]) => h('li', {}, h('span', { class: `sample ${sample}` }), label)),
   );
 }
+
+/** What the mark nearest to the pointer is, in words. */
+export function tip(data: Plot.Data, options: Plot.TipOptions): Plot.Markish {
+  return Plot.tip(data, Plot.pointer({ ...options, lineHeight: 1.3 }));
+}
+
+/** The same where marks stand side by side: nearest by x alone. */
+export function tipX(data: Plot.Data, options: Plot.TipOptions): Plot.Markish {
+  return Plot.tip(data, Plot.pointerX({ ...options, lineHeight: 1.3 }));
+}

@@ -3,7 +3,7 @@
 import * as Plot from '@observablehq/plot';
 import type { ReportData, ReportEvaluation } from '../src/report/schema.ts';
 import { logTicks } from './error.ts';
-import { figure } from './figure.ts';
+import { figure, tipX } from './figure.ts';
 import { percent, significant, whole } from './format.ts';
 
 type Divergence = NonNullable<ReportData['compressed']['kl']>;
@@ -99,10 +99,7 @@ function histogram(bins: readonly Bin[], { median, p99 }: Divergence, width: num
       ),
       Plot.ruleX(marks, { x: 'at', stroke: 'var(--ink)', strokeDasharray: '4 3' }),
       Plot.text(marks, { x: 'at', text: 'label', frameAnchor: 'top', dy: -16 }),
-      Plot.tip(
-        bins,
-        Plot.pointerX({ x1: 'start', x2: 'to', y: ({ tokens }: Bin) => Math.max(tokens, floor), title }),
-      ),
+      tipX(bins, { x1: 'start', x2: 'to', y: ({ tokens }: Bin) => Math.max(tokens, floor), title }),
     ],
   };
 }

@@ -3,7 +3,7 @@
 import * as Plot from '@observablehq/plot';
 import type { ReportEvaluation } from '../src/report/schema.ts';
 import { logTicks } from './error.ts';
-import { figure, key } from './figure.ts';
+import { figure, key, tipX } from './figure.ts';
 import { significant } from './format.ts';
 import { divergenceAxis, meansHead, meansRow, meansTip } from './means.ts';
 
@@ -41,7 +41,7 @@ export function positionsFigure({ positions }: ReportEvaluation): HTMLElement {
 
 const middle = ({ from, to }: Bucket) => (from + to - 1) / 2;
 const place = ({ from, to }: Bucket) => (to - from > 1 ? `${from} to ${to - 1}` : `${from}`);
-const tip = (bucket: Bucket) => meansTip(`position ${place(bucket)}`, bucket);
+const title = (bucket: Bucket) => meansTip(`position ${place(bucket)}`, bucket);
 
 const layout = {
   height: 240,
@@ -61,7 +61,7 @@ function divergence(buckets: readonly Bucket[], width: number): Plot.PlotOptions
       Plot.lineY(buckets, { ...point, stroke: 'var(--after)', strokeWidth: 2 }),
       ...(buckets.length <= 32 ? [Plot.dot(buckets, { ...point, fill: 'var(--after)', r: 2.5 })] : []),
       Plot.ruleY([0]),
-      Plot.tip(buckets, Plot.pointerX({ ...point, title: tip })),
+      tipX(buckets, { ...point, title }),
     ],
   };
 }
@@ -86,7 +86,7 @@ function perplexity(buckets: readonly Bucket[], width: number): Plot.PlotOptions
         strokeWidth: 1.5,
         strokeDasharray: '4 3',
       }),
-      Plot.tip(buckets, Plot.pointerX({ x: middle, y: after, title: tip })),
+      tipX(buckets, { x: middle, y: after, title }),
     ],
   };
 }

@@ -2,7 +2,7 @@
 
 import * as Plot from '@observablehq/plot';
 import type { ReportEvaluation } from '../src/report/schema.ts';
-import { figure } from './figure.ts';
+import { figure, tipX } from './figure.ts';
 import { significant } from './format.ts';
 import { divergenceAxis, meansHead, meansRow, meansTip } from './means.ts';
 
@@ -61,7 +61,7 @@ function bars(rows: readonly Row[], mean: number, width: number): Plot.PlotOptio
         fill: 'var(--ink)',
       }),
       Plot.ruleY([0]),
-      Plot.tip(rows, Plot.pointerX({ ...bar, title })),
+      tipX(rows, { ...bar, title }),
     ],
   };
 }

@@ -3,7 +3,7 @@
 import * as Plot from '@observablehq/plot';
 import type { ReportData, ReportTensor } from '../src/report/schema.ts';
 import type { View } from './figure.ts';
-import { figure, key } from './figure.ts';
+import { figure, key, tipX } from './figure.ts';
 import { bytes, times } from './format.ts';
 
 interface Row {
@@ -159,7 +159,7 @@ function columns(rows: readonly Row[], width: number, ticks: readonly string[]):
         insetLeft: gap,
         insetRight: gap,
       }),
-      Plot.tip(rows, Plot.pointerX({ x: 'name', y: 'before', title: describe })),
+      tipX(rows, { x: 'name', y: 'before', title: describe }),
       Plot.ruleY([0]),
     ],
   };

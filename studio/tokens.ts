@@ -67,13 +67,7 @@ function row(token: Changed, index: number): HTMLElement {
     { role: 'row' },
     cell(
       'context',
-      h(
-        'p',
-        { dir: 'auto' },
-        context === '' ? undefined : h('span', { class: 'ws' }, '… '),
-        visible(context, false),
-        h('mark', {}, h('bdi', {}, visible(target, true))),
-      ),
+      h('p', { dir: 'auto' }, visible(context, false), h('mark', {}, h('bdi', {}, visible(target, true)))),
       h('p', { class: 'was' }, `${index + 1}. sequence ${sequence + 1}, position ${whole(position)}`),
     ),
     cell('answer', answer('Original', token.original, 'before', target)),

@@ -2,8 +2,9 @@
 
 import * as Plot from '@observablehq/plot';
 import type { ReportData } from '../src/report/schema.ts';
+import { h } from './dom.ts';
 import { logTicks } from './error.ts';
-import { figure } from './figure.ts';
+import { figure, tip } from './figure.ts';
 import type { Estimate } from './format.ts';
 import { bytes, significant, whole } from './format.ts';
 
@@ -34,27 +35,31 @@ function points(runs: readonly Run[], estimate: (report: ReportData) => Estimate
 
 const divergence = ({ compressed: { kl } }: ReportData): Estimate | undefined =>
   kl && { value: kl.mean, low: kl.low, high: kl.high };
-const perplexity = ({ compressed }: ReportData): Estimate | undefined => compressed.perplexity;
+const ratio = ({ compressed }: ReportData): Estimate | undefined => compressed.perplexityRatio;
 
 export function tradeOff(runs: readonly Run[]): HTMLElement | undefined {
-  const [byDivergence, byPerplexity] = [points(runs, divergence), points(runs, perplexity)];
+  const [byDivergence, byRatio] = [points(runs, divergence), points(runs, ratio)];
   if (byDivergence.length === 0) return undefined;
   const best = byDivergence.filter((point) => point.best).map(({ label }) => label);
-  const before = runs[0]!.report.original.perplexity;
   return figure({
     title: 'Bytes and loss',
-    caption: `Down and to the left is better; bars are 95% intervals. On the line: none of the others is both smaller and closer to the original (${best.join(', ')}).`,
+    caption: `Down and to the left is better; bars are 95% intervals. On the line: none of the others is both smaller and, by KL divergence, closer to the original (${best.join(', ')}).`,
     views: [
       {
         label: 'KL divergence',
         description: `KL divergence by bytes of ${byDivergence.length} runs. On the Pareto line: ${best.join(', ')}.`,
         draw: (width) => scatter(byDivergence, width, undefined),
       },
-      {
-        label: 'Perplexity',
-        description: `Perplexity by bytes of ${byPerplexity.length} runs.`,
-        draw: (width) => scatter(byPerplexity, width, before?.value),
-      },
+      ...(byRatio.length > 0
+        ? [
+            {
+              label: 'Perplexity',
+              description: `Perplexity over the original’s, by bytes, of ${byRatio.length} runs.`,
+              draw: (width: number) => scatter(byRatio, width, 1),
+              legend: () => h('p', { class: 'small' }, 'Perplexity over the original’s; 1 is as good.'),
+            },
+          ]
+        : []),
     ],
     data: {
       head: ['Run', 'Bytes', 'KL', 'from', 'to', 'On the line'],
@@ -114,7 +119,7 @@ function scatter(points: readonly Point[], width: number, reference: number | un
         strokeWidth: 2,
         fill: ({ best }: Point) => (best ? 'var(--after)' : 'var(--surface)'),
       }),
-      Plot.tip(points, Plot.pointer({ x: 'bytes', y: 'value', title })),
+      tip(points, { x: 'bytes', y: 'value', title }),
     ],
   };
 }
@@ -143,7 +148,7 @@ function lossAxis(values: readonly number[], divergence: boolean): LossAxis {
     type: 'linear',
     domain: [from, highest + margin],
     ticks: 6,
-    tickFormat: (value: number) => significant(value, 3),
+    tickFormat: (value: number) => significant(value, divergence ? 2 : 4),
   };
 }
 

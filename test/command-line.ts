@@ -14,9 +14,9 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** @param interrupt sends SIGINT when standard error has this text */
-export function lapidary(args: readonly string[], interrupt?: string): Promise<Ended> {
-  const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+/** @param interrupt sends SIGINT when standard error has this text; @param cwd where it runs */
+export function lapidary(args: readonly string[], interrupt?: string, cwd?: string): Promise<Ended> {
+  const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'], cwd });
   let [stdout, stderr] = ['', ''];
   let sent = false;
   child.stdout.on('data', (data) => {

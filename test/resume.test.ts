@@ -110,7 +110,7 @@ beforeAll(async () => {
   undisturbed = contents(scratch.path('undisturbed/out'));
   steps = Number(readFileSync(scratch.path('undisturbed.steps'), 'utf8'));
   expect(readdirSync(scratch.path('undisturbed'))).toEqual(['out']);
-});
+}, 60_000);
 
 /** Units of work that a killed run left for the next. */
 function unitsIn(folder: string): number {
@@ -144,17 +144,24 @@ async function chain(folder: string, kills: readonly Run[]): Promise<Chain> {
 
 describe('a run that is killed', () => {
   const numbers = random(20);
-  const [chains, kills] = [5, 4];
-  /** Most steps are small writes of the model's file, so that the walk is seen too. */
+  const kills = 20;
+  /** Of the steps, in powers: most are small writes of the model's file, and the walk shall be seen too. */
   const stepIn = (from: number, to: number) => Math.ceil(steps ** (from + (to - from) * numbers.uniform()));
   const anyTime = () => (0.1 + 0.6 * numbers.uniform()) * milliseconds;
 
   it('continues, and writes what an undisturbed run writes: 20 kills at random points', async () => {
-    const plans = Array.from({ length: chains }, (_, index): Run[] => [
-      { step: stepIn(index / chains, (index + 1) / chains) },
+    const first: readonly (readonly [from: number, to: number])[] = [
+      [0, 0.35],
+      [0.35, 0.5],
+      [0.5, 0.6],
+      [0.75, 1],
+    ];
+    const plans = first.map(([from, to]): Run[] => [
+      { step: stepIn(from, to) },
       { milliseconds: anyTime() },
-      { step: stepIn(0, 0.8) },
+      { step: stepIn(0, 0.7) },
       { milliseconds: anyTime() },
+      { step: stepIn(0.4, 0.9) },
     ]);
     const done: Chain[] = [];
     const waiting = plans.entries();
@@ -164,13 +171,14 @@ describe('a run that is killed', () => {
     await Promise.all([work(), work()]);
     let killed = done.reduce((sum, result) => sum + result.killed, 0);
     // A run that was over before its time is made up for.
-    for (let more = 0; killed < chains * kills; more++) {
+    for (let more = 0; killed < kills; more++) {
       killed += (await chain(scratch.path(`more-${more}`), [{ step: stepIn(0, 1) }])).killed;
     }
     const found = done.flatMap((each) => each.found);
-    expect(found.filter((units) => units > 0 && units < 9).length).toBeGreaterThan(0);
-    expect(Math.max(...found)).toBeGreaterThan(9);
-  });
+    // Eight blocks and the embedding: runs began with some of them, and with all.
+    expect(found.some((units) => units > 0 && units < 9)).toBe(true);
+    expect(Math.max(...found)).toBeGreaterThan(8);
+  }, 180_000);
 });
 
 it('interrupted by Ctrl-C, keeps what was done and says so; another recipe does not take it', async () => {
@@ -185,8 +193,8 @@ it('interrupted by Ctrl-C, keeps what was done and says so; another recipe does 
   expect(readdirSync(folder)).toEqual(['out']);
 });
 
-it('makes the same bytes with any number of threads', async () => {
-  const { code } = await compress(scratch.path('threads'), { threads: 3 });
+it('makes the same bytes with another number of threads', async () => {
+  const { code } = await compress(scratch.path('threads'), { threads: 2 });
   expect(code).toBe(0);
   expect(contents(scratch.path('threads/out'))).toEqual(undisturbed);
 });

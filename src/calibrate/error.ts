@@ -17,8 +17,9 @@ export interface ErrorMeter {
   /**
    * Relative squared error, over at most 512 evenly spaced output features. With norms alone G is taken as diagonal;
    * without any statistic as the identity, so that it is the weights' error. 0 where the original gives only zeros.
+   * @param original its rows, as `sampled` gives them
    */
-  relative(before: Encoding, after: Encoding, statistic: Statistic | undefined): Promise<number>;
+  relative(original: Float32Array, after: Encoding, statistic: Statistic | undefined): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -37,10 +38,9 @@ export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorM
     return (outputs.energy.data as Float32Array).reduce((total, value) => total + value, 0);
   };
   return {
-    async relative(before, after, statistic) {
-      const columns = before.shape[1];
-      const original = sample(before.dense(), columns);
-      const difference = sample(after.dense(), columns);
+    async relative(original, after, statistic) {
+      const columns = after.shape[1];
+      const difference = sampled(after.dense(), columns);
       for (let index = 0; index < original.length; index++) difference[index] -= original[index];
       const energy = async (rows: Float32Array) =>
         statistic?.gram
@@ -71,9 +71,10 @@ function energyGraph(tall: boolean): Graph {
   return graph;
 }
 
-function sample(values: Float32Array, columns: number): Float32Array {
+/** The rows that errors are measured on, copied: the rest of a large matrix need not be kept until then. */
+export function sampled(values: Float32Array, columns: number): Float32Array {
   const rows = values.length / columns;
-  if (rows <= mostRows) return values;
+  if (rows <= mostRows) return values.slice();
   const chosen = new Float32Array(mostRows * columns);
   for (let row = 0; row < mostRows; row++) {
     const from = Math.floor((row * rows) / mostRows) * columns;

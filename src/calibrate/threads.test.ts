@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { random } from '../base/random.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
 import { gptq } from '../methods/quantize/gptq.ts';
 import { loadModel } from '../models/index.ts';
 import { steadyThreads } from './threads.ts';
+import type { Target } from './walk.ts';
 import { walk } from './walk.ts';
 
 describe('threads of the walk, for the model that ships with the package', async () => {
@@ -25,10 +27,12 @@ describe('threads of the walk, for the model that ships with the package', async
     );
     const options = gptq.options.parse({ bits: 8, group: 32 });
     const outcome = async (threads: number) => {
-      const assign = ({ layer = 2 }) => (layer < 2 ? { method: gptq, options } : undefined);
+      const assign = ({ layer }: Target) => (layer === 0 ? { method: gptq, options } : undefined);
       const { model: walked, layers } = await walk(model, sequences, { assign, threads });
-      return layers.map(({ name, error }) => ({ name, error, values: walked.matrices.get(name)!.dense() }));
+      const hash = createHash('sha256');
+      for (const { name } of layers) hash.update(walked.matrices.get(name)!.dense());
+      return [hash.digest('hex'), ...layers.map(({ error }) => error)];
     };
-    expect(await outcome(16)).toEqual(await outcome(1));
+    expect(await outcome(10)).toEqual(await outcome(1));
   });
 });

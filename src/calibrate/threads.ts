@@ -22,11 +22,14 @@ const shortRow = 128;
  * @returns as many, or the most that give the bits that one thread gives
  */
 export function steadyThreads(model: Model, tokens: number, threads?: number): number | undefined {
-  const widths = linearLayers(model)
+  const shapes = linearLayers(model)
     .filter(({ layer }) => layer !== undefined)
-    .map(({ encoding: { shape } }) => shape)
+    .map(({ encoding: { shape } }) => shape);
+  const byColumns = shapes
     .filter(([rows, columns]) => rows > tokens && columns > shortRow)
     .map(([rows]) => Math.floor(Math.ceil(rows / piece) / fewestPieces));
-  const most = Math.max(1, Math.min(Math.floor(tokens / 2), ...widths));
+  // A Gram matrix has as many rows as the layer's input is wide.
+  const byRows = [tokens, ...shapes.map(([, columns]) => columns)].map((rows) => Math.floor(rows / 2));
+  const most = Math.max(1, Math.min(...byColumns, ...byRows));
   return most < (threads ?? availableParallelism()) ? most : threads;
 }

@@ -18,7 +18,7 @@ import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
 import { linearLayers, tables as tablesOf } from '../models/size.ts';
 import type { ErrorMeter } from './error.ts';
-import { openErrorMeter } from './error.ts';
+import { openErrorMeter, sampled } from './error.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { Needs } from './statistics.ts';
 import { moreOf, openCollector } from './statistics.ts';
@@ -90,7 +90,7 @@ export async function walk(
 ): Promise<Walked> {
   const plan = planOf(model, options);
   checkPlan(plan, sequences);
-  const threads = options.threads ?? (fewestTokens, steadyThreads, undefined);
+  const threads = steadyThreads(model, fewestTokens(sequences), options.threads);
   const runner = openRunner(model, { ...options, threads, longest: sequences[0]?.length ?? 1 });
   const meter = openErrorMeter(options);
   try {
@@ -313,6 +313,8 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
   const [rows, columns] = before.shape;
   const values = before.dense();
   checkFiniteMatrix('weights', values, columns, `${name}.weight`);
+  // The method may overwrite them, and large ones are not made dense twice.
+  const original = sampled(values, columns);
   const started = performance.now();
   const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(planned.options), columns);
   const after = await named(name, () => method.compress({ rows, columns, values }, own, planned.options));
@@ -322,7 +324,7 @@ async function compress(state: State, planned: Planned, statistic: Statistic | u
     name,
     method: method.name,
     encoding: after.label,
-    error: await meter.relative(before, after, statistic),
+    error: await meter.relative(original, after, statistic),
     errorOf: statistic ? 'outputs' : 'weights',
     bytesBefore: encodedBytes(before),
     bytesAfter: encodedBytes(after),

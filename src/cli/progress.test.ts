@@ -19,6 +19,13 @@ describe('progress', () => {
     expect([erased, line]).toEqual(['\r\x1b[K', expect.stringMatching(/^compress: \d+\.\d s\n$/)]);
   });
 
+  it('does not take what an earlier run did for its own speed', () => {
+    const terminal = output(true, 100);
+    const { progress } = drawProgress(terminal);
+    progress({ phase: 'compress', done: 50, total: 100 });
+    expect(terminal.written.at(-1)).toMatch(/ 50% *$/);
+  });
+
   it('elsewhere is one line a phase, also when the same phase begins again', () => {
     const log = output(false);
     const { progress, finish } = drawProgress(log);

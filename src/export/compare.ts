@@ -1,12 +1,15 @@
 /** What every verification ends in: logits of a written file beside those of the model in memory. */
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { median } from '../evaluate/bootstrap.ts';
 
 export interface Verification {
   /** Largest difference of a logit. */
   readonly maxDifference: number;
   /** Of the worst token: root mean square difference of its logits, in spreads. */
   readonly worst: number;
+  /** The same of the median token. */
+  readonly typical: number;
   /** Standard deviation of the logits in memory: what a difference is measured by. */
   readonly spread: number;
   /** What `worst` may be. */
@@ -21,13 +24,23 @@ export interface Comparison {
   readonly found: Float32Array;
   readonly expected: Float32Array;
   readonly tolerance: number;
+  /** What `typical` may be, where a single token may differ by much more. */
+  readonly typicalTolerance?: number | undefined;
   readonly tokens: number;
   /** What to do where they differ. */
   readonly fix: string;
 }
 
 /** @throws LapidaryError with exit code verification where a logit is not finite or differs beyond tolerance */
-export function compareLogits({ path, found, expected, tolerance, tokens, fix }: Comparison): Verification {
+export function compareLogits({
+  path,
+  found,
+  expected,
+  tolerance,
+  typicalTolerance = tolerance,
+  tokens,
+  fix,
+}: Comparison): Verification {
   const failure = (what: string, wanted: string, got: string) =>
     new LapidaryError({ what, where: path, expected: wanted, found: got, fix }, ExitCode.verification);
   if (found.length !== expected.length) {
@@ -36,7 +49,7 @@ export function compareLogits({ path, found, expected, tolerance, tokens, fix }:
   }
   const vocabulary = expected.length / tokens;
   let maxDifference = 0;
-  let worstSquares = 0;
+  const meanSquares: number[] = [];
   let [sum, squares] = [0, 0];
   for (let token = 0; token < tokens; token++) {
     let differences = 0;
@@ -51,14 +64,20 @@ export function compareLogits({ path, found, expected, tolerance, tokens, fix }:
       sum += expected[i];
       squares += expected[i] ** 2;
     }
-    worstSquares = Math.max(worstSquares, differences / vocabulary);
+    meanSquares.push(differences / vocabulary);
   }
   const spread = Math.sqrt(Math.max(0, squares / expected.length - (sum / expected.length) ** 2));
-  const worst = Math.sqrt(worstSquares) / spread;
+  const worst = Math.sqrt(Math.max(...meanSquares)) / spread;
+  const typical = Math.sqrt(median(meanSquares)) / spread;
+  const wrong = 'the written file does not compute what the model does';
   if (!(worst <= tolerance)) {
     const most = `logits of a token that differ by at most ${tolerance} of their spread, ${spread.toPrecision(3)}`;
     const much = `${worst.toPrecision(3)} of it, ${maxDifference.toPrecision(3)} at most`;
-    throw failure('the written file does not compute what the model does', most, much);
+    throw failure(wrong, most, much);
   }
-  return { maxDifference, worst, spread, tolerance, tokens };
+  if (!(typical <= typicalTolerance)) {
+    const most = `logits of half of the tokens that differ by at most ${typicalTolerance} of their spread, ${spread.toPrecision(3)}`;
+    throw failure(wrong, most, `${typical.toPrecision(3)} of it`);
+  }
+  return { maxDifference, worst, typical, spread, tolerance, tokens };
 }

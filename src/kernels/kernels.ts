@@ -27,7 +27,9 @@ export type KernelName =
   | 'blockSpans'
   | 'blockScales'
   | 'blockDescents'
-  | 'blockLevels';
+  | 'blockLevels'
+  | 'sweepParts'
+  | 'descendParts';
 
 /** A piece of the shared memory; its arrays are views, valid until the next reset. */
 export interface Area {

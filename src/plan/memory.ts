@@ -45,9 +45,9 @@ const tokenBytes = 2000;
 /** What the engine keeps over what a graph's values need at once: pieces that fit nothing else. */
 const arenaShare = 1.3;
 /** Arrays that nobody needs any more, until the runtime looks for them: as many again as are in use, but no more than this. */
-const mostLate = 80 * MiB;
+const mostLate = 128 * MiB;
 /** The same of what is small, after some work. */
-const alwaysLate = 48 * MiB;
+const alwaysLate = 60 * MiB;
 /** Of what a phase takes, what the system has not got back when the next begins. */
 const lingering = 0.65;
 /** A file in the engine, over its bytes: packed weights are laid out again, 16-bit ones become float32 on the CPU. */
@@ -124,6 +124,7 @@ function loading(facts: Facts): Part[] {
     { what: 'one tensor at a time', bytes: most(matrices.map(({ before }) => before)) },
     // As bytes, as text, and as documents.
     { what: 'text', bytes: 3 * total(whole.map((path) => statSync(path!).size)) },
+    { what: 'freed late', bytes: Math.min(mostLate / 4, total(matrices.map(({ before }) => before))) },
   ];
 }
 
@@ -148,13 +149,16 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
   const hidden = run ? 4 * tokensOf(texts.calibration) * config.hidden : 0;
   const statistics = 2 * most(squares);
   const work = most(chosen.map((matrix) => workOn(matrix, seen)));
+  const late = isFirst
+    ? 0
+    : alwaysLate + Math.min(mostLate, hidden + statistics + most(done.map((matrix) => workOn(matrix, seen))));
   return [
     ...standing(facts),
     { what: 'hidden states of the calibration text', bytes: hidden },
     { what: 'weights in the engine', bytes: run ? most(engine) : 0 },
     {
       what: 'values while they run',
-      bytes: arenaShare * (logits + total(kinds.map(({ values, fitted }) => values * (fitted ? 2 : 1)))),
+      bytes: arenaShare * (logits + runOf(kinds)),
     },
     // The sums so far, and the same with a batch added.
     { what: 'statistics', bytes: statistics },
@@ -163,10 +167,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
     // Their memory only grows.
     { what: 'memory of the kernels', bytes: most(earlier.map(kernelBytes)) },
     kernelThreads(),
-    {
-      what: 'freed late',
-      bytes: (isFirst ? 0 : alwaysLate) + Math.min(mostLate, hidden + statistics + work),
-    },
+    { what: 'freed late', bytes: late },
   ];
 }
 
@@ -176,10 +177,10 @@ const tokensOf = (sequences: readonly Int32Array[]): number => total(sequences.m
 const isFitted = ({ assigned }: PlannedMatrix): boolean =>
   assigned !== undefined && assigned.method.statistic(assigned.options) !== 'none';
 
-/** The values, those before and those after for the error; where there is a Gram matrix, copies of it and its factor. */
+/** The values, and those after for the error; where there is a Gram matrix, copies of it and its factor. */
 function workOn(matrix: PlannedMatrix, seen: boolean): number {
   const { dense, shape } = matrix;
-  return 3 * dense + (isFitted(matrix) && seen ? dense + 8 * shape[1] ** 2 : 0);
+  return 2 * dense + (isFitted(matrix) && seen ? dense + 8 * shape[1] ** 2 : 0);
 }
 
 /** Weights twice in float32, codes and packed codes. */
@@ -188,32 +189,36 @@ function kernelBytes(matrix: PlannedMatrix): number {
   return 10 * (isFitted(matrix) ? weights : Math.min(weights, atOnce));
 }
 
+/** Blocks of one plan: the engine keeps memory for each graph that it ran. */
 interface BlockKind {
   /** Bytes of values that are needed at once. */
   readonly values: number;
   /** Bytes of the Gram matrices of its inputs. */
   readonly squares: number;
-  /** Whether it runs a second time, compressed, as a graph of its own. */
-  readonly fitted: boolean;
+  /** Graphs that they are when they are compressed: one for each choice of encodings. */
+  readonly variants: number;
 }
 
-/** Blocks that are different graphs; the engine keeps memory for each. */
 function blockKinds({ model, matrices }: Facts, sizes: Readonly<Record<string, number>>): BlockKind[] {
-  const kinds = new Map<string, BlockKind>();
-  const plain = new Map<string, BlockKind>();
+  const kinds = new Map<string, { readonly layer: number; readonly variants: Set<string> }>();
   model.config.layers.forEach((plan, layer) => {
-    const own = matrices.filter((matrix) => matrix.layer === layer);
-    const key = JSON.stringify([plan, ...own.map(({ assigned }) => assigned?.options ?? null)]);
-    if (kinds.has(key)) return;
-    const shape = JSON.stringify(plan);
-    const known = plain.get(shape);
-    const kind = known ?? { ...blockOf(model, layer, sizes), fitted: own.some(({ assigned }) => assigned) };
-    plain.set(shape, kind);
-    // Of blocks that differ in their encodings alone, what collects statistics is one graph.
-    kinds.set(key, known ? { ...kind, fitted: false } : kind);
+    const key = JSON.stringify(plan);
+    const kind = kinds.get(key) ?? { layer, variants: new Set() };
+    kinds.set(key, kind);
+    const assigned = matrices
+      .filter((matrix) => matrix.layer === layer)
+      .map((matrix) => matrix.assigned?.options);
+    if (assigned.some((options) => options !== undefined)) kind.variants.add(JSON.stringify(assigned));
   });
-  return [...kinds.values()];
+  return [...kinds.values()].map(({ layer, variants }) => ({
+    ...blockOf(model, layer, sizes),
+    variants: variants.size,
+  }));
 }
+
+/** Plain and compressed. */
+const runOf = (kinds: readonly BlockKind[]): number =>
+  total(kinds.map(({ values, variants }) => (1 + variants) * values));
 
 function blockOf(model: Model, layer: number, sizes: Readonly<Record<string, number>>) {
   const { architecture, config } = model;
@@ -250,7 +255,7 @@ function verifying(facts: Facts): Part[] {
 }
 
 function evaluating(facts: Facts): Part[] {
-  const { model, texts, matrices } = facts;
+  const { model, texts, matrices, recipe } = facts;
   const { vocabulary, hidden } = model.config;
   const { sequences } = texts.evaluation!;
   const longest = most(sequences.map(({ length }) => length));
@@ -262,18 +267,19 @@ function evaluating(facts: Facts): Part[] {
   const batch = Math.max(1, Math.min(sequences.length, Math.floor(batchTokens / longest)));
   const kinds = blockKinds(facts, { batch, time: longest });
   const logits = 12 * 4 * rows * vocabulary;
+  // The original goes block by block, and so does a GGUF file.
+  const twice = recipe.export.format === 'gguf';
+  const head = most(matrices.map(({ place, dense }) => (place === 'block' ? 0 : dense)));
+  const held = Math.min(states, Math.max(evaluated.hidden, 4 * hidden * longest));
   return [
     ...afterWalk(facts, logits),
     fileInEngine(facts),
+    { what: 'hidden states of the evaluation text', bytes: (twice ? 2 : 1) * held },
     {
-      what: 'hidden states of the evaluation text',
-      bytes: Math.min(states, Math.max(evaluated.hidden, 4 * hidden * longest)),
+      what: 'values while blocks run',
+      bytes: arenaShare * (twice ? runOf(kinds) : total(kinds.map(({ values }) => values))),
     },
-    { what: 'values while blocks run', bytes: arenaShare * total(kinds.map(({ values }) => values)) },
-    {
-      what: "the original's head",
-      bytes: most(matrices.map(({ place, dense }) => (place === 'block' ? 0 : dense))),
-    },
+    { what: twice ? 'both heads' : "the original's head", bytes: (twice ? 2 : 1) * head },
     // The engine's and ours of both models, and what comparing them takes.
     { what: 'logits', bytes: logits },
   ];

@@ -49,7 +49,7 @@ export function reportData(report: CompressReport, parts: ReportParts): ReportDa
     original: measuresOf(original),
     compressed: measuresOf(compressed),
     ...(Object.keys(speed).length > 0 ? { speed: { ...speed, engine } } : {}),
-    files: parts.files,
+    files: parts.files.map(fileOf),
     tensors: tensorsOf(report, parts),
     ...defined('evaluation', details && evaluationOf(details, evaluationData, parts.decode)),
     recipe: plainRecipe(report.recipe),
@@ -74,6 +74,17 @@ function measuresOf(measures: Measures): ReportMeasures {
     ...defined('kl', kl),
     ...defined('agreement', agreement),
   };
+}
+
+/** Without what else its maker knows of it. */
+function fileOf({ path, type, bytes, checks }: ReportData['files'][number]): ReportData['files'][number] {
+  const plain = checks.map(({ engine, worst, tolerance, maxDifference }) => ({
+    engine,
+    worst,
+    tolerance,
+    maxDifference,
+  }));
+  return { path, type, bytes, checks: plain };
 }
 
 /** Matrices in the order they are computed, then vectors. */

@@ -61,7 +61,7 @@ export function dataOf(
     original: original.model,
     compressed: walked,
     target: `${format.label}, ${file.type}`,
-    summary: recipe.steps.map(describeStep).join('; '),
+    summary: `${recipe.steps.map(describeStep).join('; ')}. ${storedAs(report)}`,
     files: [{ ...file, checks }],
     details,
     evaluationData: texts.evaluationData,
@@ -84,8 +84,8 @@ export function describeRun(report: CompressReport, data: ReportData, card: Form
     baseModel: /^([\w.-]+\/[\w.-]+)@/.exec(String(recipe.made?.source))?.[1],
     modelType: report.modelType,
     format: card(name, file),
-    summary: data.summary,
-    notes: [storedAs(report), ...report.notes],
+    summary: data.summary.replace(/\.$/, ''),
+    notes: report.notes,
     files: data.files,
     original,
     compressed,
@@ -110,10 +110,12 @@ export function storedAs({ layers }: Pick<CompressReport, 'layers'>): string {
   return `Stored: ${all.join('; ') || 'nothing was compressed'}.`;
 }
 
-/** "gptq (bits 4, group 32, ...) on blocks". */
+/** "gptq (bits 3) on blocks": the options that are not as they are by default. */
 function describeStep({ method, targets, options }: Step): string {
-  const settings = Object.entries(options).map(([key, value]) => `${key} ${value}`);
-  return `${method.name} (${settings.join(', ')}) on ${targets.join(' and ')}`;
+  const defaults = method.options.parse({}) as Readonly<Record<string, unknown>>;
+  const settings = Object.entries(options).filter(([key, value]) => value !== defaults[key]);
+  const said = settings.map(([key, value]) => `${key} ${value}`).join(', ');
+  return `${method.name}${said ? ` (${said})` : ''} on ${targets.join(' and ')}`;
 }
 
 function machine(): string {

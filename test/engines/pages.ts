@@ -103,22 +103,7 @@ async function openPage(
   const { targetId } = await send('Target.createTarget', { url: 'about:blank' });
   const { sessionId } = await send('Target.attachToTarget', { targetId, flatten: true });
   const tell = (method: string, params: object = {}) => send(method, params, sessionId);
-  const problems: string[] = [];
-  const requests: string[] = [];
-  let loaded = () => {};
-  const load = new Promise<void>((resolve) => {
-    loaded = resolve;
-  });
-  listen(({ method, params = {}, sessionId: from }) => {
-    if (from !== sessionId) return;
-    if (method === 'Page.loadEventFired') loaded();
-    if (method === 'Network.requestWillBeSent') requests.push(params.request.url);
-    if (method === 'Runtime.exceptionThrown') problems.push(JSON.stringify(params.exceptionDetails));
-    if (method === 'Log.entryAdded' && params.entry.level === 'error') problems.push(params.entry.text);
-    if (method === 'Runtime.consoleAPICalled' && /error|assert|warning/.test(params.type)) {
-      problems.push(JSON.stringify(params.args));
-    }
-  });
+  const { problems, requests, load } = watch(sessionId, listen);
   for (const domain of ['Page', 'Runtime', 'Network', 'Log']) await tell(`${domain}.enable`);
   const size = { width, height: 900, deviceScaleFactor: 1, mobile: width < 600 };
   await tell('Emulation.setDeviceMetricsOverride', size);
@@ -155,4 +140,25 @@ async function openPage(
       await send('Target.closeTarget', { targetId });
     },
   };
+}
+
+/** What happens in a page from now on. */
+function watch(sessionId: string, listen: Listen) {
+  const problems: string[] = [];
+  const requests: string[] = [];
+  let loaded = () => {};
+  const load = new Promise<void>((resolve) => {
+    loaded = resolve;
+  });
+  listen(({ method, params = {}, sessionId: from }) => {
+    if (from !== sessionId) return;
+    if (method === 'Page.loadEventFired') loaded();
+    if (method === 'Network.requestWillBeSent') requests.push(params.request.url);
+    if (method === 'Runtime.exceptionThrown') problems.push(JSON.stringify(params.exceptionDetails));
+    if (method === 'Log.entryAdded' && params.entry.level === 'error') problems.push(params.entry.text);
+    if (method === 'Runtime.consoleAPICalled' && /error|assert|warning/.test(params.type)) {
+      problems.push(JSON.stringify(params.args));
+    }
+  });
+  return { problems, requests, load };
 }

@@ -18,6 +18,13 @@ export interface BlockCodec {
   readonly minima: boolean;
   /** Reads the scale and the minimum of each part. */
   parameters(block: Uint8Array, scales: Float32Array, minima: Float32Array): void;
+  /**
+   * Writes the scale and the minimum of each part, which are such as the type can hold: float16, or whole numbers times
+   * the units of the block, which stay. Types whose levels are evenly spaced have it.
+   */
+  store?(block: Uint8Array, scales: Float32Array, minima: Float32Array): void;
+  /** Of blocks whose scales and minima are whole numbers times units. */
+  readonly numbers?: Numbers;
   unpack(block: Uint8Array, codes: Uint8Array): void;
   /** Writes codes into a block; its parameters stay. */
   pack(codes: Uint8Array, block: Uint8Array): void;
@@ -25,4 +32,12 @@ export interface BlockCodec {
   search?(weighted: boolean): Search | undefined;
   /** Quantizes the weights of a block, given what the search found in its parts. */
   encode(values: Float32Array, block: Uint8Array, found?: Found, weighted?: boolean): void;
+}
+
+export interface Numbers {
+  /** Of scales; minima have numbers from 0 to `most`. */
+  readonly least: number;
+  readonly most: number;
+  /** What is multiplied with the numbers of scales and of minima; 0 where there are none. */
+  units(block: Uint8Array): readonly [scale: number, minimum: number];
 }

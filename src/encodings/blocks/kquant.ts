@@ -37,6 +37,11 @@ export function packPairs(codes: Uint8Array, block: Uint8Array, at: number, shif
   }
 }
 
+/** How many units each is. */
+export function wholeOf(values: Float32Array, unit: number): Int32Array {
+  return Int32Array.from(values, (value) => (unit === 0 ? 0 : Math.round(value / unit)));
+}
+
 const scales = new Float32Array(16);
 const minima = new Float32Array(16);
 

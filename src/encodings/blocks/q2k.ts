@@ -2,7 +2,7 @@
 
 import { nearestInteger, readHalf, wholeNumbers, writeHalf } from './arithmetic.ts';
 import type { BlockCodec } from './codec.ts';
-import { packPairs, roundAgain, superBlock, unpackPairs } from './kquant.ts';
+import { packPairs, roundAgain, superBlock, unpackPairs, wholeOf } from './kquant.ts';
 import { importanceSpans } from './qkx.ts';
 import { searchPositive } from './qp.ts';
 import type { Search } from './search.ts';
@@ -33,6 +33,16 @@ export const q2k: BlockCodec = {
       scales[j] = scale * (block[j] & 15);
       minima[j] = minimum * (block[j] >> 4);
     }
+  },
+  numbers: {
+    least: 0,
+    most: 15,
+    units: (block) => [readHalf(block, scaleAt), readHalf(block, minimumAt)],
+  },
+  store(block, scales, minima) {
+    const numbers = wholeOf(scales, readHalf(block, scaleAt));
+    const below = wholeOf(minima, readHalf(block, minimumAt));
+    for (let j = 0; j < parts; j++) block[j] = numbers[j] | (below[j] << 4);
   },
   unpack(block, codes) {
     codes.fill(0);

@@ -2,7 +2,7 @@
 
 import { clamp, nearestInteger, readHalf, signedLargest, wholeNumbers, writeHalf } from './arithmetic.ts';
 import type { BlockCodec } from './codec.ts';
-import { packPairs, roundAgain, superBlock, unpackPairs } from './kquant.ts';
+import { packPairs, roundAgain, superBlock, unpackPairs, wholeOf } from './kquant.ts';
 import { searchScale } from './qx.ts';
 
 const { fround } = Math;
@@ -25,6 +25,13 @@ export const q3k: BlockCodec = {
     }
     minima.fill(0);
   },
+  numbers: { least: -32, most: 31, units: (block) => [readHalf(block, scaleAt), 0] },
+  store(block, scales) {
+    writeNumbers(
+      block,
+      wholeOf(scales, readHalf(block, scaleAt)).map((number) => number + 32),
+    );
+  },
   unpack(block, codes) {
     codes.fill(0);
     unpackPairs(block, pairsAt, codes);
@@ -44,14 +51,18 @@ export const q3k: BlockCodec = {
     const numbers = new Uint8Array(parts);
     const unit = weighted ? searchScale(scales, totals, numbers, 32) : ofLargest(scales, numbers);
     writeHalf(block, scaleAt, unit);
-    block.fill(0, scalesAt, scalesAt + 12);
-    for (let j = 0; j < parts; j++) {
-      block[scalesAt + (j & 7)] |= (numbers[j] & 15) << (4 * (j >> 3));
-      block[scalesAt + 8 + (j & 3)] |= (numbers[j] >> 4) << (2 * (j >> 2));
-    }
+    writeNumbers(block, numbers);
     roundAgain(q3k, x, codes, block);
   },
 };
+
+function writeNumbers(block: Uint8Array, numbers: ArrayLike<number>): void {
+  block.fill(0, scalesAt, scalesAt + 12);
+  for (let j = 0; j < parts; j++) {
+    block[scalesAt + (j & 7)] |= (numbers[j] & 15) << (4 * (j >> 3));
+    block[scalesAt + 8 + (j & 3)] |= (numbers[j] >> 4) << (2 * (j >> 2));
+  }
+}
 
 /** Thirty-seconds of the largest, which gets -32; 0 to 63 stand for -32 to 31. */
 function ofLargest(values: Float32Array, numbers: Uint8Array): number {

@@ -5,7 +5,7 @@
 
 import { nearestInteger, readHalf, wholeNumbers, writeHalf } from './arithmetic.ts';
 import type { BlockCodec } from './codec.ts';
-import { roundAgain, superBlock } from './kquant.ts';
+import { roundAgain, superBlock, wholeOf } from './kquant.ts';
 import type { SpanSearch } from './qkx.ts';
 import { importanceSpans } from './qkx.ts';
 import { searchPositive } from './qp.ts';
@@ -51,6 +51,10 @@ function codec(bits: 4 | 5, { first, steps }: Pick<SpanSearch, 'first' | 'steps'
         scales[j] = scale * s;
         minima[j] = minimum * m;
       }
+    },
+    numbers: { least: 0, most: 63, units: (block) => [readHalf(block, 0), readHalf(block, 2)] },
+    store(block, scales, minima) {
+      writeNumbers(block, wholeOf(scales, readHalf(block, 0)), wholeOf(minima, readHalf(block, 2)));
     },
     unpack(block, codes) {
       for (let c = 0; c < 4; c++) {
@@ -105,7 +109,7 @@ function readNumbers(block: Uint8Array, j: number): readonly [scale: number, min
   return [(block[at + 4] & 15) | ((block[at - 4] >> 6) << 4), (block[at + 4] >> 4) | ((block[at] >> 6) << 4)];
 }
 
-function writeNumbers(block: Uint8Array, scales: Uint8Array, minima: Uint8Array): void {
+function writeNumbers(block: Uint8Array, scales: ArrayLike<number>, minima: ArrayLike<number>): void {
   for (let j = 0; j < 4; j++) {
     const at = numbersAt + j;
     block[at] = scales[j] | ((scales[j + 4] >> 4) << 6);

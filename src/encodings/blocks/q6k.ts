@@ -5,7 +5,7 @@
 
 import { nearestInteger, readHalf, signedLargest, wholeNumbers, writeHalf } from './arithmetic.ts';
 import type { BlockCodec } from './codec.ts';
-import { packPairs, roundAgain, superBlock, unpackPairs } from './kquant.ts';
+import { packPairs, roundAgain, superBlock, unpackPairs, wholeOf } from './kquant.ts';
 
 const { fround } = Math;
 const parts = 16;
@@ -23,6 +23,8 @@ export const q6k: BlockCodec = {
     for (let j = 0; j < parts; j++) scales[j] = scale * ((block[numbersAt + j] << 24) >> 24);
     minima.fill(0);
   },
+  numbers: { least: -128, most: 127, units: (block) => [readHalf(block, scaleAt), 0] },
+  store: (block, scales) => block.set(wholeOf(scales, readHalf(block, scaleAt)), numbersAt),
   unpack(block, codes) {
     for (let half = 0; half < 2; half++) {
       for (let l = 0; l < 64; l++) {

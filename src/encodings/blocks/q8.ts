@@ -14,6 +14,7 @@ export const q80: BlockCodec = {
     scales[0] = readHalf(block, 0);
     minima[0] = 0;
   },
+  store: (block, scales) => writeHalf(block, 0, scales[0]),
   unpack(block, codes) {
     for (let i = 0; i < 32; i++) codes[i] = block[2 + i] ^ 128;
   },

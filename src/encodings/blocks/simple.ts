@@ -45,6 +45,7 @@ function scaled(bits: 4 | 5): BlockCodec {
       scales[0] = readHalf(block, 0);
       minima[0] = 0;
     },
+    store: (block, scales) => writeHalf(block, 0, scales[0]),
     search: (weighted) => (weighted ? { kind: 'scale', half, ...weighting } : undefined),
     encode(x, block, found) {
       if (found) {
@@ -75,6 +76,10 @@ function offset(bits: 4 | 5): BlockCodec {
     parameters(block, scales, minima) {
       scales[0] = readHalf(block, 0);
       minima[0] = -readHalf(block, 2);
+    },
+    store(block, scales, minima) {
+      writeHalf(block, 0, scales[0]);
+      writeHalf(block, 2, -minima[0]);
     },
     search: (weighted) => (weighted ? { ...importanceSpans(top), kind: 'span', ...weighting } : undefined),
     encode(x, block, found) {

@@ -66,6 +66,7 @@ function ternary(scaleAt: number) {
       scales[0] = readHalf(block, scaleAt);
       minima[0] = 0;
     },
+    store: (block: Uint8Array, scales: Float32Array): void => writeHalf(block, scaleAt, scales[0]),
     encode(this: BlockCodec, x: Float32Array, block: Uint8Array): void {
       const scale = Math.abs(signedLargest(x));
       const perUnit = inverse(scale);

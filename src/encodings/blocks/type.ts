@@ -6,7 +6,7 @@
 import { LapidaryError } from '../../base/errors.ts';
 import { ggmlType } from '../../base/ggml.ts';
 import { clamp, nearestInteger } from './arithmetic.ts';
-import type { BlockCodec } from './codec.ts';
+import type { BlockCodec, Numbers } from './codec.ts';
 import { searchRows } from './parallel.ts';
 import type { Found } from './search.ts';
 import { searchBlock, spreadOf } from './search.ts';
@@ -49,6 +49,14 @@ export interface BlockType {
   round(value: number, scale: number, minimum: number): number;
   /** @param codes one a weight; @returns the blocks of `parameters` with these codes */
   pack(codes: Uint8Array, parameters: Pick<BlockParameters, 'blocks'>): Uint8Array;
+  /** Where scales and minima are whole numbers times units of their block. */
+  readonly numbers?: Numbers | undefined;
+  /**
+   * @param parameters their scales and minima such as the type can hold, with the units that the blocks have
+   * @returns the blocks with these codes, scales and minima
+   * @throws LapidaryError where levels are not evenly spaced
+   */
+  assemble(codes: Uint8Array, parameters: BlockParameters): Uint8Array;
   /** The parameters and the codes in blocks; the bytes are kept, not copied. */
   unpack(bytes: Uint8Array): { readonly parameters: BlockParameters; readonly codes: Uint8Array };
 }
@@ -192,6 +200,17 @@ export function blockType(codec: BlockCodec): BlockType {
     return stored;
   }
 
+  function assemble(codes: Uint8Array, { blocks, scales, minima }: BlockParameters): Uint8Array {
+    const stored = pack(codes, { blocks });
+    const { store } = codec;
+    if (!store) throw new LapidaryError({ what: `the levels of ${name} are not evenly spaced` });
+    eachBlock(stored, (block, b) => {
+      const [from, to] = [b * parts, (b + 1) * parts];
+      store(block, scales.subarray(from, to), minima.subarray(from, to));
+    });
+    return stored;
+  }
+
   return {
     id,
     name,
@@ -206,6 +225,8 @@ export function blockType(codec: BlockCodec): BlockType {
     fitBlocks: (values, columns, importance) => parametersOf(quantize(values, columns, importance)),
     round,
     pack,
+    numbers: codec.numbers,
+    assemble,
     unpack: (blocks) => ({ parameters: parametersOf(blocks), codes: codesOf(blocks) }),
   };
 }

@@ -3,7 +3,7 @@
 import { ExitCode, LapidaryError } from '../../base/errors.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
-import type { Verification } from '../compare.ts';
+import type { Comparison, Verification } from '../compare.ts';
 import { compareLogits } from '../compare.ts';
 import { matrixTypes } from '../gguf.ts';
 import type { Llama } from './find.ts';
@@ -27,22 +27,28 @@ export async function verifyLlama(
   ids: ArrayLike<number>,
   { threads, signal }: LlamaOptions = {},
 ): Promise<LlamaCheck> {
-  const tolerance = toleranceOf(path);
+  const tolerances = tolerancesOf(path);
   const expected = (await logits(model, [ids])).data as Float32Array;
   const question = { path, sequences: [Array.from(ids)] };
   const [found] = await askLlama(entry, 'logits', question, { threads, signal }).catch((error) => {
     throw error instanceof LlamaFailure ? refused(path, engine, error.message) : error;
   });
-  const fix = 'do not use this file; report it';
-  return { engine, ...compareLogits({ path, found, expected, tolerance, tokens: ids.length, fix }) };
+  const fix = 'do not use this file; take more bits, since errors grow in a model that lost much, or report it';
+  return { engine, ...compareLogits({ path, found, expected, ...tolerances, tokens: ids.length, fix }) };
 }
 
-function toleranceOf(path: string): number {
+/**
+ * llama.cpp keeps keys and values in float16 and rounds the inputs of a matrix: to the type of 16-bit floats, to 8-bit
+ * integers for blocks, up to 256 of them to a scale. Models with massive activations suffer from the latter. Seen of the
+ * worst token, on models of 0.1 to 135 million parameters: float32 0.002, float16 0.004, bfloat16 0.022, blocks 0.01 to
+ * 0.25, their median token 0.01 to 0.085. Rows of query and key in the wrong order differ by 0.7 to 2.9, and by 0.35 to
+ * 1.2 in the median.
+ */
+function tolerancesOf(path: string): Pick<Comparison, 'tolerance' | 'typicalTolerance'> {
   const types = matrixTypes(path);
-  types.delete('F32');
-  if (types.size === 0) return 0.02;
-  types.delete('F16');
-  return types.size === 0 ? 0.05 : 0.3;
+  const [coarsest] = (['F32', 'F16', 'BF16'] as const).filter((type) => types.delete(type)).slice(-1);
+  if (types.size > 0) return { tolerance: 1, typicalTolerance: 0.25 };
+  return { tolerance: { F32: 0.02, F16: 0.05, BF16: 0.2 }[coarsest ?? 'F32'] };
 }
 
 function refused(path: string, engine: string, found: string): LapidaryError {

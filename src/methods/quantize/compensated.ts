@@ -1,23 +1,37 @@
 /**
- * Codes of ggml's block types with errors compensated: the scales are ggml's, fitted with importance, and codes are
- * chosen as GPTQ does (arXiv:2210.17323), columns with the largest inputs first. A minimum only shifts a part's grid:
- * weights are moved by it beforehand, which leaves every error as it is.
+ * Codes of ggml's block types with errors compensated, as GPTQ does (arXiv:2210.17323). Weights that share a scale and
+ * a minimum stay together: parts with the largest inputs come first. When a part's turn comes, its scale and minimum
+ * are chosen for the weights as earlier errors have left them, by the error that its codes would then leave; ggml's,
+ * fitted with importance, are where that search begins, and the units of super-blocks stay ggml's. At the end all parts
+ * are gone over again (descent.ts).
  */
 
+import { availableParallelism } from 'node:os';
 import type { BlockType } from '../../encodings/blocks/index.ts';
+import { withKernels } from '../../kernels/kernels.ts';
 import type { Matrix } from '../contract.ts';
-import { roundToGrids } from './gptq.ts';
+import { descend } from './descent.ts';
+import type { FactorBlock } from './factor.ts';
+import { damp } from './factor.ts';
+import { factorizeDamped } from './gptq.ts';
+import type { Work } from './parts.ts';
+import { begin, collectBlocks, scratchBytes } from './parts.ts';
+import { products } from './products.ts';
+import { toTiles } from './tiles.ts';
 
-/** Columns between two updates of all that follow. */
+/** Columns between two updates of all that follow; at least a part. */
 const blockSize = 128;
-/** Stands for a scale of 0: every code then means next to nothing. */
-const leastScale = 1e-30;
+/** Times that all parts are gone over again. */
+const passes = 2;
 
 /**
+ * @param type one whose levels are evenly spaced
  * @param gram X^T X, row-major [columns, columns]; overwritten
- * @param importance of columns, for the scales
+ * @param importance of columns, for the scales that the search begins with
+ * @param damping share of the mean diagonal that is added to the diagonal
  * @param threads see `withKernels`; the result does not depend on it
  * @returns blocks of the type, row after row
+ * @throws LapidaryError where the Gram matrix is none
  */
 export async function compensated(
   type: BlockType,
@@ -25,27 +39,62 @@ export async function compensated(
   gram: Float32Array,
   importance: Float32Array,
   damping: number,
-  threads?: number,
+  threads = availableParallelism(),
 ): Promise<Uint8Array> {
-  const { part, levels } = type;
   const fitted = await type.quantizeFast(values, columns, importance, threads);
-  const { parameters } = type.unpack(fitted);
-  const moved = new Float32Array(values.length);
-  for (let p = 0, i = 0; p < parameters.minima.length; p++) {
-    for (const end = i + part; i < end; i++) moved[i] = values[i] + parameters.minima[p];
+  const engine = await products(threads);
+  return withKernels(async (kernels) => {
+    try {
+      const tools = { kernels, engine };
+      const mean = damp(gram, columns, damping);
+      const size = Math.max(blockSize, type.part);
+      const order = byParts(gram, columns, type.part);
+      const tiles = toTiles(kernels, values, rows, columns);
+      const blocks = await factorizeDamped(tools, gram, mean, { damping, size, order });
+      const work = begin(tools, type, fitted, tiles, order);
+      await sweep(work, blocks);
+      for (let pass = 0; pass < passes; pass++) await descend(work, gram, size);
+      return collectBlocks(work, type, fitted);
+    } finally {
+      engine.release();
+    }
+  }, threads);
+}
+
+/** Parts by their sum of the diagonal, columns in them by the diagonal; falling, equal ones in their order. */
+function byParts(gram: Float32Array, n: number, part: number): Int32Array {
+  const weight = (column: number) => gram[column * n + column];
+  const parts = Array.from({ length: n / part }, (_, p) => {
+    const columns = Array.from({ length: part }, (_, i) => p * part + i);
+    const sum = columns.reduce((total, column) => total + weight(column), 0);
+    return { columns: columns.sort((a, b) => weight(b) - weight(a) || a - b), sum, p };
+  });
+  parts.sort((a, b) => b.sum - a.sum || a.p - b.p);
+  return Int32Array.from(parts.flatMap(({ columns }) => columns));
+}
+
+/** Rounds all lines, block after block. */
+async function sweep(work: Work, blocks: readonly FactorBlock[]): Promise<void> {
+  const { kernels, engine, tiles, part, which, scales, minima, codes, state, form } = work;
+  const { stride } = tiles;
+  const most = blocks[0].end * stride;
+  const updated = engine.reserve(most);
+  const [current, origin] = [kernels.reserve(4 * most), kernels.reserve(4 * most)];
+  for (const { start, end, inverse, pitch, feedback } of blocks) {
+    const count = end - start;
+    const before = state.subarray(start * stride, end * stride);
+    let now = before;
+    if (start > 0) {
+      now = updated.subarray(0, before.length);
+      const errors = { rows: start, values: state.subarray(0, start * stride) };
+      const v = { rows: start, values: feedback };
+      await engine.feedback({ rows: count, values: before }, v, errors, { rows: count, values: now });
+    }
+    kernels.floats(current).set(now);
+    kernels.floats(origin).set(before);
+    const block = [current.at, origin.at, count, stride, inverse.at, pitch, part];
+    const target = [which.at + (4 * start) / part, scales.at, minima.at, codes.at + start * stride];
+    kernels.run('sweepParts', stride / 16, scratchBytes(part) + 64 * count, ...block, ...target, ...form);
+    before.set(kernels.floats(origin).subarray(0, before.length));
   }
-  const grids = {
-    length: part,
-    top: levels.length - 1,
-    scales: parameters.scales.map((scale) => scale || leastScale),
-    zero: -levels[0],
-  };
-  const codes = await roundToGrids(
-    { rows, columns, values: moved },
-    gram,
-    grids,
-    { damping, blockSize },
-    threads,
-  );
-  return type.pack(codes, parameters);
 }

@@ -88,58 +88,8 @@ export async function quantize(
   }, threads);
 }
 
-/** A grid for every group of a matrix, chosen before the first column is rounded: w = scale * (code - zero). */
-export interface FixedGrids {
-  /** Columns of a group. */
-  readonly length: number;
-  /** The largest code. */
-  readonly top: number;
-  /** [rows, groups]; no scale is 0. */
-  readonly scales: Float32Array;
-  /** Of all groups. */
-  readonly zero: number;
-}
-
-/**
- * Rounds to grids that are there already, columns with the largest inputs first.
- * @param gram X^T X, row-major [columns, columns]; overwritten
- * @returns codes [rows, columns]
- */
-export async function roundToGrids(
-  { rows, columns, values }: Matrix,
-  gram: Float32Array,
-  { length, top, scales, zero }: FixedGrids,
-  { damping, blockSize }: Pick<GptqOptions, 'damping' | 'blockSize'>,
-  threads = availableParallelism(),
-): Promise<Uint8Array> {
-  const engine = await products(threads);
-  return withKernels(async (kernels) => {
-    try {
-      const tools = { kernels, engine };
-      const mean = damp(gram, columns, damping);
-      const order = byDiagonal(gram, columns);
-      const tiles = toTiles(kernels, values, rows, columns);
-      const blocks = await factorizeDamped(tools, gram, mean, { damping, size: blockSize, order });
-      const parameters = reserveParameters(kernels, columns / length, tiles.stride);
-      const target = kernels.floats(parameters.scales).fill(1);
-      for (let at = 0; at < scales.length; at++) {
-        const groups = scales.length / rows;
-        target[(at % groups) * tiles.stride + Math.floor(at / groups)] = scales[at];
-      }
-      kernels.floats(parameters.zeros).fill(zero);
-      const codes = await compensateBlocks(tools, tiles, blocks, parameters, { order, length, top });
-      const rowMajor = kernels.reserve(rows * columns);
-      const sizes = [columns, tiles.stride, rows, rowMajor.at, columns, 8, 0, 0];
-      kernels.run('pack', tiles.stride / 16, 16, codes.at, inverted(kernels, order).at, ...sizes);
-      return kernels.bytes(rowMajor).slice();
-    } finally {
-      engine.release();
-    }
-  }, threads);
-}
-
 /** What every step works with. */
-interface Tools {
+export interface Tools {
   readonly kernels: Kernels;
   readonly engine: Products;
 }
@@ -184,7 +134,7 @@ function byDiagonal(gram: Float32Array, n: number): Int32Array {
   return Int32Array.from(order.sort((a, b) => gram[b * n + b] - gram[a * n + a] || a - b));
 }
 
-function inverted(kernels: Kernels, order: Int32Array): Area {
+export function inverted(kernels: Kernels, order: Int32Array): Area {
   const area = kernels.reserve(order.byteLength);
   const lines = kernels.ints(area);
   order.forEach((column, line) => {
@@ -197,7 +147,7 @@ function inverted(kernels: Kernels, order: Int32Array): Area {
  * Where the matrix is not positive definite in float32, tries again with ten times the damping, up to all of the mean.
  * @throws LapidaryError where even that does not help
  */
-async function factorizeDamped(
+export async function factorizeDamped(
   { kernels, engine }: Tools,
   gram: Float32Array,
   mean: number,

@@ -29,7 +29,7 @@ export interface Products {
 
 const known = new Map<number, Promise<Products>>();
 
-/** @param threads of the engine; users of the same must take turns */
+/** @param threads of the engine, which change no result; users of the same must take turns */
 export function products(threads: number): Promise<Products> {
   let found = known.get(threads);
   if (!found) {
@@ -40,6 +40,25 @@ export function products(threads: number): Promise<Products> {
 }
 
 async function open(threads: number): Promise<Products> {
+  // With a single row to a thread the engine takes another kernel, which gives other bits.
+  const [alone, together] = await Promise.all([sessions(1), sessions(threads)]);
+  const suited = ({ rows }: Rows) => (rows < 2 * threads ? alone : together);
+  const memory = workspace();
+  return {
+    async remainder(c, a, d, s) {
+      await suited(c).remainder.run(tensors({ c, a, d }), tensors({ s }));
+    },
+    async panel(s, ut, r, v) {
+      await suited(s).panel.run(tensors({ s, ut }), tensors({ r, v }));
+    },
+    async feedback(w, v, e, now) {
+      await together.feedback.run(tensors({ w, v, e }), tensors({ now }));
+    },
+    ...memory,
+  };
+}
+
+async function sessions(threads: number) {
   const [remainder, panel, feedback] = await Promise.all([
     session(threads, (graph) => {
       const [c, a, d] = [
@@ -64,19 +83,7 @@ async function open(threads: number): Promise<Products> {
       graph.output('now', add(w, fusedMatmul(v, e, { transA: true })));
     }),
   ]);
-  const memory = workspace();
-  return {
-    async remainder(c, a, d, s) {
-      await remainder.run(tensors({ c, a, d }), tensors({ s }));
-    },
-    async panel(s, ut, r, v) {
-      await panel.run(tensors({ s, ut }), tensors({ r, v }));
-    },
-    async feedback(w, v, e, now) {
-      await feedback.run(tensors({ w, v, e }), tensors({ now }));
-    },
-    ...memory,
-  };
+  return { remainder, panel, feedback };
 }
 
 function tensors(matrices: Readonly<Record<string, Rows>>): Record<string, Tensor> {

@@ -105,7 +105,7 @@ export function collect(
 }
 
 /** [groups, stride] into [rows, groups]. */
-function rowMajor<T extends Float32Array | Uint8Array>(
+export function rowMajor<T extends Float32Array | Uint8Array>(
   from: Float32Array,
   to: T,
   rows: number,

@@ -1,0 +1,89 @@
+/** `lapidary compress --format gguf`, from the command line to llama.cpp. */
+
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { openGguf } from '../src/io/gguf/read.ts';
+import { lapidary, scratchFolder } from './command-line.ts';
+import { hasLlama } from './engines/llama/llama.ts';
+
+const scratch = scratchFolder();
+afterAll(scratch.remove);
+
+/** Where node-llama-cpp is found. */
+const withLlama = 'test/engines/llama';
+// One thread: llama.cpp's wait for each other by spinning, which takes minutes where other tests want the cores too.
+const quick = ['--sequences', '8', '--length', '64', '--threads', '1', '--json'];
+
+async function compress(name: string, ...flags: string[]) {
+  const out = scratch.path(name);
+  const ended = await lapidary(
+    ['compress', '--format', 'gguf', '--out', out, ...flags, ...quick],
+    undefined,
+    hasLlama ? withLlama : undefined,
+  );
+  expect(ended.stderr, ended.stderr).not.toContain('error:');
+  return { out, report: JSON.parse(ended.stdout) };
+}
+
+describe('compress --format gguf', () => {
+  const mixed = compress('mixed');
+
+  it('writes one file in the mix Q4_K_M, and what is beside it', async () => {
+    const { out, report } = await mixed;
+    const names = ['README.md', 'pebble-Q4_K_M.gguf', 'recipe.yaml', 'report.html', 'report.json'];
+    expect(readdirSync(out).toSorted()).toEqual(names);
+    const types = new Set([...openGguf(join(out, names[1]!)).tensors.values()].map(({ type }) => type.name));
+    expect(types).toEqual(new Set(['Q4_K', 'Q6_K', 'F32']));
+    expect(report.compressed.bytes).toBe(statSync(join(out, names[1]!)).size);
+    expect(readFileSync(join(out, 'README.md'), 'utf8')).toContain('(report.html)');
+    const { steps } = parse(readFileSync(join(out, 'recipe.yaml'), 'utf8'));
+    expect(steps).toMatchObject([{ method: 'ggml', type: 'Q4_K_M', fit: 'compensated' }]);
+  });
+
+  it.skipIf(!hasLlama)('has it loaded in llama.cpp, which computes the same', async () => {
+    const { report } = await mixed;
+    const [own, llama] = report.checks;
+    expect(own.engine).toBe('Lapidary');
+    expect(own.worst).toBeLessThan(1e-4);
+    expect(llama.engine).toContain('llama.cpp');
+    expect(llama.worst).toBeLessThan(llama.tolerance);
+    expect(report.compressed.speed.decodeTokensPerSecond).toBeGreaterThan(0);
+  });
+
+  it('measures the file that it wrote', async () => {
+    const { out, report } = await mixed;
+    const text = ['--data', 'models/pebble/stories.jsonl', '--documents', '4'];
+    const { stdout } = await lapidary(['evaluate', out, ...text, '--against', 'pebble', '--json']);
+    const found = JSON.parse(stdout);
+    expect(found.bytes).toBe(report.compressed.bytes);
+    expect(found.kl.mean).toBeGreaterThan(0);
+    expect(found.kl.mean).toBeLessThan(0.02);
+  });
+
+  it('writes what GPTQ chose without loss, as Q4_1, and tables as Q8_0', async () => {
+    const { out, report } = await compress('gptq', '--method', 'gptq');
+    const types = [...openGguf(join(out, report.file.path)).tensors.values()].map(({ type }) => type.name);
+    expect(new Set(types)).toEqual(new Set(['Q4_1', 'Q8_0', 'F32']));
+    for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThan(tolerance);
+  });
+
+  it('says before the work what does not fit, and what would', async () => {
+    const out = scratch.path('unfit');
+    const asked = ['compress', '--format', 'gguf', '--method', 'gptq', '--group', '16', '--out', out];
+    const { code, stderr } = await lapidary([...asked, ...quick]);
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/group/);
+    expect(stderr).not.toMatch(/compress: /);
+    expect(readdirSync(join(out, '..'))).not.toContain('unfit');
+  });
+
+  it('warns where the source is quantized already', async () => {
+    const { out } = await mixed;
+    const source = join(out, 'pebble-Q4_K_M.gguf');
+    const how = ['--format', 'gguf', '--type', 'Q8_0', '--fit', 'plain', '--out', scratch.path('again')];
+    const { stderr } = await lapidary(['compress', source, ...how, '--json']);
+    expect(stderr).toMatch(/warning: .*quantized/);
+  });
+});
