@@ -30,7 +30,7 @@ import type { Texts } from './prepare.ts';
 import { assignment, calibrationFile, readTexts } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 import { plainRecipe, writeRecipe } from './recipe.ts';
-import { reportHtml } from './report/html.ts';
+import { emptyPage, reportHtml } from './report/html.ts';
 import type { CompressReport } from './report/report.ts';
 import { changesSince, dataOf, describeRun, provenance } from './report/run.ts';
 
@@ -97,6 +97,7 @@ async function prepare(options: CompressOptions): Promise<Prepared> {
   const { recipe } = options;
   const clock = stopwatch();
   const notes: string[] = [];
+  emptyPage();
   const original = await openForCompression(recipe.model, { ...options, revision: recipe.revision });
   await formats[recipe.export.format].check(recipe, original);
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);

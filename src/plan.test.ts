@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ExitCode, LapidaryError } from './base/errors.ts';
 import { walk } from './calibrate/walk.ts';
-import { describePlan } from './cli/plan.ts';
 import { exportTransformers } from './export/transformers.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
@@ -91,32 +90,27 @@ describe('the memory of a run', () => {
       /to compress the blocks, this run takes about 0\.\d GB of memory, and here are 0\.\d GB.*fewer --sequences or a smaller --length/,
     );
   });
-
-  it('is shown as a table', async () => {
-    const text = describePlan(await planned({}));
-    expect(text).toMatch(/compress the blocks +\d+ MB\n {2}Node and the engine +126 MB/);
-    expect(text).toMatch(/Most: \d+ MB to compress the blocks, of .* here\./);
-    expect(text).toMatch(/Together: .* in .*, where .* are free\./);
-  });
 });
 
 describe('the disk that a run takes', () => {
   it.each([
     [[rtn(4, 'blocks'), rtn(8, 'embeddings')], 'float32'],
     [[rtn(2, 'blocks')], 'float16'],
-  ] as const)('is within 1% of what is written: %j, %s', async (steps, activations) => {
-    const input = { steps: [...steps], export: { activations } };
-    const { disk } = await planned(input);
-    const assign = assignment(parseRecipe(input), original.model.config);
-    const { model } = await walk(original.model, [], { assign });
-    for (const [index, each] of [model, original.model].entries()) {
-      const [{ bytes }] = exportTransformers(each, join(folder, `${index}`), { files: [{ activations }] });
-      const small = disk.parts[index]!.bytes - bytes;
-      // Tokenizer, card and report.
-      expect(small / 2 ** 20, disk.parts[index]!.what).toBeGreaterThan(3.5);
-      expect(small / 2 ** 20, disk.parts[index]!.what).toBeLessThan(4.3);
-    }
-  });
+  ] as const)(
+    'is what is written, and a little for tokenizer, card and report: %j, %s',
+    async (steps, activations) => {
+      const input = { steps: [...steps], export: { activations } };
+      const { disk } = await planned(input);
+      const assign = assignment(parseRecipe(input), original.model.config);
+      const { model } = await walk(original.model, [], { assign });
+      for (const [index, each] of [model, original.model].entries()) {
+        const [{ bytes }] = exportTransformers(each, join(folder, `${index}`), { files: [{ activations }] });
+        const small = disk.parts[index]!.bytes - bytes;
+        expect(small / 2 ** 20, disk.parts[index]!.what).toBeGreaterThan(3.5);
+        expect(small / 2 ** 20, disk.parts[index]!.what).toBeLessThan(4.3);
+      }
+    },
+  );
 
   it('is refused where there is less: what is needed, what is free, where, and what to do', async () => {
     const { disk } = await planned({});

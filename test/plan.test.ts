@@ -42,5 +42,6 @@ describe('compress --memory', () => {
       const written = readdirSync(out, { recursive: true }).map(String);
       expect(written).toContain(join('onnx', 'model_q4.onnx'));
     },
+    180_000,
   );
 });

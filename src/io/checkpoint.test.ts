@@ -90,6 +90,20 @@ describe('a checkpoint in a folder', () => {
     writeFileSync(join(first, 'config.json'), '{}');
     expect((await openCheckpoint(first)).identity()).not.toBe(identity);
   });
+
+  it('is one checkpoint from when it was opened: files that change afterwards are refused by name', async () => {
+    const path = await sharded();
+    writeFileSync(join(path, 'tokenizer.json'), '{}');
+    const checkpoint = await openCheckpoint(path);
+    const tokenizer = checkpoint.files.get('tokenizer.json')!;
+    expect(Buffer.from(tokenizer()).toString()).toBe('{}');
+    writeFileSync(join(path, 'tokenizer.json'), '{"other":1}');
+    expect(tokenizer).toThrow(/tokenizer\.json: the file changed while it was in use/);
+    rmSync(join(path, 'model-00002-of-00003.safetensors'));
+    expect(() => checkpoint.identity()).toThrow(/model-00002-of-00003\.safetensors: the file changed/);
+    expect(() => checkpoint.tensors.get('b')!.bytes()).toThrow(/found: no file/);
+    expect([...toFloat32(checkpoint.tensors.get('a')!)]).toEqual([1, 2]);
+  });
 });
 
 describe('a checkpoint that is not whole', () => {

@@ -130,45 +130,54 @@ function loading(facts: Facts): Part[] {
 
 /** One of the walk's parts: of blocks only one at a time. */
 function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
-  const { model, matrices, texts } = facts;
-  const { config } = model;
-  const { place } = chosen[0]!;
-  const seen = texts.calibration.length > 0;
-  const length = texts.calibration[0]?.length ?? 0;
-  const batch = Math.min(texts.calibration.length, Math.floor(batchTokens / length) || 1);
-  // Tables are looked up: only a tied one that is fitted as the head is run.
-  const run = seen && (place === 'block' || place === 'head' || chosen.some(isFitted));
-  const logits = run && place !== 'block' ? 4 * batch * length * config.vocabulary : 0;
-  const kinds = run ? blockKinds(facts, { batch, time: length }) : [];
-  const layers = config.layers.map((_, layer) => chosen.filter((matrix) => matrix.layer === layer));
-  const engine = place === 'block' ? layers.map((each) => total(each.map(({ dense }) => dense))) : [];
-  const squares = place === 'block' ? kinds.map((kind) => kind.squares) : [run ? 4 * config.hidden ** 2 : 0];
-  const done = matrices.filter(({ assigned }) => assigned);
-  const isFirst = place === 'embedding' || place === 'positions';
+  const seen = facts.texts.calibration.length > 0;
+  const { hidden, weights, values, statistics } = runsOf(facts, chosen);
+  const done = facts.matrices.filter(({ assigned }) => assigned);
+  const isFirst = chosen.every(isTable);
   const earlier = isFirst ? chosen : done;
-  const hidden = run ? 4 * tokensOf(texts.calibration) * config.hidden : 0;
-  const statistics = 2 * most(squares);
-  const work = most(chosen.map((matrix) => workOn(matrix, seen)));
-  const late = isFirst
-    ? 0
-    : alwaysLate + Math.min(mostLate, hidden + statistics + most(done.map((matrix) => workOn(matrix, seen))));
+  const workOf = (matrices: readonly PlannedMatrix[]) => most(matrices.map((matrix) => workOn(matrix, seen)));
+  const late = alwaysLate + Math.min(mostLate, hidden + statistics + workOf(done));
   return [
     ...standing(facts),
     { what: 'hidden states of the calibration text', bytes: hidden },
-    { what: 'weights in the engine', bytes: run ? most(engine) : 0 },
-    {
-      what: 'values while they run',
-      bytes: arenaShare * (logits + runOf(kinds)),
-    },
-    // The sums so far, and the same with a batch added.
+    { what: 'weights in the engine', bytes: weights },
+    { what: 'values while they run', bytes: arenaShare * values },
     { what: 'statistics', bytes: statistics },
     { what: 'what is compressed already', bytes: total(earlier.map(({ after }) => after)) },
-    { what: 'work on a matrix', bytes: work },
+    { what: 'work on a matrix', bytes: workOf(chosen) },
     // Their memory only grows.
     { what: 'memory of the kernels', bytes: most(earlier.map(kernelBytes)) },
     kernelThreads(),
-    { what: 'freed late', bytes: late },
+    { what: 'freed late', bytes: isFirst ? 0 : late },
   ];
+}
+
+const isTable = ({ place }: PlannedMatrix): boolean => place === 'embedding' || place === 'positions';
+
+/** What runs over the calibration text for these matrices, in bytes. */
+function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
+  const { model, matrices, texts } = facts;
+  const { config } = model;
+  const length = texts.calibration[0]?.length ?? 0;
+  // Tables are only looked up, unless one is fitted as the head that it also is.
+  const fitsTable = matrices.some((matrix) => isTable(matrix) && isFitted(matrix));
+  const isFirst = chosen.every(isTable);
+  if (length === 0 || (isFirst && !fitsTable)) return { hidden: 0, weights: 0, values: 0, statistics: 0 };
+  const batch = Math.min(texts.calibration.length, Math.floor(batchTokens / length) || 1);
+  const kinds = blockKinds(facts, { batch, time: length });
+  const plain = total(kinds.map(({ values }) => values));
+  const all = total(kinds.map(({ values, variants }) => (1 + variants) * values));
+  const logits = 4 * batch * length * config.vocabulary;
+  const isBlock = chosen.every(({ place }) => place === 'block');
+  const layers = config.layers.map((_, layer) => chosen.filter((matrix) => matrix.layer === layer));
+  return {
+    hidden: 4 * tokensOf(texts.calibration) * config.hidden,
+    weights: most((isBlock ? layers : [chosen]).map((each) => total(each.map(({ dense }) => dense)))),
+    // What ran before is kept until the walk ends.
+    values: isFirst ? plain + logits : all + (fitsTable ? plain + logits : 0) + (isBlock ? 0 : logits),
+    // The sums so far, and the same with a batch added.
+    statistics: 2 * (isBlock ? most(kinds.map(({ squares }) => squares)) : 4 * config.hidden ** 2),
+  };
 }
 
 const tokensOf = (sequences: readonly Int32Array[]): number => total(sequences.map(({ length }) => length));
@@ -215,10 +224,6 @@ function blockKinds({ model, matrices }: Facts, sizes: Readonly<Record<string, n
     variants: variants.size,
   }));
 }
-
-/** Plain and compressed. */
-const runOf = (kinds: readonly BlockKind[]): number =>
-  total(kinds.map(({ values, variants }) => (1 + variants) * values));
 
 function blockOf(model: Model, layer: number, sizes: Readonly<Record<string, number>>) {
   const { architecture, config } = model;
@@ -270,15 +275,13 @@ function evaluating(facts: Facts): Part[] {
   // The original goes block by block, and so does a GGUF file.
   const twice = recipe.export.format === 'gguf';
   const head = most(matrices.map(({ place, dense }) => (place === 'block' ? 0 : dense)));
+  const values = kinds.map((kind) => (twice ? 1 + kind.variants : 1) * kind.values);
   const held = Math.min(states, Math.max(evaluated.hidden, 4 * hidden * longest));
   return [
     ...afterWalk(facts, logits),
     fileInEngine(facts),
     { what: 'hidden states of the evaluation text', bytes: (twice ? 2 : 1) * held },
-    {
-      what: 'values while blocks run',
-      bytes: arenaShare * (twice ? runOf(kinds) : total(kinds.map(({ values }) => values))),
-    },
+    { what: 'values while blocks run', bytes: arenaShare * total(values) },
     { what: twice ? 'both heads' : "the original's head", bytes: (twice ? 2 : 1) * head },
     // The engine's and ours of both models, and what comparing them takes.
     { what: 'logits', bytes: logits },

@@ -24,7 +24,7 @@ export function reportHtml(reports: readonly ReportData[]): string {
     '%REPORTS%': data,
   };
   // In one go: a name may look like a part.
-  return page().replace(/%(TITLE|REPORTS)%/g, (part) => parts[part]!);
+  return emptyPage().replace(/%(TITLE|REPORTS)%/g, (part) => parts[part]!);
 }
 
 /** Whether a file is such a page, which may be replaced by a newer one. */
@@ -32,7 +32,8 @@ export function isOurPage(html: string): boolean {
   return /<meta name="generator" content="Lapidary"/.test(html.slice(0, 2000));
 }
 
-function page(): string {
+/** The page without data. @throws LapidaryError where the studio was not built */
+export function emptyPage(): string {
   try {
     return readFileSync(template, 'utf8');
   } catch (cause) {

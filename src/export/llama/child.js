@@ -118,5 +118,7 @@ process.once('message', async (question) => {
   // Its threads would keep the process.
   process.send?.(reply, () => process.exit(0));
 });
+// A terminal interrupts all of a command's processes; the parent decides what that means.
+process.on('SIGINT', () => {});
 // Nobody is there to listen.
 process.once('disconnect', () => process.exit(1));

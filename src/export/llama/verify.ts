@@ -33,7 +33,8 @@ export async function verifyLlama(
   const [found] = await askLlama(entry, 'logits', question, { threads, signal }).catch((error) => {
     throw error instanceof LlamaFailure ? refused(path, engine, error.message) : error;
   });
-  const fix = 'do not use this file; take more bits, since errors grow in a model that lost much, or report it';
+  const fix =
+    'do not use this file; take more bits, since errors grow in a model that lost much, or report it';
   return { engine, ...compareLogits({ path, found, expected, ...tolerances, tokens: ids.length, fix }) };
 }
 
