@@ -204,12 +204,17 @@ function refine(): void {
     attempt();
   }
   if (!withMinima || !unitAt) return;
-  for (let sign: f32 = -1; sign <= 1; sign += 2) {
-    for (let quarter: usize = 0; quarter < 64; quarter += 16) {
-      const by = f32x4.mul(v128.load(minimumUnitAt + quarter), f32x4.splat(sign));
-      put(quarter, v128.load(bestScale + quarter), f32x4.add(v128.load(bestMinimum + quarter), by));
+  // Both numbers, then the minimum's alone.
+  for (let alone = 0; alone < 2; alone++) {
+    for (let sign: f32 = -1; sign <= 1; sign += 2) {
+      const by = f32x4.splat(alone ? 0 : sign);
+      for (let quarter: usize = 0; quarter < 64; quarter += 16) {
+        const s = f32x4.mul(v128.load(unitAt + quarter), by);
+        const m = f32x4.mul(v128.load(minimumUnitAt + quarter), f32x4.splat(sign));
+        put(quarter, f32x4.add(v128.load(bestScale + quarter), s), f32x4.add(v128.load(bestMinimum + quarter), m));
+      }
+      attempt();
     }
-    attempt();
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -111,6 +111,16 @@ describe('the disk that a run takes', () => {
       }
     },
   );
+
+  it('is less by what an earlier run has kept', async () => {
+    const kept = async () => (await planned({})).disk.parts.at(-1)!.bytes;
+    const before = await kept();
+    const journal = join(folder, '.out.journal');
+    mkdirSync(journal);
+    writeFileSync(join(journal, 'tables.safetensors'), Buffer.alloc(1e6));
+    expect(await kept()).toBe(before - 1e6);
+    rmSync(journal, { recursive: true });
+  });
 
   it('is refused where there is less: what is needed, what is free, where, and what to do', async () => {
     const { disk } = await planned({});

@@ -188,7 +188,11 @@ describe('a place for the result', () => {
 
 describe.skipIf(!posix)('a file that is read (skipped on Windows)', () => {
   it.each([
-    ['cut', `truncate -s 100000 ${weights}`, 'found: 100000 bytes'],
+    [
+      'cut',
+      `head -c 100000 ${weights} > ${weights}.new && cat ${weights}.new > ${weights}`,
+      'found: 100000 bytes',
+    ],
     [
       'written over',
       `cp ${weights} ${weights}.new && cat ${weights}.new > ${weights}`,

@@ -294,7 +294,8 @@ async function collect(
   open: (options: PartOptions) => Promise<Stage>,
 ): Promise<ReadonlyMap<string, Statistic>> {
   const collector = openCollector(needs);
-  const stage = await open({ extend: collector.extend });
+  // A head's logits would be the largest thing of all.
+  const stage = await open({ extend: collector.extend, extensionOnly: true });
   for (const x of hidden) {
     options.signal?.throwIfAborted();
     const [rows, time] = x.dims;

@@ -16,16 +16,21 @@ export interface GgufExportOptions {
 }
 
 /**
- * @returns the same model, its matrices as they were written
- * @throws LapidaryError on a model or an encoding that GGUF or llama.cpp has no place for
+ * The same model in types that ggml has.
+ * @throws LapidaryError on an encoding that GGUF has no place for, saying what would fit
  */
-export async function exportGguf(model: Model, path: string, options: GgufExportOptions): Promise<Model> {
+export function inBlocks(model: Model): Model {
   const matrices = new Map([...model.matrices].map(([name, encoding]) => [name, blocksOf(encoding)]));
-  const written = { ...model, matrices };
-  const fileType = fileTypeOf(written)?.id;
-  const { metadata, tensors } = ggufOf(written, { ...options, fileType });
+  return { ...model, matrices };
+}
+
+/**
+ * @param model of encodings that are floats or blocks: see `inBlocks`
+ * @throws LapidaryError on a model that llama.cpp has no place for
+ */
+export async function exportGguf(model: Model, path: string, options: GgufExportOptions): Promise<void> {
+  const { metadata, tensors } = ggufOf(model, { ...options, fileType: fileTypeOf(model)?.id });
   await writeGguf(path, metadata, tensors);
-  return written;
 }
 
 /** llama.cpp's file type for the block type that most weights have; undefined where most are floats. */

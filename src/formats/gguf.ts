@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
 import { random } from '../base/random.ts';
 import { blocksOf } from '../encodings/blocks/index.ts';
-import { exportGguf, fileTypeOf } from '../export/gguf-write.ts';
+import { exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
 import type { Llama } from '../export/llama/find.ts';
 import { findLlama } from '../export/llama/find.ts';
@@ -32,11 +32,12 @@ export const gguf: Format = {
   async write(job) {
     const { recipe, original, compressed, folder, session, progress, signal, texts, note } = job;
     const { floats } = recipe.export;
-    const type = labelOf(recipe) ?? fileTypeOf(compressed)?.name ?? floats;
+    const written = inBlocks(compressed);
+    const type = labelOf(recipe) ?? fileTypeOf(written)?.name ?? floats;
     const path = `${original.name}-${type}.gguf`;
     const file = join(folder, path);
     progress({ phase: 'write', done: 0, total: 1 });
-    const written = await exportGguf(compressed, file, { name: original.name, floats, warn: note });
+    await exportGguf(written, file, { name: original.name, floats, warn: note });
     progress({ phase: 'verify', done: 0, total: 2 });
     const checks: Check[] = [
       { engine: 'Lapidary', ...(await verifyGguf(file, written, texts.verification)) },

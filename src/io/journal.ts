@@ -43,6 +43,12 @@ export type Key = Readonly<Record<string, unknown>>;
 const keyFile = 'key.json';
 const extension = '.safetensors';
 
+/** Where the journal of an output lies: beside it. */
+export function journalFolder(output: string): string {
+  const target = resolve(output);
+  return join(dirname(target), `.${basename(target)}.journal`);
+}
+
 /**
  * The journal of an output, `.NAME.journal` beside it; nothing is on the disk before the first unit is written.
  * @param output path of the file or folder that the work is for
@@ -52,8 +58,7 @@ export function openJournal(
   key: Key,
   { warn }: { readonly warn: (line: string) => void },
 ): Journal {
-  const target = resolve(output);
-  const folder = join(dirname(target), `.${basename(target)}.journal`);
+  const folder = journalFolder(output);
   const text = canonical(key);
   discardOther(folder, text, () =>
     warn(`what an earlier run left unfinished beside ${output} is thrown away: ${difference(folder, key)}`),

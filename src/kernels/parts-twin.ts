@@ -119,8 +119,11 @@ export function choosePart(
       const by = units ? units.scale : fround(best.scale * fround(0.025));
       take(stored([fround(best.scale + sign * by), best.minimum], form));
     }
-    for (const sign of units && form.minima ? [-1, 1] : []) {
-      take(stored([best.scale, fround(best.minimum + sign * units!.minimum)], form));
+    if (!units || !form.minima) continue;
+    for (const by of [units.scale, 0]) {
+      for (const sign of [-1, 1]) {
+        take(stored([fround(best.scale + sign * by), fround(best.minimum + sign * units.minimum)], form));
+      }
     }
   }
   return best;

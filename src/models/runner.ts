@@ -37,6 +37,8 @@ export interface PartOptions {
   /** Weights to run with instead of the model's: compressed ones, of the same plan. */
   readonly weights?: WeightSource | undefined;
   readonly extend?: ((part: Part) => void) | undefined;
+  /** Only the outputs of the extension, and nothing computed that these do not need. */
+  readonly extensionOnly?: boolean | undefined;
 }
 
 /** A part with its weights in place. */
@@ -112,7 +114,7 @@ interface Opened {
 async function openStage(
   { model, session: options, longest, sessions }: Opened,
   { prefix = '', input, output: name, build }: PartPlan,
-  { weights = model, extend }: PartOptions,
+  { weights = model, extend, extensionOnly = false }: PartOptions,
 ): Promise<Stage> {
   const onGpu = options.device === 'webgpu';
   const graph = new Graph(onGpu ? 'initializers' : 'inputs');
@@ -122,7 +124,7 @@ async function openStage(
       : graph.input('x', 'float32', ['batch', 'time', model.config.hidden]);
   const scope = plainScope(graph, model.config, weights, { time: 'time', longest, prefix });
   const output = build(scope, x);
-  graph.output(name, output);
+  if (!extensionOnly) graph.output(name, output);
   extend?.({ graph, scope, input: x, output });
   // A GPU gets its weights once with the session: feeding them at each run would cost more than the run.
   if (onGpu) return openSession(graph, options);

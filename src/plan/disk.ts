@@ -1,8 +1,9 @@
 /** What a run writes, and whether there is room for it. */
 
-import { existsSync, statfsSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { existsSync, readdirSync, statfsSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { journalFolder } from '../io/journal.ts';
 import type { Facts, Part } from './facts.ts';
 import { total } from './facts.ts';
 
@@ -31,11 +32,20 @@ export function planDisk({ matrices, model, out }: Facts): DiskPlan {
     },
     {
       what: 'what is done, kept until the end',
-      bytes: total(matrices.map(({ assigned, after }) => (assigned ? after : 0))),
+      // An earlier run may have kept some already.
+      bytes: Math.max(
+        0,
+        total(matrices.map(({ assigned, after }) => (assigned ? after : 0))) - bytesIn(journalFolder(out)),
+      ),
     },
   ].map(({ what, bytes }) => ({ what, bytes: Math.round(bytes) }));
   const where = existing(resolve(out));
   return { parts, bytes: total(parts.map(({ bytes }) => bytes)), free: freeBytes(where), where };
+}
+
+function bytesIn(folder: string): number {
+  if (!existsSync(folder)) return 0;
+  return total(readdirSync(folder).map((name) => statSync(join(folder, name)).size));
 }
 
 const existing = (path: string): string =>

@@ -49,7 +49,10 @@ const status = library.func(
 });
 process.exit(status);
 
-/** Ended by an entry without a name. @param {any} importance */
+/**
+ * Ended by an entry without a name.
+ * @param {{ file: string, entries: { name: string, size: number }[] } | undefined} importance
+ */
 function importanceOf(importance) {
   if (!importance) return null;
   const values = new Float32Array(new Uint8Array(readFileSync(importance.file)).buffer);
