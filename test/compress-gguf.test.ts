@@ -1,12 +1,13 @@
 /** `lapidary compress --format gguf`, from the command line to llama.cpp. */
 
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { openGguf } from '../src/io/gguf/read.ts';
 import { lapidary, scratchFolder } from './command-line.ts';
 import { hasLlama } from './engines/llama/llama.ts';
+import { byteTokenizer } from './engines/models.ts';
 
 const scratch = scratchFolder();
 afterAll(scratch.remove);
@@ -67,6 +68,16 @@ describe('compress --format gguf', () => {
     const types = [...openGguf(join(out, report.file.path)).tensors.values()].map(({ type }) => type.name);
     expect(new Set(types)).toEqual(new Set(['Q4_1', 'Q8_0', 'F32']));
     for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThan(tolerance);
+  });
+
+  it('is compared as far as a window of attention reaches, behind which llama.cpp sees more', async () => {
+    const model = scratch.path('windowed');
+    cpSync('test/models/mistral', model, { recursive: true });
+    for (const [name, read] of byteTokenizer()) writeFileSync(join(model, name), read());
+    const text = ['--evaluation', 'README.md', '--fit', 'plain'];
+    const { report } = await compress('mistral', model, ...text);
+    for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThan(tolerance);
+    expect(report.notes).toContainEqual(expect.stringContaining('not a window of 8'));
   });
 
   it('says before the work what does not fit, and what would', async () => {

@@ -6,6 +6,7 @@ import { Command, Option } from 'commander';
 import { parse } from 'yaml';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { compress, planOf } from '../compress.ts';
+import type { Check } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
@@ -291,10 +292,7 @@ function describe(report: CompressReport): string {
     table(['', 'original', 'compressed'], rows),
     '',
     `${(original.bytes / compressed.bytes).toFixed(2)} times smaller, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
-    ...checks.map(
-      ({ engine, worst, tolerance }) =>
-        `Verified: ${file.path} loaded in ${engine}; its logits differ from the model in memory by ${worst.toPrecision(2)} of their spread at most (allowed: ${tolerance}).`,
-    ),
+    ...checks.map((check) => verified(file.path, check)),
     ...(compressed.tokens
       ? [
           `Measured on ${compressed.tokens.toLocaleString('en')} predicted tokens; brackets: 95% interval over sequences.`,
@@ -306,4 +304,10 @@ function describe(report: CompressReport): string {
     'Next:',
     `  npx lapidary generate ${/^[\w./@:-]+$/.test(out) ? out : `'${out.replaceAll("'", "'\\''")}'`} "Once upon a time"`,
   ].join('\n');
+}
+
+function verified(path: string, { engine, worst, tolerance }: Check): string {
+  const loaded = `Verified: ${path} loaded in ${engine}; its logits`;
+  if (worst === 0) return `${loaded} are those of the model in memory.`;
+  return `${loaded} differ from the model in memory by ${worst.toPrecision(2)} of their spread at most (allowed: ${tolerance}).`;
 }

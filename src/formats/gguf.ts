@@ -13,6 +13,7 @@ import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
 import { targetsOf } from '../calibrate/walk.ts';
 import { ggufOf } from '../models/gguf-write.ts';
+import type { Model } from '../models/model.ts';
 import { openModel } from '../open.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { assignment } from '../prepare.ts';
@@ -39,12 +40,11 @@ export const gguf: Format = {
     progress({ phase: 'write', done: 0, total: 1 });
     await exportGguf(written, file, { name: original.name, floats, warn: note });
     progress({ phase: 'verify', done: 0, total: 2 });
-    const checks: Check[] = [
-      { engine: 'Lapidary', ...(await verifyGguf(file, written, texts.verification)) },
-    ];
+    const ids = withinWindows(texts.verification, written);
+    const checks: Check[] = [{ engine: 'Lapidary', ...(await verifyGguf(file, written, ids)) }];
     const llama = await findLlama({ signal });
     if ('missing' in llama) note(`Not loaded in llama.cpp: ${llama.missing}.`);
-    else checks.push(await verifyLlama(llama, file, written, texts.verification, { ...session, signal }));
+    else checks.push(await verifyLlama(llama, file, written, ids, { ...session, signal }));
     return {
       file: { path, type, bytes: statSync(file).size },
       checks,
@@ -75,6 +75,11 @@ export const gguf: Format = {
   }),
 };
 
+/** Behind a window llama.cpp sees more than the model does, which `exportGguf` has told: up to there they agree. */
+function withinWindows(ids: Int32Array, { config }: Model): Int32Array {
+  return ids.slice(0, Math.min(...config.layers.map(({ window }) => window ?? ids.length)));
+}
+
 /** What the recipe calls it: "Q4_K_M", where a step makes such a type. */
 function labelOf({ steps }: Recipe): string | undefined {
   const type = steps[0]!.options.type;
@@ -102,7 +107,14 @@ async function checkSteps(recipe: Recipe, { model }: OpenedCheckpoint): Promise<
     } catch (error) {
       if (!(error instanceof LapidaryError)) throw error;
       const { problem } = error;
-      throw new LapidaryError({ ...problem, where: `${target.name}, compressed by ${method.name}` });
+      // A method that chooses by matrix has an answer to rows of any length.
+      const other =
+        columns % 32 === 0 ? {} : { fix: `use --method ${gguf.defaultMethod}, which takes a type that fits` };
+      throw new LapidaryError({
+        ...problem,
+        where: `${target.name}, compressed by ${method.name}`,
+        ...other,
+      });
     }
   }
 }

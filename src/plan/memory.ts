@@ -6,6 +6,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import { extname } from 'node:path';
+import { rowsOf } from '../evaluate/scorer.ts';
 import { Graph } from '../graph/graph.ts';
 import { peakBytes } from '../graph/memory.ts';
 import { plainScope } from '../models/build.ts';
@@ -48,33 +49,40 @@ const arenaShare = 1.3;
 const mostLate = 128 * MiB;
 /** The same of what is small, after some work. */
 const alwaysLate = 60 * MiB;
-/** Of what a phase takes, what the system has not got back when the next begins. */
-const lingering = 0.65;
+/** Of what a phase takes, what the system has not got back when the next begins, and the ones after that. */
+const lingering = { next: 0.85, later: 0.55 };
 /** A file in the engine, over its bytes: packed weights are laid out again, 16-bit ones become float32 on the CPU. */
 const engineShare = { packed: 2.2, dense: 2.6 };
 /** Tokens of one run, in the walk and in evaluation. */
 const batchTokens = 2048;
 /** Weights that a method which needs no data takes at once. */
 const atOnce = 2 ** 24;
-/** What evaluation holds: bytes of hidden states, bytes and rows of a chunk of logits. */
-const evaluated = { hidden: 256 * MiB, logits: 32 * MiB, rows: 256 };
+/** Hidden states that evaluation holds. */
+const evaluatedHidden = 256 * MiB;
 /** Tokens that speed is measured with. */
 const raced = 160;
 
 export function planMemory(facts: Facts): MemoryPlan {
-  const phases: Phase[] = [];
-  for (const { phase, parts, less } of demands(facts)) {
+  const owns: number[] = [];
+  const phases = demands(facts).map(({ phase, parts, less }): Phase => {
     const rounded = parts
       .map(({ what, bytes }) => ({ what, bytes: Math.round(bytes) }))
       .filter(({ bytes }) => bytes > 0);
     const own = total(rounded.map(({ bytes }) => bytes));
-    const before = most(phases.map(({ bytes }) => bytes));
-    const left = Math.round(processBytes + lingering * (before - processBytes)) - own;
+    const left = leftBy(owns) - own;
     if (left > 0) rounded.push({ what: 'not yet given back by earlier phases', bytes: left });
-    phases.push({ phase, bytes: own + Math.max(0, left), parts: rounded, less });
-  }
+    owns.push(own);
+    return { phase, bytes: own + Math.max(0, left), parts: rounded, less };
+  });
   const largest = phases.reduce((found, phase) => (phase.bytes > found.bytes ? phase : found));
   return { phases, largest: largest.phase, bytes: largest.bytes, machine: machineBytes() };
+}
+
+/** What phases that took so much leave for the next. */
+function leftBy(owns: readonly number[]): number {
+  const share = (bytes: number, part: number) => part * Math.max(0, bytes - processBytes);
+  const left = Math.max(share(owns.at(-1) ?? 0, lingering.next), share(most(owns), lingering.later));
+  return Math.round(processBytes + left);
 }
 
 type Demand = Omit<Phase, 'bytes'>;
@@ -136,7 +144,8 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
   const isFirst = chosen.every(isTable);
   const earlier = isFirst ? chosen : done;
   const workOf = (matrices: readonly PlannedMatrix[]) => most(matrices.map((matrix) => workOn(matrix, seen)));
-  const late = alwaysLate + Math.min(mostLate, hidden + statistics + workOf(done));
+  const later = isFirst && values === 0 ? 0 : alwaysLate;
+  const late = later + Math.min(mostLate, hidden + statistics + workOf(earlier));
   return [
     ...standing(facts),
     { what: 'hidden states of the calibration text', bytes: hidden },
@@ -148,7 +157,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
     // Their memory only grows.
     { what: 'memory of the kernels', bytes: most(earlier.map(kernelBytes)) },
     kernelThreads(),
-    { what: 'freed late', bytes: isFirst ? 0 : late },
+    { what: 'freed late', bytes: late },
   ];
 }
 
@@ -167,14 +176,13 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
   const kinds = blockKinds(facts, { batch, time: length });
   const plain = total(kinds.map(({ values }) => values));
   const all = total(kinds.map(({ values, variants }) => (1 + variants) * values));
-  const logits = 4 * batch * length * config.vocabulary;
   const isBlock = chosen.every(({ place }) => place === 'block');
   const layers = config.layers.map((_, layer) => chosen.filter((matrix) => matrix.layer === layer));
   return {
     hidden: 4 * tokensOf(texts.calibration) * config.hidden,
     weights: most((isBlock ? layers : [chosen]).map((each) => total(each.map(({ dense }) => dense)))),
     // What ran before is kept until the walk ends.
-    values: isFirst ? plain + logits : all + (fitsTable ? plain + logits : 0) + (isBlock ? 0 : logits),
+    values: isFirst ? plain : all + (fitsTable ? plain : 0),
     // The sums so far, and the same with a batch added.
     statistics: 2 * (isBlock ? most(kinds.map(({ squares }) => squares)) : 4 * config.hidden ** 2),
   };
@@ -265,10 +273,7 @@ function evaluating(facts: Facts): Part[] {
   const { sequences } = texts.evaluation!;
   const longest = most(sequences.map(({ length }) => length));
   const states = 4 * hidden * tokensOf(sequences);
-  const rows = Math.max(
-    1,
-    Math.min(evaluated.rows, Math.floor(evaluated.logits / (4 * vocabulary)), longest),
-  );
+  const rows = Math.min(rowsOf(vocabulary), longest);
   const batch = Math.max(1, Math.min(sequences.length, Math.floor(batchTokens / longest)));
   const kinds = blockKinds(facts, { batch, time: longest });
   const logits = 12 * 4 * rows * vocabulary;
@@ -276,7 +281,7 @@ function evaluating(facts: Facts): Part[] {
   const twice = recipe.export.format === 'gguf';
   const head = most(matrices.map(({ place, dense }) => (place === 'block' ? 0 : dense)));
   const values = kinds.map((kind) => (twice ? 1 + kind.variants : 1) * kind.values);
-  const held = Math.min(states, Math.max(evaluated.hidden, 4 * hidden * longest));
+  const held = Math.min(states, Math.max(evaluatedHidden, 4 * hidden * longest));
   return [
     ...afterWalk(facts, logits),
     fileInEngine(facts),

@@ -21,6 +21,7 @@ export async function descend(work: Work, gram: Float32Array, size: number): Pro
     const lines = order.subarray(start, start + size);
     await panel.load(gram, lines, start);
     const { q, g, own, inverse } = panel;
+    // The whole of H had a factor, so each block has one, but for rounding; the parts then stay as they are.
     if (!factorParts(kernels, { part, count: lines.length }, own, inverse)) return;
     const sizes = [lines.length, stride, own.at, inverse.at, part];
     const target = [which.at + (4 * start) / part, scales.at, minima.at, codes.at + start * stride];
