@@ -107,3 +107,13 @@ function checkFinite(squares: Float32Array, linears: readonly string[]): void {
     fix: 'check that the checkpoint is whole; try other calibration text',
   });
 }
+
+/** Of a table whose rows are outputs as they are, whichever is looked up: as if the inputs were the unit vectors. */
+export function unitStatistic(kind: StatisticKind, columns: number): Statistic {
+  if (kind === 'none') return { tokens: 0 };
+  const squares = new Float32Array(columns).fill(1);
+  if (kind === 'norm') return { tokens: columns, squares };
+  const gram = new Float32Array(columns * columns);
+  for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
+  return { tokens: columns, squares, gram };
+}

@@ -21,7 +21,7 @@ import type { ErrorMeter } from './error.ts';
 import { openErrorMeter, sampled } from './error.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { Needs } from './statistics.ts';
-import { moreOf, openCollector } from './statistics.ts';
+import { moreOf, openCollector, unitStatistic } from './statistics.ts';
 import { steadyThreads } from './threads.ts';
 
 /** Where a matrix stands. A tied head is its embedding; "positions" are learned ones. */
@@ -346,14 +346,4 @@ async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
 /** Methods may overwrite what they get. */
 function ownCopy({ tokens, squares, gram }: Statistic): Statistic {
   return { tokens, squares: squares?.slice(), gram: gram?.slice() };
-}
-
-/** Of a table whose rows are outputs as they are, whichever is looked up: as if the inputs were the unit vectors. */
-function unitStatistic(kind: StatisticKind, columns: number): Statistic {
-  if (kind === 'none') return { tokens: 0 };
-  const squares = new Float32Array(columns).fill(1);
-  if (kind === 'norm') return { tokens: columns, squares };
-  const gram = new Float32Array(columns * columns);
-  for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
-  return { tokens: columns, squares, gram };
 }

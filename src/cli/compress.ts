@@ -55,7 +55,7 @@ export function command(): Command {
     .addOption(
       new Option(
         '--embedding-bits <number>',
-        'bits of the embedding and the head, by rtn; 16 keeps them (default: 8)',
+        'bits of the embedding and the head, by rtn; 16 keeps them (default: 8; with ggml, what its type has for them)',
       ).choices(['2', '3', '4', '8', '16']),
     )
     .option('--calibration <file>', 'text, JSONL or Parquet that the methods are fitted to')

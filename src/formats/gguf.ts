@@ -3,7 +3,6 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
-import { random } from '../base/random.ts';
 import { blocksOf } from '../encodings/blocks/index.ts';
 import { exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
@@ -11,6 +10,7 @@ import type { Llama } from '../export/llama/find.ts';
 import { findLlama } from '../export/llama/find.ts';
 import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
+import { openSampler } from '../calibrate/noise.ts';
 import { targetsOf } from '../calibrate/walk.ts';
 import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
@@ -89,19 +89,12 @@ function labelOf({ steps }: Recipe): string | undefined {
 /** Rows of noise, compressed as each kind of matrix would be: what does not fit is found out before the work. */
 async function checkSteps(recipe: Recipe, { model }: OpenedCheckpoint): Promise<void> {
   const assign = assignment(recipe, model.config);
-  const seen = new Set<string>();
+  const sampleOf = openSampler();
   for (const target of targetsOf(model)) {
     const assigned = assign(target);
     if (!assigned) continue;
-    const { method, options } = assigned;
-    // Wide ones end as narrow ones of the same remainder do.
-    const columns = target.shape[1] > 512 ? 256 + (target.shape[1] % 256) : target.shape[1];
-    const key = JSON.stringify([method.name, options, columns]);
-    if (seen.has(key)) continue;
-    seen.add(key);
-    const { normal } = random(recipe.seed);
-    const values = Float32Array.from({ length: 8 * columns }, normal);
-    const encoding = await method.compress({ rows: 8, columns, values }, unit(columns), options);
+    const columns = target.shape[1];
+    const encoding = await sampleOf(assigned, columns);
     try {
       blocksOf(encoding);
     } catch (error) {
@@ -112,16 +105,9 @@ async function checkSteps(recipe: Recipe, { model }: OpenedCheckpoint): Promise<
         columns % 32 === 0 ? {} : { fix: `use --method ${gguf.defaultMethod}, which takes a type that fits` };
       throw new LapidaryError({
         ...problem,
-        where: `${target.name}, compressed by ${method.name}`,
+        where: `${target.name}, compressed by ${assigned.method.name}`,
         ...other,
       });
     }
   }
-}
-
-/** As if the inputs were the unit vectors. */
-function unit(columns: number) {
-  const gram = new Float32Array(columns * columns);
-  for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
-  return { tokens: columns, squares: new Float32Array(columns).fill(1), gram };
 }

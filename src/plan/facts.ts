@@ -1,7 +1,7 @@
 /** What a plan starts from: every matrix of a model with the bytes it takes, without reading it. */
 
-import { random } from '../base/random.ts';
 import { elementCount } from '../base/tensor.ts';
+import { openSampler } from '../calibrate/noise.ts';
 import type { Assignment, Target } from '../calibrate/walk.ts';
 import { targetsOf } from '../calibrate/walk.ts';
 import type { Encoding } from '../encodings/encoding.ts';
@@ -53,13 +53,13 @@ export async function factsOf(input: PlanInput): Promise<Facts> {
 
 async function planMatrices({ original: { model }, recipe }: PlanInput): Promise<PlannedMatrix[]> {
   const assign = assignment(recipe, model.config);
-  const samples = new Map<string, Promise<Encoding>>();
+  const sampleOf = openSampler();
   const planned: PlannedMatrix[] = [];
   for (const target of targetsOf(model)) {
     const weights = elementCount(target.shape);
     const assigned = assign(target);
     const encoding = model.matrices.get(target.name)!;
-    const sample = assigned && (await sampleOf(assigned, target.shape[1], samples));
+    const sample = assigned && (await sampleOf(assigned, target.shape[1]));
     const share = sample ? weights / elementCount(sample.shape) : 1;
     planned.push({
       ...target,
@@ -72,29 +72,6 @@ async function planMatrices({ original: { model }, recipe }: PlanInput): Promise
     });
   }
   return planned;
-}
-
-const sampleRows = 16;
-
-/** Noise as a step would compress it. Wide matrices end as narrow ones of the same remainder do. */
-function sampleOf(
-  { method, options }: Assignment,
-  width: number,
-  known: Map<string, Promise<Encoding>>,
-): Promise<Encoding> {
-  const columns = width > 512 ? 256 + (width % 256) : width;
-  const key = JSON.stringify([method.name, options, columns]);
-  const make = () => {
-    const { normal } = random(0);
-    const values = Float32Array.from({ length: sampleRows * columns }, normal);
-    const gram = new Float32Array(columns * columns);
-    for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
-    const statistic = { tokens: columns, squares: new Float32Array(columns).fill(1), gram };
-    return method.compress({ rows: sampleRows, columns, values }, statistic, options);
-  };
-  const sample = known.get(key) ?? make();
-  known.set(key, sample);
-  return sample;
 }
 
 /** Bytes of a matrix in a file: of what its nodes read, or of GGUF's blocks and floats. */

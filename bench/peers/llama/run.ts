@@ -131,14 +131,10 @@ function peerFile(mix: string, importance?: Importance): string {
 /** The same types, tensor by tensor, with errors compensated. */
 async function ourFile(mix: string, like: string, sequences: readonly Int32Array[]) {
   const types = openGguf(like).tensors;
-  const assign = ({ name, place }: Target) => {
-    const type = types.get(theirs(name))!.type.name;
-    // llama.cpp knows no importance of tables, and Q8_0 has no use for any.
-    return {
-      method: ggml,
-      options: ggml.options.parse({ type, pure: true, fit: place === 'block' ? 'compensated' : 'plain' }),
-    };
-  };
+  const assign = ({ name }: Target) => ({
+    method: ggml,
+    options: ggml.options.parse({ type: types.get(theirs(name))!.type.name, pure: true }),
+  });
   const start = performance.now();
   const { model } = await walk(opened.model!, sequences, { threads, assign });
   const seconds = (performance.now() - start) / 1000;

@@ -1,0 +1,28 @@
+/** What a method makes of a matrix, learned from a few rows of noise: before the work, and without reading a weight. */
+
+import { random } from '../base/random.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import { unitStatistic } from './statistics.ts';
+import type { Assignment } from './walk.ts';
+
+const rows = 16;
+
+/** Noise in rows of a width as a method would compress it; each method with its options and width once. */
+export type Sampler = (assignment: Assignment, width: number) => Promise<Encoding>;
+
+export function openSampler(): Sampler {
+  const known = new Map<string, Promise<Encoding>>();
+  return ({ method, options }, width) => {
+    // Wide ones end as narrow ones of the same remainder do.
+    const columns = width > 512 ? 256 + (width % 256) : width;
+    const make = () => {
+      const { normal } = random(0);
+      const values = Float32Array.from({ length: rows * columns }, normal);
+      return method.compress({ rows, columns, values }, unitStatistic('gram', columns), options);
+    };
+    const key = JSON.stringify([method.name, options, columns]);
+    const sample = known.get(key) ?? make();
+    known.set(key, sample);
+    return sample;
+  };
+}
