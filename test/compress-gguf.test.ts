@@ -1,7 +1,7 @@
 /** `lapidary compress --format gguf`, from the command line to llama.cpp. */
 
 import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { openGguf } from '../src/io/gguf/read.ts';
@@ -74,7 +74,7 @@ describe('compress --format gguf', () => {
     const model = scratch.path('windowed');
     cpSync('test/models/mistral', model, { recursive: true });
     for (const [name, read] of byteTokenizer()) writeFileSync(join(model, name), read());
-    const text = ['--evaluation', 'README.md', '--fit', 'plain'];
+    const text = ['--evaluation', resolve('README.md'), '--fit', 'plain'];
     const { report } = await compress('mistral', model, ...text);
     for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThan(tolerance);
     expect(report.notes).toContainEqual(expect.stringContaining('not a window of 8'));

@@ -149,7 +149,8 @@ function quantized(
   const files = jobs.map((_, n) => join(folder, `${n}.gguf`));
   const input = jobs.map(({ fileType, tensors }, n) => {
     const matrices = [...tensors].filter(([, { shape }]) => shape.length === 2);
-    const importance = matrices.map(([name, { shape }]) => ({ name, size: shape[1] }));
+    const entries = matrices.map(([name, { shape }]) => ({ name, size: shape[1] }));
+    const importance = entries.length > 0 ? { entries } : undefined;
     return { from, to: files[n], fileType: ggufFileTypes[fileType]!.id, threads: 2, importance };
   });
   const { status, stderr } = spawnSync(process.execPath, ['test/engines/llama/quantize.js'], {

@@ -12,7 +12,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -54,9 +54,6 @@ if (!base || !calibration || !evaluation)
   throw new Error('--base, --calibration and --evaluation are needed');
 const [threads, length] = [Number(flags.threads), Number(flags.length)];
 const folder = flags.keep ?? mkdtempSync(join(tmpdir(), 'lapidary-peers-'));
-
-const engine = fileURLToPath(new URL('../../../test/engines/llama/', import.meta.url));
-const binaries = join(engine, 'node_modules/@node-llama-cpp/linux-x64/bins/linux-x64');
 
 async function tokens(path: string, count: number): Promise<readonly Int32Array[]> {
   const { sequences, note } = packSequences(await readDocuments(path), opened.tokenizer, {
@@ -112,14 +109,10 @@ async function writeModel(model: Model, path: string): Promise<void> {
 function peerFile(mix: string, importance?: Importance): string {
   const to = join(folder, `llama-${mix}${importance ? '-importance' : ''}.gguf`);
   if (existsSync(to)) return to;
-  const library = join(
-    binaries,
-    readdirSync(binaries).find((name) => name.startsWith('libllama.'))!,
-  );
-  const job = { library, from: baseFile, to, fileType: ggufFileTypes[mix].id, threads, importance };
-  const script = fileURLToPath(new URL('quantize.js', import.meta.url));
+  const job = { from: baseFile, to, fileType: ggufFileTypes[mix].id, threads, importance };
+  const script = fileURLToPath(new URL('../../../test/engines/llama/quantize.js', import.meta.url));
   const { status, stderr } = spawnSync(process.execPath, [script], {
-    input: JSON.stringify(job),
+    input: JSON.stringify([job]),
     encoding: 'utf8',
     stdio: ['pipe', 'ignore', 'pipe'],
     maxBuffer: 2 ** 28,

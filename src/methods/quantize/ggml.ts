@@ -28,7 +28,7 @@ const options = z.strictObject({
     .number()
     .min(0)
     .max(1)
-    .default(0.01)
+    .default(0.1)
     .describe('Share of the mean diagonal of the Gram matrix that is added to the diagonal.'),
 });
 export type GgmlOptions = z.infer<typeof options>;

@@ -1,9 +1,10 @@
 /**
  * llama.cpp's own quantizer, in a process of its own:
  *
- *   node quantize.js < [{"from": "a.gguf", "to": "b.gguf", "fileType": 15, "threads": 1, "importance": [{name, size, file?}]}, ...]
+ *   node quantize.js < [{"from": "a.gguf", "to": "b.gguf", "fileType": 15, "threads": 1, "importance": {file?, entries}}, ...]
  *
- * The importance of a tensor is `size` float32 values in `file`, or 1 for each column where none is given.
+ * Entries are [{name, size}]: tensors and their columns. `file` has the importance of each column, float32, one entry after
+ * the other; without it all are alike.
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -42,18 +43,25 @@ const quantize = library.func(
   'uint32_t llama_model_quantize(const char *from, const char *to, const Params *params)',
 );
 for (const { from, to, threads, fileType, importance } of JSON.parse(readFileSync(0, 'utf8'))) {
-  const entries = importance?.length ? koffi.as(importanceOf(importance), 'Importance *') : null;
+  const entries = importance ? koffi.as(importanceOf(importance), 'Importance *') : null;
   const status = quantize(from, to, { ...defaults, threads, fileType, mostBytes: 0, importance: entries });
   if (status !== 0) process.exit(status);
 }
 
-/** @param {{ name: string, size: number, file?: string }[]} tensors @returns ended by one without a name */
-function importanceOf(tensors) {
-  const read = (/** @type {string} */ file) => new Float32Array(new Uint8Array(readFileSync(file)).buffer);
-  const found = tensors.map(({ name, size, file }) => ({
-    name,
-    data: file ? read(file) : new Float32Array(size).fill(1),
-    size,
-  }));
+/**
+ * Ended by an entry without a name.
+ * @param {{ file?: string, entries: { name: string, size: number }[] }} importance
+ */
+function importanceOf({ file, entries }) {
+  const total = entries.reduce((sum, { size }) => sum + size, 0);
+  const values = file
+    ? new Float32Array(new Uint8Array(readFileSync(file)).buffer)
+    : new Float32Array(total).fill(1);
+  let at = 0;
+  const found = entries.map(({ name, size }) => {
+    const data = values.slice(at, at + size);
+    at += size;
+    return { name, data, size };
+  });
   return [...found, { name: null, data: null, size: 0 }];
 }
