@@ -10,7 +10,9 @@ import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkFinite } from './base/finite.ts';
 import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
+import type { LayerRow, Walked } from './calibrate/walk.ts';
 import { walk } from './calibrate/walk.ts';
+import { encodedBytes } from './encodings/encoding.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
 import type { Job } from './formats/format.ts';
 import { lossOf } from './formats/format.ts';
@@ -98,7 +100,11 @@ async function prepare(options: CompressOptions): Promise<Prepared> {
   const clock = stopwatch();
   const notes: string[] = [];
   emptyPage();
-  const original = await openForCompression(recipe.model, { ...options, revision: recipe.revision });
+  const warn = (line: string) => {
+    options.warn?.(line);
+    notes.push(line);
+  };
+  const original = await openForCompression(recipe.model, { ...options, warn, revision: recipe.revision });
   await formats[recipe.export.format].check(recipe, original);
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   const data = [calibrationFile(recipe), recipe.evaluation.data].filter((path) => path !== undefined);
@@ -155,7 +161,6 @@ async function fill(
 
   // Beside the result: a disk that takes this one takes those that are measured and thrown away, and abandoning removes both.
   const scratch = join(output.staging, '.scratch');
-  const format = formats[recipe.export.format];
   const job: Job = {
     recipe,
     original,
@@ -171,42 +176,64 @@ async function fill(
   };
   mkdirSync(scratch);
   try {
-    const written = await format.write(job);
-    clock.lap('export and verify');
-    const { details, original: before, ...loss } = await measuredLoss(job, written);
-    clock.lap('evaluate');
-    const speeds = await format.speeds(job, written);
-    clock.lap('measure speed');
-    const { accuracy, file, checks } = written;
-    const complete: Recipe = {
-      ...recipe,
-      export: { ...recipe.export, ...(accuracy ? { accuracyLevel: accuracy.level } : {}) },
-      made,
-    };
-    const report: CompressReport = {
-      model: original.name,
-      modelType: original.model.config.modelType,
-      out: options.out,
-      recipe: complete,
-      original: { ...costOf(original), ...before, speed: speeds?.original },
-      compressed: { ...costOf(written.opened), ...loss, speed: speeds?.compressed },
-      file,
-      checks,
-      accuracyLevels: accuracy?.levels,
-      layers: walked.layers,
-      notes,
-      seconds: clock.laps(),
-    };
-    const data = dataOf(report, { original, walked: walked.model, texts, format, details, speeds });
-    const write = (name: string, text: string) => output.write(name, new TextEncoder().encode(text));
-    write('recipe.yaml', writeRecipe(complete));
-    write('report.json', `${JSON.stringify(data, null, 1)}\n`);
-    write('report.html', reportHtml([data]));
-    write('README.md', describeRun(report, data, format.card));
-    return report;
+    return await finish(output, job, { layers: walked.layers, made, notes, clock, out: options.out });
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+/** Everything behind the walk: written, verified, measured, reported. */
+async function finish(
+  output: OutputFolder,
+  job: Job,
+  {
+    layers,
+    made,
+    notes,
+    clock,
+    out,
+  }: Omit<Prepared, 'original' | 'texts'> & Pick<Walked, 'layers'> & Pick<CompressOptions, 'out'>,
+): Promise<CompressReport> {
+  const { recipe, original, texts } = job;
+  const format = formats[recipe.export.format];
+  const written = await format.write(job);
+  clock.lap('export and verify');
+  const { details, original: before, ...loss } = await measuredLoss(job, written);
+  clock.lap('evaluate');
+  const speeds = await format.speeds(job, written);
+  clock.lap('measure speed');
+  const { accuracy, file, checks, opened } = written;
+  // A format with types of its own stores other bytes than the method chose codes.
+  const stored = opened.model ?? job.compressed;
+  const asStored = (layer: LayerRow): LayerRow => {
+    const encoding = stored.matrices.get(layer.name)!;
+    return { ...layer, encoding: encoding.label, bytesAfter: encodedBytes(encoding) };
+  };
+  const report: CompressReport = {
+    model: original.name,
+    modelType: original.model.config.modelType,
+    out,
+    recipe: {
+      ...recipe,
+      export: { ...recipe.export, ...(accuracy ? { accuracyLevel: accuracy.level } : {}) },
+      made,
+    },
+    original: { ...costOf(original), ...before, speed: speeds?.original },
+    compressed: { ...costOf(opened), ...loss, speed: speeds?.compressed },
+    file,
+    checks,
+    accuracyLevels: accuracy?.levels,
+    layers: layers.map(asStored),
+    notes,
+    seconds: clock.laps(),
+  };
+  const data = dataOf(report, { original, stored, texts, format, details, speeds });
+  const write = (name: string, text: string) => output.write(name, new TextEncoder().encode(text));
+  write('recipe.yaml', writeRecipe(report.recipe));
+  write('report.json', `${JSON.stringify(data, null, 1)}\n`);
+  write('report.html', reportHtml([data]));
+  write('README.md', describeRun(report, data, format.card));
+  return report;
 }
 
 /** Nothing where there was no text; choosing how the file multiplies may have measured it. */

@@ -12,7 +12,7 @@ import type { Progress } from './base/progress.ts';
 import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
 import { openGguf } from './io/gguf/read.ts';
-import { floatTensors, modelFromGguf } from './models/gguf.ts';
+import { floatTensors, modelFromGguf, quantizedLine } from './models/gguf.ts';
 import { loadModel } from './models/index.ts';
 import type { Model } from './models/model.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
@@ -78,7 +78,11 @@ export async function openForCompression(
   options: OpenOptions = {},
 ): Promise<OpenedCheckpoint> {
   const opened = await openModel(location, options);
-  if (opened.model) return opened;
+  if (opened.model) {
+    const quantized = quantizedLine(opened.model);
+    if (quantized) options.warn?.(quantized);
+    return opened;
+  }
   throw new LapidaryError({
     what: 'this is an exported model, which cannot be compressed again',
     where: location,

@@ -7,7 +7,8 @@ import { readDocuments } from './calibrate/data.ts';
 import type { Documents } from './calibrate/sequences.ts';
 import { documentSequences, packSequences, predictedCharacters } from './calibrate/sequences.ts';
 import type { Assignment, Target as Matrix } from './calibrate/walk.ts';
-import type { Configuration } from './models/model.ts';
+import { targetsOf } from './calibrate/walk.ts';
+import type { Configuration, Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { isShipped, shipped } from './open.ts';
 import type { Recipe, Target } from './recipe.ts';
@@ -80,6 +81,8 @@ export async function readTexts(
     const packed = packSequences(fitted, tokenizer, { length, count: calibration.sequences, seed });
     sequences = packed.sequences;
     if (packed.note) note(packed.note);
+    const few = fewTokens(recipe, model, sequences);
+    if (few) note(few);
   }
   if (evaluated.length === 0)
     note('There was no text to measure on: what was lost is not known. Give --calibration or --evaluation.');
@@ -92,6 +95,18 @@ export async function readTexts(
     verification: check.slice(0, Math.min(verificationTokens, context)),
     evaluationData: evaluated.length === 0 ? undefined : describeData(evaluation.data, data),
   };
+}
+
+/** Errors are compensated by what the inputs have in common, and in little text they seem to have much. */
+function fewTokens(recipe: Recipe, model: Model, sequences: readonly Int32Array[]): string | undefined {
+  const assign = assignment(recipe, model.config);
+  const widths = targetsOf(model).map((target) => {
+    const assigned = assign(target);
+    return assigned?.method.statistic(assigned.options) === 'gram' ? target.shape[1] : 0;
+  });
+  const [tokens, widest] = [sequences.length * sequences[0].length, Math.max(0, ...widths)];
+  if (tokens >= 2 * widest) return undefined;
+  return `Calibrated on ${tokens} tokens, little for matrices with ${widest} inputs: compensating errors may do more harm than good. Give more text, or more --sequences.`;
 }
 
 /** By file names: a card is read on other machines. */

@@ -3,7 +3,7 @@
 import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { openGguf } from '../src/io/gguf/read.ts';
 import { lapidary, scratchFolder } from './command-line.ts';
 import { hasLlama } from './engines/llama/llama.ts';
@@ -68,6 +68,13 @@ describe('compress --format gguf', () => {
     const types = [...openGguf(join(out, report.file.path)).tensors.values()].map(({ type }) => type.name);
     expect(new Set(types)).toEqual(new Set(['Q4_1', 'Q8_0', 'F32']));
     for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThan(tolerance);
+    const { tensors } = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
+    const stored = tensors.reduce(
+      (sum: number, { after }: { after: { bytes: number } }) => sum + after.bytes,
+      0,
+    );
+    const { bitsPerWeight, parameters } = report.compressed;
+    expect((8 * stored) / parameters).toBeCloseTo(bitsPerWeight, 10);
   });
 
   it('is compared as far as a window of attention reaches, behind which llama.cpp sees more', async () => {
@@ -78,6 +85,27 @@ describe('compress --format gguf', () => {
     const { report } = await compress('mistral', model, ...text);
     for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThan(tolerance);
     expect(report.notes).toContainEqual(expect.stringContaining('not a window of 8'));
+  });
+
+  it('takes the recipe of an ONNX run, and says where there was little text', async () => {
+    const recipe = scratch.path('onnx.yaml');
+    writeFileSync(
+      recipe,
+      stringify({
+        steps: [
+          { method: 'gptq', bits: 4, scales: 'float16', symmetric: false },
+          { method: 'rtn', targets: ['embeddings'], bits: 8, symmetric: false },
+        ],
+        export: { format: 'onnx' },
+      }),
+    );
+    const { report } = await compress('moved', '--recipe', recipe, '--bits', '8');
+    expect(report.recipe.steps).toMatchObject([
+      { method: 'gptq', bits: 8 },
+      { method: 'rtn', bits: 8, symmetric: true },
+    ]);
+    expect(report.file.path).toBe('pebble-Q8_0.gguf');
+    expect(report.notes.join()).toMatch(/on 512 tokens, little for matrices with 768 inputs/);
   });
 
   it('says before the work what does not fit, and what would', async () => {

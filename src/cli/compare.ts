@@ -20,7 +20,7 @@ export function command(): Command {
     .description(
       'Measures models on the same text. The ratio of perplexities, KL divergence and agreement are against the first, or --against.',
     )
-    .argument('<models...>', 'folders, hub ids, or .onnx files')
+    .argument('<models...>', 'folders, hub ids, .gguf or .onnx files')
     .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
     .option('--against <original>', 'what divergence is measured from (default: the first model)');
   for (const option of [...dataOptions(), ...runOptions()]) result.addOption(option);

@@ -5,26 +5,27 @@ import { basename, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { parse } from 'yaml';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { shellWord } from '../base/shell.ts';
 import { compress, planOf } from '../compress.ts';
 import type { Check } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
-import { findMethod, methods } from '../methods/index.ts';
+import { methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
 import { describeOptions } from '../options.ts';
-import type { Recipe, RecipeInput } from '../recipe.ts';
-import { parseRecipe, plainRecipe, readRecipe } from '../recipe.ts';
+import type { Recipe } from '../recipe.ts';
+import { parseRecipe, plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import type { RunFlags } from './common.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
 import { describePlan } from './plan.ts';
 import { duration } from './progress.ts';
+import { flagOf, recipeInput } from './recipe.ts';
 import { interval } from '../report/interval.ts';
 import { formatBytes, formatCount, table } from './table.ts';
 
 interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
   readonly recipe?: string;
-  readonly format: Recipe['export']['format'];
   readonly out?: string;
   readonly overwrite?: boolean;
 }
@@ -114,7 +115,7 @@ function methodFlags(): Option[] {
     }
   }
   return [...known.values()].flatMap(({ info, names }) => {
-    const flag = info.name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const flag = flagOf(info.name);
     const whose = names.length === methods.length ? '' : `${names.join(', ')}: `;
     const help = `${whose}${info.help.replace(/\.$/, '')} (default: ${info.default})`;
     if (info.type === 'boolean') {
@@ -136,7 +137,7 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
     const source = command.getOptionValueSource(name);
     return source !== undefined && source !== 'default' ? flags[name] : undefined;
   };
-  const recipe = parseRecipe(recipeInput(model, flags, given), 'command line');
+  const recipe = parseRecipe(recipeInput(model, flags.recipe, given), 'command line');
   const out = flags.out ?? defaultFolder(recipe);
   if (out === '') {
     throw new LapidaryError(
@@ -155,95 +156,8 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   print(flags.json ? JSON.stringify({ ...report, recipe: plainRecipe(report.recipe) }) : describe(report));
 }
 
-function recipeInput(model: string | undefined, flags: Flags, given: (name: string) => unknown): RecipeInput {
-  const defined = (values: Record<string, unknown>) =>
-    Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-  const file = flags.recipe === undefined ? {} : recipeFile(flags.recipe);
-  const section = (name: 'calibration' | 'evaluation' | 'export', values: Record<string, unknown>) => ({
-    ...file[name],
-    ...defined(values),
-  });
-  const text = { separator: given('separator'), field: given('field') };
-  const format = (given('format') ?? file.export?.format ?? 'onnx') as Recipe['export']['format'];
-  const steps = stepsOf(file.steps, format, given);
-  // What made the recipe is compared with this run, unless that has other inputs on purpose.
-  const { made, ...rest } = file;
-  const same = [model, ...['revision', 'calibration', 'evaluation'].map(given)].every(
-    (value) => value === undefined,
-  );
-  return {
-    ...rest,
-    ...(same ? defined({ made }) : {}),
-    ...defined({ model, revision: given('revision'), seed: given('seed') }),
-    steps,
-    calibration: section('calibration', {
-      ...text,
-      data: given('calibration'),
-      sequences: given('sequences'),
-      length: given('length'),
-    }),
-    evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),
-    export: section('export', {
-      format: given('format'),
-      activations: given('activations'),
-      floats: given('floats'),
-    }),
-  } as RecipeInput;
-}
-
-/** Checked before flags go over it, so that an error names the file. */
-function recipeFile(path: string): Partial<RecipeInput> {
-  const file = readRecipe(path);
-  parseRecipe({ steps: [{ method: methods[0]!.name }], ...file }, path);
-  return file;
-}
-
-type StepInput = RecipeInput['steps'][number];
-
-/**
- * The method on the blocks; on the embedding and the head too where it chooses by matrix, else round-to-nearest with
- * more bits on these. Flags go over a recipe's.
- */
-function stepsOf(
-  steps: readonly StepInput[] | undefined,
-  format: Recipe['export']['format'],
-  given: (name: string) => unknown,
-): StepInput[] {
-  const names = new Set(methods.flatMap(({ options }) => describeOptions(options).map(({ name }) => name)));
-  const options = Object.fromEntries(
-    [...names].map((name) => [name, given(name)]).filter(([, value]) => value !== undefined),
-  );
-  const method = given('method') as string | undefined;
-  const bits = Number(given('embeddingBits') ?? 8);
-  const { defaultMethod, fitting } = formats[format];
-  const embeddings: StepInput[] =
-    bits < 16 ? [{ method: 'rtn', targets: ['embeddings'], bits, group: 32, ...fitting.tables }] : [];
-  if (!steps) {
-    const chosen = findMethod(method ?? defaultMethod);
-    if (chosen.at && given('embeddingBits') === undefined)
-      return [{ method: chosen.name, targets: ['blocks', 'embeddings'], ...options }];
-    const known = describeOptions(chosen.options).map(({ name }) => name);
-    const fit = Object.entries(fitting.blocks).filter(([name]) => known.includes(name));
-    return [
-      { method: chosen.name, targets: ['blocks'], ...Object.fromEntries(fit), ...options },
-      ...embeddings,
-    ];
-  }
-  const changed = steps.map(({ targets = ['blocks'], ...step }): StepInput => {
-    if (!targets.includes('blocks')) return { targets, ...step };
-    return { targets, ...(method === undefined ? step : { method }), ...options };
-  });
-  // A later step wins where two name the same matrices.
-  if (given('embeddingBits') === undefined) return changed;
-  const others = changed.map(({ targets, ...step }) => ({
-    ...step,
-    targets: targets!.filter((target) => target !== 'embeddings'),
-  }));
-  return [...others.filter(({ targets }) => targets.length > 0), ...embeddings] as StepInput[];
-}
-
 function defaultFolder({ model = 'pebble', steps }: Recipe): string {
-  const name = basename(resolve(model));
+  const name = basename(resolve(model), '.gguf');
   const { method, options } = steps[0]!;
   return `${name}-${method.name}-${options.type ?? `${options.bits}bit`}`;
 }
@@ -291,7 +205,7 @@ function describe(report: CompressReport): string {
   return [
     table(['', 'original', 'compressed'], rows),
     '',
-    `${(original.bytes / compressed.bytes).toFixed(2)} times smaller, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
+    `${timesSmaller(original.bytes / compressed.bytes)}, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
     ...checks.map((check) => verified(file.path, check)),
     ...(compressed.tokens
       ? [
@@ -302,9 +216,12 @@ function describe(report: CompressReport): string {
     ...report.notes.map((note) => `Note: ${note}`),
     '',
     'Next:',
-    `  npx lapidary generate ${/^[\w./@:-]+$/.test(out) ? out : `'${out.replaceAll("'", "'\\''")}'`} "Once upon a time"`,
+    `  npx lapidary generate ${shellWord(out)} "Once upon a time"`,
   ].join('\n');
 }
+
+const timesSmaller = (ratio: number): string =>
+  ratio < 1 ? `${(1 / ratio).toFixed(2)} times larger` : `${ratio.toFixed(2)} times smaller`;
 
 function verified(path: string, { engine, worst, tolerance }: Check): string {
   const loaded = `Verified: ${path} loaded in ${engine}; its logits`;

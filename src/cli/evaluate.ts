@@ -21,8 +21,8 @@ interface Flags extends RunFlags {
 export function command(): Command {
   const result = new Command('evaluate')
     .summary('measure a model on a text, and against its original')
-    .description('Measures a checkpoint, an exported folder or one ONNX file on a text.')
-    .argument('<model>', 'folder, hub id, or .onnx file')
+    .description('Measures a checkpoint, an exported folder, or one GGUF or ONNX file on a text.')
+    .argument('<model>', 'folder, hub id, .gguf or .onnx file')
     .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
     .option('--against <original>', 'the original: adds the perplexity ratio, KL divergence and agreement')
     .option('--revision <name>', 'branch, tag or commit of a hub id');

@@ -18,10 +18,12 @@ interface Flags extends RunFlags {
 export function command(): Command {
   const result = new Command('generate')
     .summary('text from a model')
-    .description('Streams what a checkpoint, an exported folder or one ONNX file writes behind a prompt.')
+    .description(
+      'Streams what a checkpoint, an exported folder, or one GGUF or ONNX file writes behind a prompt.',
+    )
     .argument(
       '<model>',
-      `folder, hub id, or .onnx file; "${shipped.name}": the model that ships with the package`,
+      `folder, hub id, .gguf or .onnx file; "${shipped.name}": the model that ships with the package`,
     )
     .argument('<prompt>', 'the text to go on from')
     .addOption(new Option('--max-tokens <number>', 'new tokens at most').argParser(wholeNumber).default(128))

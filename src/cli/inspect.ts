@@ -18,8 +18,11 @@ interface Row {
 export function command(): Command {
   return new Command('inspect')
     .summary('layers, shapes, types and bytes of a model')
-    .description('Lists what is in a checkpoint, an exported folder or one ONNX file.')
-    .argument('[model]', 'folder, hub id, or .onnx file; left out: the model that ships with the package')
+    .description('Lists what is in a checkpoint, an exported folder, or one GGUF or ONNX file.')
+    .argument(
+      '[model]',
+      'folder, hub id, .gguf or .onnx file; left out: the model that ships with the package',
+    )
     .option('--revision <name>', 'branch, tag or commit of a hub id')
     .addOption(jsonOption())
     .addHelpText('after', '\nExamples:\n  lapidary inspect\n  lapidary inspect ./my-model --json')

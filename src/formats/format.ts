@@ -69,11 +69,8 @@ export interface Format {
   readonly label: string;
   /** The method for who names none. */
   readonly defaultMethod: string;
-  /** Options without which a method's result does not fit the format; defaults where the method has them. */
-  readonly fitting: {
-    readonly blocks: Readonly<Record<string, unknown>>;
-    readonly tables: Readonly<Record<string, unknown>>;
-  };
+  /** Options without which what a method makes does not fit, by those that it has. */
+  fitting(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
   /**
    * Before the work: whether the original's architecture and what the recipe makes can be written.
    * @throws LapidaryError saying what would

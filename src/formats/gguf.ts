@@ -3,7 +3,10 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
+import { shellWord } from '../base/shell.ts';
+import { elementCount } from '../base/tensor.ts';
 import { blocksOf } from '../encodings/blocks/index.ts';
+import { encodedBytes } from '../encodings/encoding.ts';
 import { exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
 import type { Llama } from '../export/llama/find.ts';
@@ -23,8 +26,8 @@ import type { Check, Format } from './format.ts';
 export const gguf: Format = {
   label: 'GGUF for llama.cpp',
   defaultMethod: 'ggml',
-  // Q4_1's minima and Q8_0's zero point, which is always the middle.
-  fitting: { blocks: { scales: 'short' }, tables: { symmetric: true } },
+  // Q8_0's zero point is always the middle; Q4_1's minima are float16.
+  fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
     ggufOf(original.model, { name: original.name, floats: recipe.export.floats });
@@ -39,6 +42,7 @@ export const gguf: Format = {
     const file = join(folder, path);
     progress({ phase: 'write', done: 0, total: 1 });
     await exportGguf(written, file, { name: original.name, floats, warn: note });
+    for (const line of widened(compressed, written)) note(line);
     progress({ phase: 'verify', done: 0, total: 2 });
     const ids = withinWindows(texts.verification, written);
     const checks: Check[] = [{ engine: 'Lapidary', ...(await verifyGguf(file, written, ids)) }];
@@ -71,9 +75,23 @@ export const gguf: Format = {
   },
   card: (name, { path }) => ({
     tags: ['gguf'],
-    usage: { language: 'sh', code: `llama-cli -m ${name}/${path} -p "Once upon a time"` },
+    usage: { language: 'sh', code: `llama-cli -m ${shellWord(`${name}/${path}`)} -p "Once upon a time"` },
   }),
 };
+
+/** Codes that no block of ggml is as narrow as: who asked for few bits gets more than that. */
+function widened(compressed: Model, written: Model): Set<string> {
+  const lines = new Set<string>();
+  for (const [name, { bits, label }] of compressed.matrices) {
+    const block = written.matrices.get(name)!;
+    if (bits >= 16 || block.bits <= bits) continue;
+    const wide = ((8 * encodedBytes(block)) / elementCount(block.shape)).toFixed(1);
+    lines.add(
+      `GGUF has no blocks for ${label}: they are stored as ${block.label}, ${wide} bits a weight. --method ${gguf.defaultMethod} has types of every size.`,
+    );
+  }
+  return lines;
+}
 
 /** Behind a window llama.cpp sees more than the model does, which `exportGguf` has told: up to there they agree. */
 function withinWindows(ids: Int32Array, { config }: Model): Int32Array {

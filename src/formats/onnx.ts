@@ -1,11 +1,13 @@
 /** ONNX, in a folder that transformers.js loads. */
 
 import { join } from 'node:path';
+import { encodedBytes } from '../encodings/encoding.ts';
 import { measureSpeed } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import { chooseAccuracy } from '../export/accuracy.ts';
 import { exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
+import type { Model } from '../models/model.ts';
 import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
 import type { Format, Job, Written } from './format.ts';
@@ -16,17 +18,22 @@ const engine = `ONNX Runtime ${version('onnxruntime-node')}`;
 export const onnx: Format = {
   label: 'ONNX for transformers.js',
   defaultMethod: 'gptq',
-  fitting: { blocks: {}, tables: {} },
+  fitting: () => ({}),
   async check() {
     // Every model that opens is a graph, and every encoding knows its nodes.
   },
   async write(job) {
-    const { recipe, compressed, folder, session, progress, texts } = job;
+    const { recipe, compressed, folder, session, progress, texts, note } = job;
     const accuracy = await accuracyOf(job);
     const { activations } = recipe.export;
     const [{ path, dtype, bytes, options }] = exportTransformers(compressed, folder, {
       files: [{ activations, accuracyLevel: accuracy.level }],
     });
+    const [before, after] = [job.original.model, compressed].map(weightBytes) as [number, number];
+    if (bytes > before && bytes > 2.5 * after)
+      note(
+        `The file takes ${(bytes / after).toFixed(1)} times what its weights do: ONNX Runtime does not multiply such blocks, and they stand there as floats. --format gguf keeps them.`,
+      );
     const file = join(folder, path);
     progress({ phase: 'verify', done: 0, total: 1 });
     const check = await verifyExport(file, compressed, texts.verification, { ...session, ...options });
@@ -66,6 +73,9 @@ export const onnx: Format = {
     },
   }),
 };
+
+const weightBytes = ({ matrices }: Model): number =>
+  [...matrices.values()].reduce((sum, matrix) => sum + encodedBytes(matrix), 0);
 
 /** The same model as its users run it. */
 const exported = ({ original: { name, tokenizer, context } }: Job, file: string): OpenedFile => ({

@@ -25,7 +25,7 @@ const floats: Readonly<Record<string, DType>> = { F32: 'float32', F16: 'float16'
 
 /**
  * @param source for model cards: the file's name
- * @param warn told in one line about weights that are quantized already and tensors that nothing uses
+ * @param warn told in one line about tensors that nothing uses
  * @throws LapidaryError on an architecture, a key or a tensor that cannot be honoured, naming it
  */
 export function modelFromGguf(
@@ -48,7 +48,6 @@ export function modelFromGguf(
       encodings.set(ours, encodingOf(name, tensor, heads, file.path));
     } else tensors.set(whole, vectorOf(whole, tensor, heads, file.path));
   }
-  warnIfQuantized(file, source, warn);
   return loadModel({ source, json, tensors, encodings, files: filesOf(file) }, warn);
 }
 
@@ -223,11 +222,13 @@ function vectorOf(name: string, tensor: GgufTensor, heads: number | undefined, p
   return { dtype, shape, byteLength, bytes };
 }
 
-function warnIfQuantized({ tensors }: GgufFile, source: string, warn: (line: string) => void): void {
-  const types = new Set([...tensors.values()].map(({ type }) => type.name).filter((name) => !floats[name]));
-  if (types.size === 0) return;
-  warn(
+/** One line for who is about to compress what is quantized already. */
+export function quantizedLine({ matrices, source }: Model): string | undefined {
+  const narrow = [...matrices.values()].filter(({ bits }) => bits < 16);
+  const types = new Set(narrow.map(({ label }) => label));
+  if (types.size === 0) return undefined;
+  return (
     `${source} is already quantized (${[...types].join(', ')}): what is made from it loses on top of that, and is ` +
-      'compared with it, not with the original; start from the original weights where you can',
+    'compared with it, not with the original; start from the original weights where you can'
   );
 }

@@ -44,7 +44,7 @@ export function planDisk({ matrices, model, out }: Facts): DiskPlan {
 }
 
 function bytesIn(folder: string): number {
-  if (!existsSync(folder)) return 0;
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) return 0;
   return total(readdirSync(folder).map((name) => statSync(join(folder, name)).size));
 }
 

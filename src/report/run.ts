@@ -44,7 +44,8 @@ export function changesSince(
 /** What `reportData` needs besides the run's own report. */
 interface RunParts {
   readonly original: OpenedCheckpoint;
-  readonly walked: Model;
+  /** As it stands in the file. */
+  readonly stored: Model;
   readonly texts: Texts;
   readonly format: Format;
   readonly details?: EvaluationDetails | undefined;
@@ -54,12 +55,12 @@ interface RunParts {
 /** report.json. */
 export function dataOf(
   report: CompressReport,
-  { original, walked, texts, format, details, speeds }: RunParts,
+  { original, stored, texts, format, details, speeds }: RunParts,
 ): ReportData {
   const { recipe, file, checks } = report;
   return reportData(report, {
     original: original.model,
-    compressed: walked,
+    compressed: stored,
     target: `${format.label}, ${file.type}`,
     summary: `${recipe.steps.map(describeStep).join('; ')}. ${storedAs(report)}`,
     files: [{ ...file, checks }],
