@@ -154,8 +154,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
     { what: 'statistics', bytes: statistics },
     { what: 'what is compressed already', bytes: total(earlier.map(({ after }) => after)) },
     { what: 'work on a matrix', bytes: workOf(chosen) },
-    // Their memory only grows.
-    { what: 'memory of the kernels', bytes: most(earlier.map(kernelBytes)) },
+    kernelMemory(earlier),
     kernelThreads(),
     { what: 'freed late', bytes: late },
   ];
@@ -199,6 +198,12 @@ function workOn(matrix: PlannedMatrix, seen: boolean): number {
   const { dense, shape } = matrix;
   return 2 * dense + (isFitted(matrix) && seen ? dense + 8 * shape[1] ** 2 : 0);
 }
+
+/** It only grows, and stays. */
+const kernelMemory = (worked: readonly PlannedMatrix[]): Part => ({
+  what: 'memory of the kernels',
+  bytes: most(worked.map(kernelBytes)),
+});
 
 /** Weights twice in float32, codes and packed codes. */
 function kernelBytes(matrix: PlannedMatrix): number {
@@ -251,6 +256,7 @@ const afterWalk = (facts: Facts, arrays: number): Part[] => [
     what: 'compressed matrices',
     bytes: total(facts.matrices.map(({ assigned, after }) => (assigned ? after : 0))),
   },
+  kernelMemory(facts.matrices.filter(({ assigned }) => assigned)),
   kernelThreads(),
   { what: 'freed late', bytes: alwaysLate + Math.min(mostLate, arrays) },
 ];
