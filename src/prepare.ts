@@ -68,7 +68,7 @@ export async function readTexts(
     throw new LapidaryError({
       what: 'there is no calibration text, and a method of the recipe needs one',
       expected: '--calibration FILE: text, JSONL or Parquet, like what the model will read',
-      fix: 'give one, or use --method rtn, which needs none',
+      fix: 'give one, or choose what needs none: --method rtn, or for gguf --fit plain',
     });
   }
   const documents = data === undefined ? [] : await readDocuments(data, calibration);
