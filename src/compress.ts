@@ -14,8 +14,8 @@ import type { LayerRow, Walked } from './calibrate/walk.ts';
 import { walk } from './calibrate/walk.ts';
 import { encodedBytes } from './encodings/encoding.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
-import type { Job } from './formats/format.ts';
-import { lossOf } from './formats/format.ts';
+import type { Job, Written } from './formats/format.ts';
+import { lossOf, speedsOf } from './formats/format.ts';
 import { formats } from './formats/index.ts';
 import type { SessionOptions } from './graph/session.ts';
 import type { Journal } from './io/journal.ts';
@@ -200,7 +200,7 @@ async function finish(
   clock.lap('export and verify');
   const { details, original: before, ...loss } = await measuredLoss(job, written);
   clock.lap('evaluate');
-  const speeds = await format.speeds(job, written);
+  const speeds = await speedsOf(job, written);
   clock.lap('measure speed');
   const { accuracy, file, checks, opened } = written;
   // A format with types of its own stores other bytes than the method chose codes.
@@ -237,10 +237,7 @@ async function finish(
 }
 
 /** Nothing where there was no text; choosing how the file multiplies may have measured it. */
-async function measuredLoss(
-  job: Job,
-  { accuracy, opened }: Awaited<ReturnType<typeof formats.onnx.write>>,
-): Promise<Partial<Evaluation>> {
+async function measuredLoss(job: Job, { accuracy, opened }: Written): Promise<Partial<Evaluation>> {
   if (!job.texts.evaluation) return {};
   return accuracy?.evaluation ?? (await lossOf(job, opened, 'evaluate'));
 }

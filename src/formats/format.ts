@@ -3,9 +3,10 @@
  * its loss and speed are measured, and what its model card tells. The main path knows no more of it than this.
  */
 
+import { join } from 'node:path';
 import type { Progress } from '../base/progress.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
-import type { Speed } from '../evaluate/speed.ts';
+import type { Speed, SpeedOptions } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import type { Verification } from '../export/verify.ts';
 import type { SessionOptions } from '../graph/session.ts';
@@ -56,12 +57,23 @@ export interface Written {
   readonly opened: Opened;
   /** How it multiplies, and the loss, where choosing measured it. */
   readonly accuracy?: AccuracyChoice | undefined;
+  /** Undefined where the engine is not there. */
+  readonly race?: Race | undefined;
 }
+
+/** How fast files of the format run, where their engine is there. */
+export interface Race {
+  readonly engine: string;
+  /** The original with its own weights. @returns its path */
+  writeOriginal(): Promise<string>;
+  measure(path: string, options: RaceOptions): Promise<Speed>;
+}
+export type RaceOptions = Job['session'] & Pick<SpeedOptions, 'prompt' | 'tokens' | 'signal'>;
 
 export interface Speeds {
   readonly engine: string;
-  readonly original?: Speed | undefined;
-  readonly compressed?: Speed | undefined;
+  readonly original: Speed;
+  readonly compressed: Speed;
 }
 
 export interface Format {
@@ -78,8 +90,6 @@ export interface Format {
   check(recipe: Recipe, original: OpenedCheckpoint): Promise<void>;
   /** @throws LapidaryError with exit code verification when the written file does not compute what the model does */
   write(job: Job): Promise<Written>;
-  /** Undefined where the engine is not there. */
-  speeds(job: Job, written: Written): Promise<Speeds | undefined>;
   card(name: string, file: WrittenFile): CardFormat;
 }
 
@@ -94,4 +104,19 @@ export function lossOf(job: Job, opened: Opened, phase: string): Promise<Evaluat
       progress: (event) => progress({ ...event, phase }),
     }),
   );
+}
+
+/** How fast the original and the written file run, the same way; undefined where their engine is not there. */
+export async function speedsOf(job: Job, { race, file }: Written): Promise<Speeds | undefined> {
+  if (!race) return undefined;
+  const { original, folder, session, progress, signal } = job;
+  const options = { ...session, signal, prompt: Math.min(128, Math.floor(original.context / 2)), tokens: 32 };
+  progress({ phase: 'measure speed', done: 0, total: 2 });
+  const before = await race.measure(await race.writeOriginal(), options);
+  progress({ phase: 'measure speed', done: 1, total: 2 });
+  return {
+    engine: race.engine,
+    original: before,
+    compressed: await race.measure(join(folder, file.path), options),
+  };
 }

@@ -9,7 +9,6 @@ import { blocksOf } from '../encodings/blocks/index.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import { exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
-import type { Llama } from '../export/llama/find.ts';
 import { findLlama } from '../export/llama/find.ts';
 import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
@@ -34,7 +33,7 @@ export const gguf: Format = {
     await checkSteps(recipe, original);
   },
   async write(job) {
-    const { recipe, original, compressed, folder, session, progress, signal, texts, note } = job;
+    const { recipe, original, compressed, folder, scratch, session, progress, signal, texts, note } = job;
     const { floats } = recipe.export;
     const written = inBlocks(compressed);
     const type = labelOf(recipe) ?? fileTypeOf(written)?.name ?? floats;
@@ -53,24 +52,18 @@ export const gguf: Format = {
       file: { path, type, bytes: statSync(file).size },
       checks,
       opened: { ...(await openModel(file)), tokenizer: original.tokenizer },
-    };
-  },
-  async speeds(job, { opened, file }) {
-    const { original, recipe, folder, scratch, session, progress, signal } = job;
-    const llama = await findLlama({ signal });
-    if ('missing' in llama || !opened.model) return undefined;
-    progress({ phase: 'measure speed', done: 0, total: 2 });
-    const plain = join(scratch, 'original.gguf');
-    await exportGguf(original.model, plain, { name: original.name, floats: recipe.export.floats });
-    const prompt = Math.min(128, Math.floor(original.context / 2));
-    const measured = (llama: Llama, path: string) =>
-      measureLlamaSpeed(llama, path, { ...session, signal, prompt, tokens: 32 });
-    const before = await measured(llama, plain);
-    progress({ phase: 'measure speed', done: 1, total: 2 });
-    return {
-      engine: llama.engine,
-      original: before,
-      compressed: await measured(llama, join(folder, file.path)),
+      race:
+        'missing' in llama
+          ? undefined
+          : {
+              engine: llama.engine,
+              writeOriginal: async () => {
+                const plain = join(scratch, 'original.gguf');
+                await exportGguf(original.model, plain, { name: original.name, floats });
+                return plain;
+              },
+              measure: (path, options) => measureLlamaSpeed(llama, path, options),
+            },
     };
   },
   card: (name, { path }) => ({

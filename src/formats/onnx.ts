@@ -10,7 +10,7 @@ import { verifyExport } from '../export/verify.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
-import type { Format, Job, Written } from './format.ts';
+import type { Format, Job } from './format.ts';
 import { lossOf } from './format.ts';
 
 const engine = `ONNX Runtime ${version('onnxruntime-node')}`;
@@ -42,21 +42,17 @@ export const onnx: Format = {
       checks: [{ engine, ...check }],
       opened: exported(job, file),
       accuracy,
+      race: {
+        engine: `${engine}, ${session.device ?? 'cpu'}`,
+        // As an engine would run it: the same graph with its own weights.
+        writeOriginal: async () => {
+          const folder = join(job.scratch, 'original');
+          const [plain] = exportTransformers(job.original.model, folder, { files: [{ activations }] });
+          return join(folder, plain.path);
+        },
+        measure: measureSpeed,
+      },
     };
-  },
-  async speeds({ recipe, original, scratch, session, progress, signal }, { opened }: Written) {
-    progress({ phase: 'measure speed', done: 0, total: 2 });
-    // The original as an engine would run it: the same graph with its own weights.
-    const folder = join(scratch, 'original');
-    const [plain] = exportTransformers(original.model, folder, {
-      files: [{ activations: recipe.export.activations }],
-    });
-    const prompt = Math.min(128, Math.floor(original.context / 2));
-    const options = { ...session, signal, prompt, tokens: 32 };
-    const before = await measureSpeed(join(folder, plain.path), options);
-    progress({ phase: 'measure speed', done: 1, total: 2 });
-    const after = await measureSpeed(opened.file!, options);
-    return { engine: `${engine}, ${session.device ?? 'cpu'}`, original: before, compressed: after };
   },
   card: (name, { type }) => ({
     library: 'transformers.js',

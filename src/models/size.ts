@@ -47,13 +47,17 @@ export interface LinearLayer {
 
 /** Every linear layer in the order it is computed, the head last. */
 export function linearLayers(model: Model): readonly LinearLayer[] {
-  const { architecture, config } = model;
   const { scope } = built(model);
-  const layerOf = (name: string) => {
-    const index = config.layers.findIndex((_, layer) => name.startsWith(`${architecture.layerName(layer)}.`));
-    return index < 0 ? undefined : index;
-  };
-  return [...scope.linears].map(([name, { encoding }]) => ({ name, layer: layerOf(name), encoding }));
+  return [...scope.linears].map(([name, { encoding }]) => ({ name, layer: layerOf(model, name), encoding }));
+}
+
+/** The layer that a matrix or vector belongs to, by its name; undefined outside of all. */
+export function layerOf(
+  { architecture, config }: Pick<Model, 'architecture' | 'config'>,
+  name: string,
+): number | undefined {
+  const index = config.layers.findIndex((_, layer) => name.startsWith(`${architecture.layerName(layer)}.`));
+  return index < 0 ? undefined : index;
 }
 
 /** Every matrix that rows are looked up in, and by what: a model may have as many positions as tokens. */

@@ -5,7 +5,8 @@ import { targetsOf } from '../calibrate/walk.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import type { ChangedToken, EvaluationDetails } from '../evaluate/details.ts';
 import type { Model } from '../models/model.ts';
-import type { Recipe } from '../recipe.ts';
+import { layerOf } from '../models/size.ts';
+import { plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from './report.ts';
 import type { ReportData, ReportEvaluation, ReportMeasures, ReportTensor } from './schema.ts';
 
@@ -52,7 +53,8 @@ export function reportData(report: CompressReport, parts: ReportParts): ReportDa
     files: parts.files.map(fileOf),
     tensors: tensorsOf(report, parts),
     ...defined('evaluation', details && evaluationOf(details, evaluationData, parts.decode)),
-    recipe: plainRecipe(report.recipe),
+    // As JSON has it: without fields that are undefined.
+    recipe: JSON.parse(JSON.stringify(plainRecipe(report.recipe))),
     reproduction: parts.reproduction,
     timings: { seconds: { ...report.seconds }, machine: parts.machine },
   };
@@ -114,14 +116,13 @@ function tensorsOf({ layers }: CompressReport, { original, compressed }: ReportP
 }
 
 function vectorsOf(original: Model, compressed: Model): ReportTensor[] {
-  const { architecture, config } = original;
   return [...original.vectors].map(([name, vector]) => {
-    const layer = config.layers.findIndex((_, index) => name.startsWith(`${architecture.layerName(index)}.`));
+    const layer = layerOf(original, name);
     const after = compressed.vectors.get(name)!;
     return {
       name,
       kind: 'norms and biases',
-      ...(layer < 0 ? {} : { layer }),
+      ...defined('layer', layer),
       shape: [...vector.shape],
       before: { label: vector.dtype, bytes: vector.byteLength },
       after: { label: after.dtype, bytes: after.byteLength },
@@ -176,12 +177,6 @@ function changedText(
     original: answer(original),
     compressed: answer(compressed),
   };
-}
-
-/** The recipe as its YAML file has it: methods by name, their options beside. */
-function plainRecipe({ steps, ...rest }: Recipe): Record<string, unknown> {
-  const plain = steps.map(({ method, targets, options }) => ({ method: method.name, targets, ...options }));
-  return JSON.parse(JSON.stringify({ ...rest, steps: plain }));
 }
 
 /** A field that is there only where it has a value. */

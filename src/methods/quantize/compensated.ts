@@ -13,7 +13,7 @@ import type { Matrix } from '../contract.ts';
 import { descend } from './descent.ts';
 import type { FactorBlock } from './factor.ts';
 import { damp } from './factor.ts';
-import { factorizeDamped } from './gptq.ts';
+import { factorizeDamped, withErrors } from './gptq.ts';
 import type { Work } from './parts.ts';
 import { begin, collectBlocks, scratchBytes } from './parts.ts';
 import { products } from './products.ts';
@@ -83,13 +83,7 @@ async function sweep(work: Work, blocks: readonly FactorBlock[]): Promise<void> 
   for (const { start, end, inverse, pitch, feedback } of blocks) {
     const count = end - start;
     const before = state.subarray(start * stride, end * stride);
-    let now = before;
-    if (start > 0) {
-      now = updated.subarray(0, before.length);
-      const errors = { rows: start, values: state.subarray(0, start * stride) };
-      const v = { rows: start, values: feedback };
-      await engine.feedback({ rows: count, values: before }, v, errors, { rows: count, values: now });
-    }
+    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
     kernels.floats(current).set(now);
     kernels.floats(origin).set(before);
     const block = [current.at, origin.at, count, stride, inverse.at, pitch, part];

@@ -181,6 +181,26 @@ export async function factorizeDamped(
   }
 }
 
+/**
+ * The weights of a block with the errors of all blocks before it.
+ * @param state [columns, stride]: errors of blocks that are done, then weights
+ * @param room for the result, where there are errors
+ */
+export async function withErrors(
+  engine: Products,
+  { start, end, feedback }: Pick<FactorBlock, 'start' | 'end' | 'feedback'>,
+  state: Float32Array,
+  room: Float32Array,
+  stride: number,
+): Promise<Float32Array> {
+  const before = { rows: end - start, values: state.subarray(start * stride, end * stride) };
+  if (start === 0) return before.values;
+  const now = { rows: before.rows, values: room.subarray(0, before.values.length) };
+  const errors = { rows: start, values: state.subarray(0, start * stride) };
+  await engine.feedback(before, { rows: start, values: feedback }, errors, now);
+  return now.values;
+}
+
 interface Rounding {
   /** Of the columns; their own where it is not given. */
   readonly order: Int32Array | undefined;
@@ -218,13 +238,7 @@ async function compensateBlocks(
   for (const { start, end, inverse, pitch, feedback } of blocks) {
     const count = end - start;
     const before = state.subarray(start * stride, end * stride);
-    let now = before;
-    if (start > 0) {
-      now = updated.subarray(0, before.length);
-      const errors = { rows: start, values: state.subarray(0, start * stride) };
-      const v = { rows: start, values: feedback };
-      await engine.feedback({ rows: count, values: before }, v, errors, { rows: count, values: now });
-    }
+    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
     kernels.floats(current).set(now);
     kernels.floats(origin).set(before);
     fit?.(current.at, start, count);
