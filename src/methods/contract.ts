@@ -1,36 +1,59 @@
 /**
  * What a compression method is to everybody else. A method's file exports one of these; nothing else in the project
- * names it. (Rewrites and training join when the first of them does.)
+ * names it. A method has one of three shapes: it compresses one matrix (linear), makes another model that computes the
+ * same and compresses better (rewrite), or fits a block's matrices together by gradient (train).
  */
 
 import type { z } from 'zod';
+import type { Progress } from '../base/progress.ts';
+import type { Stored } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
-import type { Configuration } from '../models/model.ts';
+import type { SessionOptions, Tensor } from '../graph/session.ts';
+import type { Configuration, Model } from '../models/model.ts';
 
-/** What the walk can collect of a linear layer's inputs X [tokens, in]. */
-export type StatisticKind = 'none' | 'norm' | 'gram';
+/**
+ * What the walk can collect of a linear layer's inputs X [tokens, in]; each kind holds those before it. "cross" asks
+ * for what the same layer is fed in the original model too.
+ */
+export type StatisticKind = 'none' | 'norm' | 'gram' | 'cross';
 
 export interface Statistic {
   readonly tokens: number;
-  /** Per-column sum of squares [in]; with "norm" and "gram". */
+  /** Per-column sum of squares [in]; with all kinds but "none", as are the next two. */
   readonly squares?: Float32Array | undefined;
+  /** Per-column sum of sizes |x| [in]. */
+  readonly sizes?: Float32Array | undefined;
+  /** Per-column largest size |x| [in]. */
+  readonly peaks?: Float32Array | undefined;
   /** X^T X, row-major [in, in]; with "gram". Methods may overwrite it: the walk hands each layer its own. */
   readonly gram?: Float32Array | undefined;
+  /**
+   * X^T (X' - X), row-major [in, in], where X' are the layer's inputs in the original model, before anything was
+   * compressed; with "cross". Methods may overwrite it.
+   */
+  readonly cross?: Float32Array | undefined;
 }
 
-export interface LinearMethod<Options = unknown> {
-  readonly shape: 'linear';
+interface Common<Options> {
   /** As recipes and the command line name it: "gptq". */
   readonly name: string;
   /** One sentence with its paper. */
   readonly summary: string;
   /** Every option once: type, default, range and one line of help (`describe`). */
   readonly options: z.ZodType<Options>;
+}
+
+export interface LinearMethod<Options = unknown> extends Common<Options> {
+  readonly shape: 'linear';
   statistic(options: Options): StatisticKind;
   /** What the options come to for one matrix, where a method does not treat all alike. */
   at?(options: Options, name: string, config: Configuration): Options;
+  /** Whether a block's layers are compressed in the order they run, each fed by those before it. */
+  sequential?(options: Options): boolean;
   /** One matrix in, its encoding out; the weight may be overwritten. */
   compress(weight: Matrix, statistic: Statistic, options: Options): Promise<Encoding>;
+  /** The same codes by plain rounding, without data, quickly: what rewrites try their choices on. */
+  plain?(weight: Matrix, options: Options): Promise<Encoding>;
 }
 
 /** A dense matrix, row-major [rows, columns]. */
@@ -40,4 +63,78 @@ export interface Matrix {
   readonly values: Float32Array;
 }
 
-export type Method = LinearMethod;
+/** What a rewrite or a training changes; all else stays as it is. */
+export interface Changes {
+  readonly matrices: ReadonlyMap<string, Encoding>;
+  readonly vectors: ReadonlyMap<string, Stored>;
+}
+
+/** A rewrite that looks at one block at a time, inside the walk, before the block's matrices are compressed. */
+export interface BlockRewrite<Options = unknown> extends Common<Options> {
+  readonly shape: 'rewrite';
+  readonly scope: 'block';
+  /** Of the inputs of every linear layer of the block. */
+  statistic(options: Options): StatisticKind;
+  rewrite(block: Block, options: Options): Promise<Changes>;
+}
+
+export interface Block {
+  /** With the weights as earlier steps have left them. */
+  readonly model: Model;
+  readonly layer: number;
+  /** By the matrix's name; not to be overwritten. */
+  readonly statistics: ReadonlyMap<string, Statistic>;
+  /** What a matrix will be after plain rounding by the method that comes after; undefined where none is to come. */
+  readonly rounded: (name: string, weight: Matrix) => Promise<Float32Array | undefined>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A rewrite of the whole model, before the walk. */
+export interface ModelRewrite<Options = unknown> extends Common<Options> {
+  readonly shape: 'rewrite';
+  readonly scope: 'model';
+  /** Whether it needs calibration text. */
+  needsText(options: Options): boolean;
+  rewrite(model: Model, options: Options, context: RewriteContext): Promise<Model>;
+}
+
+export interface RewriteContext {
+  /** Of calibration; token ids, all of one length; empty where there is no text. */
+  readonly sequences: readonly Int32Array[];
+  readonly seed: number;
+  /** What a matrix will be after plain rounding by the method that comes after; undefined where none is to come. */
+  readonly rounded: (name: string, weight: Matrix) => Promise<Float32Array | undefined>;
+  readonly session: Pick<SessionOptions, 'device' | 'threads'>;
+  readonly progress?: Progress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Compresses all matrices of a block together, so that the block computes what it did. */
+export interface TrainMethod<Options = unknown> extends Common<Options> {
+  readonly shape: 'train';
+  train(block: TrainedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
+  /** As of a linear method; what matrices outside of blocks are compressed by, too. */
+  plain(weight: Matrix, options: Options): Promise<Encoding>;
+}
+
+export interface TrainedBlock {
+  /** With the weights as rewrites have left them. */
+  readonly model: Model;
+  readonly layer: number;
+  /** The matrices to compress. */
+  readonly names: readonly string[];
+  /** Hidden states [rows, time, hidden] in batches: what the compressed model feeds the block. */
+  readonly inputs: readonly Tensor[];
+  /** What the original block makes of what the original model feeds it, batch by batch. */
+  readonly targets: readonly Tensor[];
+  readonly seed: number;
+  readonly session: Pick<SessionOptions, 'device' | 'threads'>;
+  /** Told after each step: done of total. */
+  readonly step: (done: number, total: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Compresses matrices, one at a time or a block's together. */
+export type Compressor = LinearMethod | TrainMethod;
+export type Rewrite = BlockRewrite | ModelRewrite;
+export type Method = Compressor | Rewrite;

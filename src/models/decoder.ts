@@ -5,7 +5,7 @@
 
 import type { Value } from '../graph/graph.ts';
 import { add, mul, reshape, rmsNorm, silu } from '../graph/ops.ts';
-import type { Architecture, Configuration, LayerPlan, Scope } from './model.ts';
+import type { Architecture, Configuration, LayerPlan, LayerStructure, Scope } from './model.ts';
 import { readRope } from './rope.ts';
 import type { Json } from './settings.ts';
 import { count, flag, positive, tokens, word, wrongSetting } from './settings.ts';
@@ -52,6 +52,16 @@ export function decoder(traits: DecoderTraits): Architecture {
       const name = scope.config.tiedHead ? 'model.embed_tokens' : 'lm_head';
       return scope.linear(name, norm(scope, x, 'model.norm'), scope.config.vocabulary);
     },
+    structure: (config, layer) =>
+      structureOf(layerName(layer), config.layers[layer], traits.biases?.(config.json) ?? noBiases),
+    around: ({ tiedHead }) => ({
+      tables: ['model.embed_tokens'],
+      norm: {
+        weight: 'model.norm.weight',
+        readers: [{ matrix: tiedHead ? 'model.embed_tokens' : 'lm_head' }],
+      },
+      centered: false,
+    }),
   };
 
   function attention(scope: Scope, traits: DecoderTraits, biases: Biases, x: Value, layer: number): Value {
@@ -66,6 +76,35 @@ export function decoder(traits: DecoderTraits): Architecture {
     const mixed = scope.attention(q, k, project('v', keyValueHeads), layer);
     return linear(scope, `${name}.o_proj`, mixed, scope.config.hidden, biases.output);
   }
+}
+
+function structureOf(name: string, plan: LayerPlan, biases: Biases): LayerStructure {
+  const layer = (matrix: string, biased: boolean) => ({
+    matrix: `${name}.${matrix}`,
+    bias: biased ? `${name}.${matrix}.bias` : undefined,
+  });
+  const [q, k, v] = ['q', 'k', 'v'].map((part) => layer(`self_attn.${part}_proj`, biases.queryKeyValue));
+  const [gate, up, down] = ['gate', 'up', 'down'].map((part) =>
+    layer(`mlp.${part}_proj`, biases.feedForward),
+  );
+  const output = layer('self_attn.o_proj', biases.output);
+  const { heads, keyValueHeads, headSize } = plan;
+  return {
+    norms: [
+      { weight: `${name}.input_layernorm.weight`, readers: [q, k, v] },
+      { weight: `${name}.post_attention_layernorm.weight`, readers: [gate, up] },
+    ],
+    writers: [output, down],
+    passages: [
+      {
+        from: v.matrix,
+        bias: v.bias,
+        to: output.matrix,
+        heads: { heads, keyValueHeads, headSize },
+      },
+      { from: up.matrix, bias: up.bias, to: down.matrix },
+    ],
+  };
 }
 
 function feedForward(scope: Scope, biases: Biases, x: Value, layer: number, name: string): Value {

@@ -30,6 +30,30 @@ export const gpt2: Architecture = {
     const name = scope.config.tiedHead ? 'transformer.wte' : 'lm_head';
     return scope.linear(name, norm(scope, x, 'transformer.ln_f'), scope.config.vocabulary);
   },
+  structure(_, layer) {
+    const name = layerName(layer);
+    const biased = (matrix: string) => ({ matrix: `${name}.${matrix}`, bias: `${name}.${matrix}.bias` });
+    const normed = (part: string, matrix: string) => ({
+      weight: `${name}.${part}.weight`,
+      bias: `${name}.${part}.bias`,
+      readers: [biased(matrix)],
+    });
+    return {
+      norms: [normed('ln_1', 'attn.c_attn'), normed('ln_2', 'mlp.c_fc')],
+      writers: [biased('attn.c_proj'), biased('mlp.c_proj')],
+      // Values stand in one matrix with queries and keys; the activation passes no scale.
+      passages: [],
+    };
+  },
+  around: ({ tiedHead }) => ({
+    tables: ['transformer.wte', 'transformer.wpe'],
+    norm: {
+      weight: 'transformer.ln_f.weight',
+      bias: 'transformer.ln_f.bias',
+      readers: [{ matrix: tiedHead ? 'transformer.wte' : 'lm_head' }],
+    },
+    centered: true,
+  }),
 };
 
 function attention(scope: Scope, x: Value, layer: number): Value {

@@ -70,6 +70,47 @@ export interface Scope {
   positions(): Value;
 }
 
+/**
+ * How the matrices and vectors of a layer hang together, for methods that move scales and rotations from one to another.
+ * Names as everywhere: matrices without ".weight", vectors whole.
+ */
+export interface LayerStructure {
+  /** The norms of the residual stream, in the order they run, each with all matrices that read what it gives. */
+  readonly norms: readonly NormStructure[];
+  /** Matrices whose outputs are added to the residual stream. */
+  readonly writers: readonly { readonly matrix: string; readonly bias?: string | undefined }[];
+  /**
+   * Where a matrix's outputs are another's inputs, up to what a scale of a channel passes through unchanged: values to the
+   * output projection (through attention), up to down (through the product with the gate).
+   */
+  readonly passages: readonly Passage[];
+}
+
+export interface NormStructure {
+  readonly weight: string;
+  readonly bias?: string | undefined;
+  readonly readers: readonly { readonly matrix: string; readonly bias?: string | undefined }[];
+}
+
+export interface Passage {
+  readonly from: string;
+  readonly bias?: string | undefined;
+  readonly to: string;
+  /** Where they are heads of attention: the channels of a key/value head feed those of `heads / keyValueHeads` heads. */
+  readonly heads?:
+    { readonly heads: number; readonly keyValueHeads: number; readonly headSize: number } | undefined;
+}
+
+/** What stands around the layers. */
+export interface OuterStructure {
+  /** Tables whose rows begin the residual stream. */
+  readonly tables: readonly string[];
+  /** The norm before the head; its only reader is the head's matrix. */
+  readonly norm: NormStructure;
+  /** Whether norms subtract the mean (LayerNorm) or only divide (RMSNorm). */
+  readonly centered: boolean;
+}
+
 /** One file an architecture, named by its model_type. */
 export interface Architecture {
   readonly modelType: string;
@@ -86,6 +127,9 @@ export interface Architecture {
   block(scope: Scope, x: Value, layer: number): Value;
   /** Hidden states to logits [batch, time, vocabulary]. */
   head(scope: Scope, x: Value): Value;
+  /** How a layer's parts hang together, and what stands around the layers. */
+  structure(config: Configuration, layer: number): LayerStructure;
+  around(config: Configuration): OuterStructure;
 }
 
 export interface Model {
