@@ -10,6 +10,8 @@ import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkFinite } from './base/finite.ts';
 import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
+import { rounded } from './calibrate/compress.ts';
+import { targetsOf } from './calibrate/targets.ts';
 import type { LayerRow, Walked } from './calibrate/walk.ts';
 import { walk } from './calibrate/walk.ts';
 import { encodedBytes } from './encodings/encoding.ts';
@@ -24,12 +26,13 @@ import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
 import { checkUnchanged, identify } from './io/range.ts';
 import { costOf } from './measure.ts';
+import type { Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
 import type { Plan } from './plan.ts';
 import { checkDisk, memoryWarning, planRun } from './plan.ts';
 import type { Texts } from './prepare.ts';
-import { assignment, calibrationFile, readTexts } from './prepare.ts';
+import { assignment, blockRewrites, calibrationFile, rankingOf, readTexts } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 import { plainRecipe, writeRecipe } from './recipe.ts';
 import { emptyPage, reportHtml } from './report/html.ts';
@@ -148,9 +151,14 @@ async function fill(
   const tight = memoryWarning(plan);
   if (tight) warn(tight);
 
-  const walked = await walk(original.model, texts.calibration, {
+  const model = await rewritten(original.model, recipe, texts, { ...options, progress });
+  const ranking = await rankingOf(recipe, model, texts, { ...session, signal });
+  clock.lap('rewrite');
+  const walked = await walk(model, texts.calibration, {
     ...session,
-    assign: assignment(recipe, original.model.config),
+    assign: assignment(recipe, model, ranking),
+    rewrites: blockRewrites(recipe),
+    seed: recipe.seed,
     // Errors are then those of outputs for methods that need no data themselves.
     collect: texts.calibration.length > 0 ? 'gram' : 'none',
     journal,
@@ -182,6 +190,34 @@ async function fill(
   }
 }
 
+/** The model as the rewrites of the whole of it leave it; it computes what it did. */
+async function rewritten(
+  original: Model,
+  recipe: Recipe,
+  texts: Texts,
+  { session = {}, progress, signal }: CompressOptions,
+): Promise<Model> {
+  let model = original;
+  for (const { method, options } of recipe.steps) {
+    if (method.shape !== 'rewrite' || method.scope !== 'model') continue;
+    const assign = assignment(recipe, model);
+    const planned = targetsOf(model).flatMap((target) => {
+      const assigned = assign(target);
+      return assigned ? [{ ...target, ...assigned }] : [];
+    });
+    progress?.({ phase: 'rewrite', done: 0, total: 1, detail: method.name });
+    model = await method.rewrite(model, options, {
+      sequences: texts.calibration,
+      seed: recipe.seed,
+      rounded: rounded(planned),
+      session,
+      progress,
+      signal,
+    });
+  }
+  return model;
+}
+
 /** Everything behind the walk: written, verified, measured, reported. */
 async function finish(
   output: OutputFolder,
@@ -207,7 +243,14 @@ async function finish(
   const stored = opened.model ?? job.compressed;
   const asStored = (layer: LayerRow): LayerRow => {
     const encoding = stored.matrices.get(layer.name)!;
-    return { ...layer, encoding: encoding.label, bytesAfter: encodedBytes(encoding) };
+    const before = original.model.matrices.get(layer.name);
+    return {
+      ...layer,
+      encoding: encoding.label,
+      // Rewrites pass floats on; what they untie was not there.
+      bytesBefore: before ? encodedBytes(before) : 0,
+      bytesAfter: encodedBytes(encoding),
+    };
   };
   const report: CompressReport = {
     model: original.name,

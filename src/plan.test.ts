@@ -101,7 +101,7 @@ describe('the disk that a run takes', () => {
     async (steps, activations) => {
       const input = { steps: [...steps], export: { activations } };
       const { disk } = await planned(input);
-      const assign = assignment(parseRecipe(input), original.model.config);
+      const assign = assignment(parseRecipe(input), original.model);
       const { model } = await walk(original.model, [], { assign });
       for (const [index, each] of [model, original.model].entries()) {
         const [{ bytes }] = exportTransformers(each, join(folder, `${index}`), { files: [{ activations }] });

@@ -6,33 +6,63 @@ import { random } from './base/random.ts';
 import { readDocuments } from './calibrate/data.ts';
 import type { Documents } from './calibrate/sequences.ts';
 import { documentSequences, packSequences, predictedCharacters } from './calibrate/sequences.ts';
-import type { Assignment, Target as Matrix } from './calibrate/walk.ts';
-import { targetsOf } from './calibrate/walk.ts';
-import type { Configuration, Model } from './models/model.ts';
+import type { Ranking } from './calibrate/select.ts';
+import { asksForSensitivity, selector } from './calibrate/select.ts';
+import type { SensitivityOptions } from './calibrate/sensitivity.ts';
+import { rankBySensitivity } from './calibrate/sensitivity.ts';
+import type { Assignment, Target as Matrix } from './calibrate/targets.ts';
+import { targetsOf } from './calibrate/targets.ts';
+import type { RewriteStep as WalkRewrite } from './calibrate/walk.ts';
+import type { Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { isShipped, shipped } from './open.ts';
-import type { Recipe, Target } from './recipe.ts';
+import type { Recipe, Step } from './recipe.ts';
+import { isCompression } from './recipe.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
-/** The last step that names a matrix decides. */
+/**
+ * The last step that names a matrix decides.
+ * @param ranking where a step asks for the most sensitive matrices; without it that step is for all blocks
+ * @throws LapidaryError (usage) where a step's targets mean no matrix
+ */
 export function assignment(
   recipe: Recipe,
-  config: Configuration,
+  model: Model,
+  ranking?: Ranking,
 ): (matrix: Matrix) => Assignment | undefined {
+  const steps = recipe.steps.filter(isCompression).map(({ targets, ...step }) => ({
+    ...step,
+    selects: targets.map((target) => selector(target, model, ranking)),
+  }));
   return (matrix) => {
-    const target = targetOf(matrix);
-    const step = recipe.steps.findLast(({ targets }) => target !== undefined && targets.includes(target));
+    const step = steps.findLast(({ selects }) => selects.some((selects) => selects(matrix)));
     if (!step) return undefined;
     const { method, options } = step;
-    return { method, options: method.at?.(options, matrix.name, config) ?? options };
+    const own = method.shape === 'linear' ? method.at?.(options, matrix.name, model.config) : undefined;
+    return { method, options: own ?? options };
   };
 }
 
-/** Learned positions are few and looked up once: nothing compresses them. */
-function targetOf({ place }: Matrix): Target | undefined {
-  if (place === 'block') return 'blocks';
-  return place === 'positions' ? undefined : 'embeddings';
+/** Those of its blocks' matrices that rounding hurts most, first, where the recipe asks for it. */
+export async function rankingOf(
+  recipe: Recipe,
+  model: Model,
+  { calibration }: Texts,
+  options: Omit<SensitivityOptions, 'assign'>,
+): Promise<Ranking | undefined> {
+  const sensitive = (step: Recipe['steps'][number]) =>
+    isCompression(step) && step.targets.some(asksForSensitivity);
+  if (!recipe.steps.some(sensitive)) return undefined;
+  // As they would be without what the ranking decides.
+  const others = { ...recipe, steps: recipe.steps.filter((step) => !sensitive(step)) };
+  return rankBySensitivity(model, calibration, { ...options, assign: assignment(others, model) });
 }
+
+/** The rewrites that look at a block at a time, in the recipe's order. */
+export const blockRewrites = ({ steps }: Recipe): readonly WalkRewrite[] =>
+  steps.flatMap(({ method, options }) =>
+    method.shape === 'rewrite' && method.scope === 'block' ? [{ method, options }] : [],
+  );
 
 /** The calibration text that a recipe names; the model that ships with the package has its own. */
 export function calibrationFile({ model, calibration }: Recipe): string | undefined {
@@ -61,10 +91,7 @@ export async function readTexts(
 ): Promise<Texts> {
   const { calibration, evaluation, seed } = recipe;
   const data = calibrationFile(recipe);
-  if (
-    data === undefined &&
-    recipe.steps.some(({ method, options }) => method.statistic(options) !== 'none')
-  ) {
+  if (data === undefined && recipe.steps.some(needsText)) {
     throw new LapidaryError({
       what: 'there is no calibration text, and a method of the recipe needs one',
       expected: '--calibration FILE: text, JSONL or Parquet, like what the model will read',
@@ -97,12 +124,20 @@ export async function readTexts(
   };
 }
 
+function needsText({ method, options }: Step): boolean {
+  if (method.shape === 'train') return true;
+  if (method.shape === 'rewrite' && method.scope === 'model') return method.needsText(options);
+  return method.statistic(options) !== 'none';
+}
+
 /** Errors are compensated by what the inputs have in common, and in little text they seem to have much. */
 function fewTokens(recipe: Recipe, model: Model, sequences: readonly Int32Array[]): string | undefined {
-  const assign = assignment(recipe, model.config);
+  const assign = assignment(recipe, model);
+  const compensated = ({ method, options }: Assignment) =>
+    method.shape === 'linear' && ['gram', 'cross'].includes(method.statistic(options));
   const widths = targetsOf(model).map((target) => {
     const assigned = assign(target);
-    return assigned?.method.statistic(assigned.options) === 'gram' ? target.shape[1] : 0;
+    return assigned && compensated(assigned) ? target.shape[1] : 0;
   });
   const [tokens, widest] = [sequences.length * sequences[0].length, Math.max(0, ...widths)];
   if (tokens >= 2 * widest) return undefined;

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 import { ExitCode, LapidaryError } from './base/errors.ts';
-import type { Method } from './methods/contract.ts';
+import type { Compressor, Rewrite } from './methods/contract.ts';
 import { findMethod } from './methods/index.ts';
 import { parseOptions } from './options.ts';
 
@@ -17,18 +17,14 @@ const data = {
   field: z.string().optional().describe('field or column that holds the text'),
 };
 
-/** Which matrices a step is for. */
-const targetSchema = z.enum(['blocks', 'embeddings']);
-export type Target = z.infer<typeof targetSchema>;
-
 const schema = z.strictObject({
   model: z.string().optional().describe('folder or hub id; left out: the model that ships with the package'),
   revision: z.string().optional().describe('branch, tag or commit of a hub id'),
   seed: z.int().min(0).default(0).describe('seed of everything random'),
   steps: z
-    .array(z.looseObject({ method: z.string(), targets: z.array(targetSchema).min(1).default(['blocks']) }))
+    .array(z.looseObject({ method: z.string(), targets: z.array(z.string()).min(1).optional() }))
     .min(1)
-    .describe('methods in order, each with its options and targets'),
+    .describe('methods in order, each with its options; targets: what a compressor is for'),
   calibration: z
     .strictObject({
       ...data,
@@ -68,12 +64,22 @@ const schema = z.strictObject({
 
 export type RecipeInput = z.input<typeof schema>;
 
-export interface Step {
-  readonly method: Method;
-  readonly targets: readonly Target[];
-  /** Checked by the method's own schema, defaults filled in. */
-  readonly options: Readonly<Record<string, unknown>>;
+/** Checked by the method's own schema, defaults filled in. */
+type Options = Readonly<Record<string, unknown>>;
+
+export interface CompressStep {
+  readonly method: Compressor;
+  /** Which matrices it is for: see calibrate/select.ts. */
+  readonly targets: readonly string[];
+  readonly options: Options;
 }
+export interface RewriteStep {
+  readonly method: Rewrite;
+  readonly options: Options;
+}
+export type Step = CompressStep | RewriteStep;
+
+export const isCompression = (step: Step): step is CompressStep => 'targets' in step;
 
 export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
 
@@ -82,16 +88,26 @@ export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
   const { steps, ...rest } = parseOptions(schema, input, where);
   return {
     ...rest,
-    steps: steps.map(({ method: name, targets, ...options }, index) => {
-      const method = findMethod(name);
-      const at = `${where}, steps.${index} (${name})`;
-      return {
-        method,
-        targets,
-        options: parseOptions(method.options, options, at) as Record<string, unknown>,
-      };
-    }),
+    steps: steps.map((step, index) => parseStep(step, `${where}, steps.${index} (${step.method})`)),
   };
+}
+
+function parseStep(
+  { method: name, targets, ...rest }: z.output<typeof schema>['steps'][number],
+  where: string,
+): Step {
+  const method = findMethod(name);
+  const options = parseOptions(method.options, rest, where) as Options;
+  if (method.shape !== 'rewrite') return { method, targets: targets ?? ['blocks'], options };
+  if (!targets) return { method, options };
+  throw new LapidaryError(
+    {
+      what: `${name} rewrites the whole model and has no targets`,
+      where,
+      fix: 'leave targets out; those of the compressors decide what is compressed',
+    },
+    ExitCode.usage,
+  );
 }
 
 /** @throws LapidaryError on a file that cannot be read or is not a mapping in YAML, with its line. */
@@ -128,7 +144,11 @@ function notARecipe(where: string, found: string): LapidaryError {
 export function plainRecipe({ steps, made, ...rest }: Recipe): Record<string, unknown> {
   return {
     ...rest,
-    steps: steps.map(({ method, targets, options }) => ({ method: method.name, targets, ...options })),
+    steps: steps.map((step) => ({
+      method: step.method.name,
+      ...(isCompression(step) ? { targets: step.targets } : {}),
+      ...step.options,
+    })),
     ...(made ? { made } : {}),
   };
 }

@@ -2,8 +2,9 @@
 
 import { random } from '../base/random.ts';
 import type { Encoding } from '../encodings/encoding.ts';
+import { asLinear } from './compress.ts';
 import { unitStatistic } from './statistics.ts';
-import type { Assignment } from './walk.ts';
+import type { Assignment } from './targets.ts';
 
 const rows = 16;
 
@@ -18,7 +19,7 @@ export function openSampler(): Sampler {
     const make = () => {
       const { normal } = random(0);
       const values = Float32Array.from({ length: rows * columns }, normal);
-      return method.compress({ rows, columns, values }, unitStatistic('gram', columns), options);
+      return asLinear(method).compress({ rows, columns, values }, unitStatistic('gram', columns), options);
     };
     const key = JSON.stringify([method.name, options, columns]);
     const sample = known.get(key) ?? make();

@@ -5,8 +5,8 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
-import type { Value } from '../graph/graph.ts';
-import { add, fusedMatmul, mul, reduceSum, reshape } from '../graph/ops.ts';
+import type { Graph, Value } from '../graph/graph.ts';
+import { abs, add, fusedMatmul, max, mul, reduceMax, reduceSum, reshape, sub } from '../graph/ops.ts';
 import type { Feeds, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Statistic, StatisticKind } from '../methods/contract.ts';
@@ -15,7 +15,7 @@ import type { Part } from '../models/runner.ts';
 /** What each linear layer needs, by name; those that are not named need nothing. */
 export type Needs = ReadonlyMap<string, StatisticKind>;
 
-const rank: Record<StatisticKind, number> = { none: 0, norm: 1, gram: 2 };
+const rank: Record<StatisticKind, number> = { none: 0, norm: 1, gram: 2, cross: 3 };
 
 /** The more telling of two: a Gram matrix holds the norms on its diagonal. */
 export function moreOf(a: StatisticKind, b: StatisticKind): StatisticKind {
@@ -24,7 +24,7 @@ export function moreOf(a: StatisticKind, b: StatisticKind): StatisticKind {
 
 /** One distinct input of a part's linear layers. */
 interface Collected {
-  readonly kind: 'norm' | 'gram';
+  readonly kind: Exclude<StatisticKind, 'none'>;
   readonly columns: number;
   readonly linears: readonly string[];
 }
@@ -32,8 +32,12 @@ interface Collected {
 export interface Collector {
   /** Adds the nodes; for a runner's `extend`. */
   readonly extend: (part: Part) => void;
+  /** For the `extend` of the same part of the original model, after the other: outputs that go into `feeds`. */
+  readonly extendOriginal: (part: Part) => void;
   /** Outputs to ask for, so that nothing else need be copied out. */
   readonly outputs: readonly string[];
+  /** Those of the original model; empty where nobody asks for "cross". */
+  readonly originals: readonly string[];
   /** The sums so far, to feed with the next batch. */
   feeds(): Feeds;
   /** Takes a run's outputs in. */
@@ -45,11 +49,14 @@ export interface Collector {
 /** Collects over runs of one part. Sums are inputs of the graph and come out with the batch added. */
 export function openCollector(needs: Needs): Collector {
   const inputs: Collected[] = [];
-  const outputs: string[] = [];
+  const originals: string[] = [];
   let sums: Record<string, Tensor> = {};
   let tokens = 0;
   return {
-    outputs,
+    get outputs() {
+      return Object.keys(sums).map(after);
+    },
+    originals,
     extend({ graph, scope }) {
       const users = new Map<Value, string[]>();
       for (const [name, { input }] of scope.linears) {
@@ -57,38 +64,64 @@ export function openCollector(needs: Needs): Collector {
       }
       for (const [input, linears] of users) {
         const kind = linears.map((name) => needs.get(name)!).reduce(moreOf) as Collected['kind'];
-        const columns = input.shape.at(-1) as number;
-        const shape = kind === 'gram' ? [columns, columns] : [columns];
-        const name = `statistic.${inputs.length}`;
-        const before = graph.input(name, 'float32', shape);
-        const rows = reshape(input, [-1, columns]);
-        const batch =
-          kind === 'gram' ? fusedMatmul(rows, rows, { transA: true }) : reduceSum(mul(rows, rows), [0]);
-        graph.output(`${name}.sum`, add(before, batch));
-        sums[name] = tensor('float32', shape, new Float32Array(shape.reduce((a, b) => a * b)));
-        outputs.push(`${name}.sum`);
-        inputs.push({ kind, columns, linears });
+        const index = inputs.push({ kind, columns: input.shape.at(-1) as number, linears }) - 1;
+        if (kind === 'cross') originals.push(sumName(index, 'original'));
+        for (const [name, shape] of addSums(graph, input, kind, index))
+          sums[name] = tensor('float32', shape, new Float32Array(shape.reduce((a, b) => a * b)));
+      }
+    },
+    extendOriginal({ graph, scope }) {
+      for (const [index, { kind, columns, linears }] of inputs.entries()) {
+        if (kind !== 'cross') continue;
+        const { input } = scope.linears.get(linears[0])!;
+        graph.output(sumName(index, 'original'), reshape(input, [-1, columns]));
       }
     },
     feeds: () => sums,
     take(results, count) {
-      sums = Object.fromEntries(
-        inputs.map((_, index) => [`statistic.${index}`, results[`statistic.${index}.sum`]]),
-      );
+      sums = Object.fromEntries(Object.keys(sums).map((name) => [name, results[after(name)]]));
       tokens += count;
     },
     statistics() {
       const found = new Map<string, Statistic>();
-      inputs.forEach(({ kind, columns, linears }, index) => {
-        const values = sums[`statistic.${index}`].data as Float32Array;
-        const squares = kind === 'gram' ? diagonal(values, columns) : values;
+      inputs.forEach(({ columns, linears }, index) => {
+        const sum = (part: string) => sums[sumName(index, part)]?.data as Float32Array | undefined;
+        const gram = sum('gram');
+        const squares = gram ? diagonal(gram, columns) : sum('squares')!;
         checkFinite(squares, linears);
-        for (const name of linears)
-          found.set(name, { tokens, squares, ...(kind === 'gram' && { gram: values }) });
+        const [sizes, peaks, cross] = [sum('sizes'), sum('peaks'), sum('cross')];
+        for (const name of linears) found.set(name, { tokens, squares, sizes, peaks, gram, cross });
       });
       return found;
     },
   };
+}
+
+const sumName = (index: number, part: string): string => `statistic.${index}.${part}`;
+const after = (sum: string): string => `${sum}.next`;
+
+/** @returns the sums by name, each an input of the graph and, one batch later, an output */
+function addSums(graph: Graph, input: Value, kind: Collected['kind'], index: number) {
+  const columns = input.shape.at(-1) as number;
+  const x = reshape(input, [-1, columns]);
+  const size = abs(x);
+  const made = new Map<string, readonly number[]>();
+  const sum = (part: string, shape: readonly number[], next: (before: Value) => Value) => {
+    const name = sumName(index, part);
+    graph.output(after(name), next(graph.input(name, 'float32', shape)));
+    made.set(name, shape);
+  };
+  sum('sizes', [columns], (before) => add(before, reduceSum(size, [0])));
+  sum('peaks', [columns], (before) => max(before, reduceMax(size, [0])));
+  if (kind === 'norm') sum('squares', [columns], (before) => add(before, reduceSum(mul(x, x), [0])));
+  else sum('gram', [columns, columns], (before) => add(before, fusedMatmul(x, x, { transA: true })));
+  if (kind === 'cross') {
+    const original = graph.input(sumName(index, 'original'), 'float32', ['tokens', columns]);
+    sum('cross', [columns, columns], (before) =>
+      add(before, fusedMatmul(x, sub(original, x), { transA: true })),
+    );
+  }
+  return made;
 }
 
 function diagonal(matrix: Float32Array, size: number): Float32Array {
@@ -111,9 +144,22 @@ function checkFinite(squares: Float32Array, linears: readonly string[]): void {
 /** Of a table whose rows are outputs as they are, whichever is looked up: as if the inputs were the unit vectors. */
 export function unitStatistic(kind: StatisticKind, columns: number): Statistic {
   if (kind === 'none') return { tokens: 0 };
-  const squares = new Float32Array(columns).fill(1);
-  if (kind === 'norm') return { tokens: columns, squares };
+  const ones = () => new Float32Array(columns).fill(1);
+  const norms = { tokens: columns, squares: ones(), sizes: ones(), peaks: ones() };
+  if (kind === 'norm') return norms;
   const gram = new Float32Array(columns * columns);
   for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
-  return { tokens: columns, squares, gram };
+  return { ...norms, gram };
+}
+
+/** For a method that may overwrite what it gets. */
+export function ownCopy({ gram, cross, squares, sizes, peaks, tokens }: Statistic): Statistic {
+  return {
+    tokens,
+    squares: squares?.slice(),
+    sizes: sizes?.slice(),
+    peaks: peaks?.slice(),
+    gram: gram?.slice(),
+    cross: cross?.slice(),
+  };
 }

@@ -5,7 +5,7 @@ import { openCheckpoint } from '../io/checkpoint.ts';
 import { gptq } from '../methods/quantize/gptq.ts';
 import { loadModel } from '../models/index.ts';
 import { steadyThreads } from './threads.ts';
-import type { Target } from './walk.ts';
+import type { Target } from './targets.ts';
 import { walk } from './walk.ts';
 
 describe('threads of the walk, for the model that ships with the package', async () => {

@@ -15,7 +15,8 @@ import { idsTensor, openRunner } from '../models/runner.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer.ts';
 import { readDocuments } from './data.ts';
 import { packSequences } from './sequences.ts';
-import { targetsOf, walk } from './walk.ts';
+import { targetsOf } from './targets.ts';
+import { walk } from './walk.ts';
 
 const folder = '../shared/models/stories260K-hf';
 const stories = '../shared/data/tinystories/tiny.utf8';

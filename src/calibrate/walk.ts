@@ -1,56 +1,47 @@
 /**
- * The one pass that compresses a model, block by block: hidden states in; the block runs over them once to collect
- * what the methods ask of every linear layer's input; the layers are compressed; the block runs again, compressed, to
- * feed the next. So each layer is fitted to the inputs that it will really see. In memory are one block, its
- * statistics and the hidden states.
+ * The one pass that compresses a model, block by block: hidden states in; rewrites make the block easier to compress;
+ * the block runs over the hidden states to collect what the methods ask of every linear layer's input; its matrices are
+ * compressed; the block runs again, compressed, to feed the next. So each layer is fitted to the inputs that it will
+ * really see. In memory are one block, its statistics and the hidden states.
  */
 
-import { LapidaryError, located } from '../base/errors.ts';
-import { checkFiniteMatrix } from '../base/finite.ts';
+import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
-import type { Encoding } from '../encodings/encoding.ts';
-import { encodedBytes } from '../encodings/encoding.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
-import type { LinearMethod, Statistic, StatisticKind } from '../methods/contract.ts';
+import type { BlockRewrite, Changes, StatisticKind } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
-import { idsTensor, openRunner } from '../models/runner.ts';
-import { linearLayers, tables as tablesOf } from '../models/size.ts';
-import type { ErrorMeter } from './error.ts';
-import { openErrorMeter, sampled } from './error.ts';
+import { openRunner } from '../models/runner.ts';
+import { openErrorMeter } from './error.ts';
+import type { Compressing, Planned } from './compress.ts';
+import { compressMatrix, rounded, trainBlock } from './compress.ts';
 import { readUnit, writeUnit } from './resume.ts';
-import type { Needs } from './statistics.ts';
-import { moreOf, openCollector, unitStatistic } from './statistics.ts';
+import { moreOf } from './statistics.ts';
+import type { Fed } from './streams.ts';
+import { collect, embedded, fewestTokens, forward } from './streams.ts';
+import type { Assignment, Target } from './targets.ts';
+import { targetsOf } from './targets.ts';
 import { steadyThreads } from './threads.ts';
-
-/** Where a matrix stands. A tied head is its embedding; "positions" are learned ones. */
-export type Place = 'block' | 'embedding' | 'positions' | 'head';
-
-export interface Target {
-  /** Of the matrix: "model.layers.0.self_attn.q_proj". */
-  readonly name: string;
-  readonly place: Place;
-  /** Of a block's matrix. */
-  readonly layer?: number | undefined;
-  readonly shape: readonly [rows: number, columns: number];
-}
-
-export interface Assignment {
-  readonly method: LinearMethod;
-  /** Checked by the method's schema. */
-  readonly options: unknown;
-}
 
 export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   /** What is done to a matrix; undefined leaves it as it is. */
   readonly assign: (target: Target) => Assignment | undefined;
+  /** Done to each block in this order, before its matrices are compressed. */
+  readonly rewrites?: readonly RewriteStep[] | undefined;
   /** Collects at least this, so that errors are those of outputs where the method itself needs no data. */
   readonly collect?: StatisticKind | undefined;
+  readonly seed?: number | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Takes every part that is finished, and gives those that an earlier run has. */
   readonly journal?: Journal | undefined;
+}
+
+export interface RewriteStep {
+  readonly method: BlockRewrite;
+  /** Checked by the method's schema. */
+  readonly options: unknown;
 }
 
 /** A compressed matrix's row in the report. */
@@ -64,7 +55,7 @@ export interface LayerRow {
   readonly errorOf: 'outputs' | 'weights';
   readonly bytesBefore: number;
   readonly bytesAfter: number;
-  /** Of the method alone, in the run that did it. */
+  /** Of the method alone, in the run that did it; of a whole block where it is trained, shared out by size. */
   readonly seconds: number;
 }
 
@@ -74,9 +65,6 @@ export interface Walked {
   /** How many of them an earlier run had done. */
   readonly resumed: number;
 }
-
-/** Tokens of one run. */
-const batchTokens = 2048;
 
 /**
  * @param sequences token ids, all of one length; needed where a method asks for a statistic
@@ -89,23 +77,17 @@ export async function walk(
   options: WalkOptions,
 ): Promise<Walked> {
   const plan = planOf(model, options);
-  checkPlan(plan, sequences);
+  checkPlan(plan, options.rewrites ?? [], sequences);
   const threads = steadyThreads(model, fewestTokens(sequences), options.threads);
   const runner = openRunner(model, { ...options, threads, longest: sequences[0]?.length ?? 1 });
   const meter = openErrorMeter(options);
+  const [matrices, vectors] = [new Map(model.matrices), new Map(model.vectors)];
   try {
-    return await run(
-      { model, options, plan, runner, meter, matrices: new Map(model.matrices), rows: new Map() },
-      sequences,
-    );
+    return await run({ model, options, plan, runner, meter, matrices, vectors, rows: new Map() }, sequences);
   } finally {
     await meter.close();
     await runner.release();
   }
-}
-
-interface Planned extends Target, Assignment {
-  readonly statistic: StatisticKind;
 }
 
 /** What is compressed, and kept in the journal, together. */
@@ -114,23 +96,23 @@ interface Unit {
   readonly planned: readonly Planned[];
 }
 
-interface State {
-  readonly model: Model;
+interface State extends Compressing {
   readonly options: WalkOptions;
-  readonly plan: readonly Planned[];
   readonly runner: Runner;
-  readonly meter: ErrorMeter;
-  /** The model's, replaced one by one. */
-  readonly matrices: Map<string, Encoding>;
-  /** Of the matrices that are done, by name. */
-  readonly rows: Map<string, LayerRow>;
+}
+
+/** Where the calibration text is: what the compressed model makes of it, and the original where somebody asks for that. */
+interface Streams {
+  readonly hidden: Tensor[];
+  readonly original: Tensor[] | undefined;
 }
 
 function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planned[] {
   return targetsOf(model).flatMap((target) => {
     const assignment = assign(target);
     if (!assignment) return [];
-    const own = assignment.method.statistic(assignment.options);
+    const { method, options } = assignment;
+    const own = method.shape === 'linear' ? method.statistic(options) : 'none';
     return [{ ...target, ...assignment, statistic: collected(model, target, own, collect) }];
   });
 }
@@ -138,33 +120,26 @@ function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planne
 /** What is worth collecting for a matrix: tables that are only looked up multiply nothing. */
 function collected(model: Model, { place }: Target, own: StatisticKind, least: StatisticKind): StatisticKind {
   if (place === 'block' || place === 'head') return moreOf(own, least);
-  return place === 'embedding' && model.config.tiedHead ? own : 'none';
+  // Fitted to the original's hidden states, of which the cross statistic would be zero.
+  const ofTable = own === 'cross' ? 'gram' : own;
+  return place === 'embedding' && model.config.tiedHead ? ofTable : 'none';
 }
 
-/** Every matrix of a model: tables first, then the layers in the order they run. */
-export function targetsOf(model: Model): readonly Target[] {
-  const lookedUp = tablesOf(model);
-  const tables = [...model.matrices].flatMap(([name, { shape }]): Target[] => {
-    const by = lookedUp.get(name);
-    return by === undefined ? [] : [{ name, place: by === 'tokens' ? 'embedding' : 'positions', shape }];
-  });
-  const products = linearLayers(model).flatMap(({ name, layer, encoding: { shape } }): Target[] => {
-    if (layer !== undefined) return [{ name, place: 'block', layer, shape }];
-    return lookedUp.has(name) ? [] : [{ name, place: 'head', shape }];
-  });
-  return [...tables, ...products];
-}
+const isTrained = ({ method, place }: Planned) => method.shape === 'train' && place === 'block';
 
-function checkPlan(plan: readonly Planned[], sequences: readonly Int32Array[]): void {
-  for (const { name, method, statistic } of plan) {
-    if (statistic === 'none') continue;
-    if (sequences.length === 0) {
-      throw new LapidaryError({
-        what: `the method ${method.name} needs calibration text`,
-        where: name,
-        fix: 'give calibration text, or a method that needs none',
-      });
-    }
+function checkPlan(
+  plan: readonly Planned[],
+  rewrites: readonly RewriteStep[],
+  sequences: readonly Int32Array[],
+): void {
+  const needy = plan.find((planned) => planned.statistic !== 'none' || isTrained(planned));
+  const rewrite = rewrites.find(({ method, options }) => method.statistic(options) !== 'none');
+  if (sequences.length === 0 && (needy || rewrite)) {
+    throw new LapidaryError({
+      what: `the method ${(needy ?? rewrite)!.method.name} needs calibration text`,
+      where: needy?.name,
+      fix: 'give calibration text, or a method that needs none',
+    });
   }
   const length = sequences[0]?.length;
   if (sequences.some((sequence) => sequence.length !== length)) {
@@ -173,26 +148,51 @@ function checkPlan(plan: readonly Planned[], sequences: readonly Int32Array[]): 
 }
 
 async function run(state: State, sequences: readonly Int32Array[]): Promise<Walked> {
-  const { model, options, plan, runner, matrices, rows } = state;
-  const { config } = model;
-  const units = unitsOf(config.layers.length, plan);
+  const { model, options, plan, runner, matrices, vectors, rows } = state;
+  const { signal } = options;
+  const layers = model.config.layers.length;
+  const units = unitsOf(layers, plan);
   for (const unit of [units.tables, ...units.blocks, units.head]) restoreUnit(state, unit);
   const resumed = rows.size;
   if (resumed > 0) options.progress?.({ phase: 'compress', done: resumed, total: plan.length });
   await tables(state, units.tables, sequences);
-  const weights = { matrices, vectors: model.vectors };
-  // Hidden states go as far as somebody needs to see them, through blocks that are restored too.
-  const seen = plan.filter(
-    ({ name, place, statistic }) => statistic !== 'none' && place !== 'embedding' && !rows.has(name),
-  );
-  const last = Math.max(-1, ...seen.map(({ layer }) => layer ?? config.layers.length));
-  let hidden = last < 0 ? [] : await embed(state, sequences, weights);
-  for (let layer = 0; layer < config.layers.length; layer++) {
-    await part(state, units.blocks[layer], hidden, (options) => runner.block(layer, { weights, ...options }));
-    if (layer < last) hidden = await forward(state, await runner.block(layer, { weights }), hidden);
+  const weights = { matrices, vectors };
+  const last = lastNeeded(state, layers);
+  const streams = last < 0 ? nothing : await openStreams(state, sequences, last);
+  for (let layer = 0; layer < layers; layer++) {
+    const ahead = await block(state, units.blocks[layer], layer, streams);
+    if (layer >= last) continue;
+    await forward(await runner.block(layer, { weights }), streams.hidden, signal);
+    if (ahead) streams.original?.splice(0, ahead.length, ...ahead);
+    else if (streams.original) await forward(await runner.block(layer), streams.original, signal);
   }
-  await part(state, units.head, hidden, (options) => runner.head({ weights, ...options }));
-  return { model: { ...model, matrices }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
+  const head = (own: PartOptions['weights']) => (part: PartOptions) => runner.head({ weights: own, ...part });
+  await part(state, units.head, head(weights), { open: head(model), streams });
+  return { model: { ...model, matrices, vectors }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
+}
+
+const nothing: Streams = { hidden: [], original: undefined };
+
+/** The layer that hidden states go to, the number of layers for the head: as far as somebody needs to see them. */
+function lastNeeded({ plan, rows, options }: State, layers: number): number {
+  const rewriting = (options.rewrites ?? []).length > 0;
+  const seen = plan.filter(
+    (planned) =>
+      (planned.statistic !== 'none' || isTrained(planned) || (rewriting && planned.place === 'block')) &&
+      planned.place !== 'embedding' &&
+      !rows.has(planned.name),
+  );
+  return Math.max(-1, ...seen.map(({ layer }) => layer ?? layers));
+}
+
+async function openStreams(state: State, sequences: readonly Int32Array[], last: number): Promise<Streams> {
+  const { plan, model, runner, matrices, vectors, options } = state;
+  const compared = plan.some((planned) => planned.statistic === 'cross' || isTrained(planned));
+  const embed = (weights: PartOptions['weights']) => embedded(runner, sequences, weights, options.signal);
+  return {
+    hidden: await embed({ matrices, vectors }),
+    original: compared && last >= 0 ? await embed(model) : undefined,
+  };
 }
 
 function unitsOf(layers: number, plan: readonly Planned[]) {
@@ -208,12 +208,21 @@ function unitsOf(layers: number, plan: readonly Planned[]) {
   };
 }
 
-function restoreUnit({ options, matrices, rows }: State, { name, planned }: Unit): void {
+function restoreUnit(state: State, { name, planned }: Unit): void {
+  const { options, matrices, rows } = state;
   if (!options.journal || planned.length === 0) return;
-  for (const [index, { encoding, row }] of (readUnit(options.journal, name, planned) ?? []).entries()) {
+  const unit = readUnit(options.journal, name, planned);
+  if (!unit) return;
+  apply(state, unit.changes);
+  for (const [index, { encoding, row }] of unit.done.entries()) {
     matrices.set(planned[index].name, encoding);
     rows.set(planned[index].name, row);
   }
+}
+
+function apply({ matrices, vectors }: Pick<State, 'matrices' | 'vectors'>, changes: Changes): void {
+  for (const [name, encoding] of changes.matrices) matrices.set(name, encoding);
+  for (const [name, vector] of changes.vectors) vectors.set(name, vector);
 }
 
 /**
@@ -221,129 +230,144 @@ function restoreUnit({ options, matrices, rows }: State, { name, planned }: Unit
  * head that it also is, to what the head is fed in the original model.
  */
 async function tables(state: State, unit: Unit, sequences: readonly Int32Array[]): Promise<void> {
-  const { model, runner, rows } = state;
+  const { model, runner, rows, options } = state;
   let hidden: Tensor[] = [];
   if (unit.planned.some(({ name, statistic }) => statistic !== 'none' && !rows.has(name))) {
-    hidden = await embed(state, sequences, model);
-    for (let layer = 0; layer < model.config.layers.length; layer++) {
-      hidden = await forward(state, await runner.block(layer), hidden);
-    }
+    hidden = await embedded(runner, sequences, model, options.signal);
+    for (let layer = 0; layer < model.config.layers.length; layer++)
+      await forward(await runner.block(layer), hidden, options.signal);
   }
-  await part(state, unit, hidden, (options) => runner.head(options));
+  const open = (part: PartOptions) => runner.head(part);
+  await part(state, unit, open, { open, streams: { hidden, original: undefined } });
 }
 
-/** Sequences of one run. */
-const rowsOf = ([{ length }]: readonly Int32Array[]) => Math.max(1, Math.floor(batchTokens / length));
-
-function fewestTokens(sequences: readonly Int32Array[]): number {
-  if (sequences.length === 0) return Number.POSITIVE_INFINITY;
-  const rows = rowsOf(sequences);
-  return (sequences.length % rows || rows) * sequences[0].length;
+/** @returns what the original block gives, where that was needed already */
+async function block(
+  state: State,
+  unit: Unit,
+  layer: number,
+  streams: Streams,
+): Promise<readonly Tensor[] | undefined> {
+  const { runner, matrices, vectors, options, model } = state;
+  if (unit.planned.every(({ name }) => state.rows.has(name))) return undefined;
+  const before = { matrices: new Map(matrices), vectors: new Map(vectors) };
+  const open = (weights: PartOptions['weights']) => (part: PartOptions) =>
+    runner.block(layer, { weights, ...part });
+  await rewriteBlock(state, unit, layer, { open: open({ matrices, vectors }), hidden: streams.hidden });
+  // What it computes is the original's, but what its layers are fed may be scaled.
+  const uncompressed = { matrices: new Map(matrices), vectors: new Map(vectors) };
+  await linears(state, unit, open({ matrices, vectors }), { open: open(uncompressed), streams });
+  const trained = unit.planned.filter(isTrained);
+  let ahead: Tensor[] | undefined;
+  if (trained.length > 0) {
+    ahead = [...streams.original!];
+    await forward(await open(model)({}), ahead, options.signal);
+    const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
+    const fed = { open: open({ matrices, vectors }), hidden: streams.hidden };
+    const statistics = await collect(needs, fed, undefined, options.signal);
+    await trainBlock(state, trained, { layer, inputs: streams.hidden, targets: ahead, statistics });
+  }
+  await keep(state, unit, before);
+  return ahead;
 }
 
-async function embed(
-  { runner, model, options }: State,
-  sequences: readonly Int32Array[],
-  weights: PartOptions['weights'],
-): Promise<Tensor[]> {
-  const rows = rowsOf(sequences);
-  const stage = await runner.embed({ weights });
-  const hidden: Tensor[] = [];
-  for (let start = 0; start < sequences.length; start += rows) {
-    options.signal?.throwIfAborted();
-    const ids = idsTensor(sequences.slice(start, start + rows), model.config.vocabulary);
-    hidden.push((await stage.run({ ids })).hidden);
+/** Collects what the rewrites ask for and applies them, one after the other. */
+async function rewriteBlock(state: State, { planned }: Unit, layer: number, fed: Fed): Promise<void> {
+  const { model, matrices, vectors, options } = state;
+  const { signal } = options;
+  for (const { method, options: choice } of options.rewrites ?? []) {
+    const prefix = `${model.architecture.layerName(layer)}.`;
+    const kind = method.statistic(choice);
+    const names = [...matrices.keys()].filter((name) => name.startsWith(prefix));
+    const statistics = await collect(new Map(names.map((name) => [name, kind])), fed, undefined, signal);
+    options.progress?.({
+      phase: 'compress',
+      done: state.rows.size,
+      total: state.plan.length,
+      detail: `${method.name}, block ${layer}`,
+    });
+    const changes = await method.rewrite(
+      { model: { ...model, matrices, vectors }, layer, statistics, rounded: rounded(planned), signal },
+      choice,
+    );
+    apply(state, changes);
   }
-  await stage.release();
-  return hidden;
 }
 
-/** Each batch is replaced when its next hidden states are there. */
-async function forward({ options }: State, stage: Stage, hidden: Tensor[]): Promise<Tensor[]> {
-  for (const [index, x] of hidden.entries()) {
-    options.signal?.throwIfAborted();
-    hidden[index] = (await stage.run({ x }, ['hidden'])).hidden;
-  }
-  await stage.release();
-  return hidden;
+/** A part of the original model, with both streams. */
+interface Original {
+  readonly open: Fed['open'];
+  readonly streams: Streams;
 }
 
 /** Collects what a part's layers need and compresses them, unless an earlier run did. */
-async function part(
+async function part(state: State, unit: Unit, open: Fed['open'], original: Original): Promise<void> {
+  if (unit.planned.every(({ name }) => state.rows.has(name))) return;
+  await linears(state, unit, open, original);
+  await keep(state, unit, state);
+}
+
+/** Compresses each matrix of a part on its own. */
+async function linears(
   state: State,
-  { name: unit, planned }: Unit,
-  hidden: readonly Tensor[],
-  open: (options: PartOptions) => Promise<Stage>,
+  { planned }: Unit,
+  open: (part: PartOptions) => Promise<Stage>,
+  original: Original,
 ): Promise<void> {
-  const { options, matrices, rows } = state;
-  if (planned.every(({ name }) => rows.has(name))) return;
-  const needs: Needs = new Map(planned.map(({ name, statistic }) => [name, statistic]));
-  const statistics = planned.some(({ statistic }) => statistic !== 'none')
-    ? await collect(state, needs, hidden, open)
-    : undefined;
-  for (const each of planned) await compress(state, each, statistics?.get(each.name));
+  const { streams } = original;
+  for (const stage of await stagesOf(
+    planned.filter((each) => !isTrained(each)),
+    open,
+  )) {
+    const needs = new Map(stage.map(({ name, statistic }) => [name, statistic]));
+    const statistics = stage.some(({ statistic }) => statistic !== 'none')
+      ? await collect(
+          needs,
+          { open, hidden: streams.hidden },
+          streams.original && { open: original.open, hidden: streams.original },
+          state.options.signal,
+        )
+      : undefined;
+    for (const each of stage) await compressMatrix(state, each, statistics?.get(each.name));
+  }
+}
+
+/** What is compressed at once: all, or where a method wants it so, layers of one input after the other, as they run. */
+async function stagesOf(
+  planned: readonly Planned[],
+  open: (part: PartOptions) => Promise<Stage>,
+): Promise<readonly (readonly Planned[])[]> {
+  const sequential = planned.some(
+    ({ method, options }) => method.shape === 'linear' && method.sequential?.(options),
+  );
+  if (!sequential) return [planned];
+  const stages = new Map<unknown, Planned[]>();
+  const stage = await open({
+    extend({ scope }) {
+      for (const [name, { input }] of scope.linears) {
+        const found = planned.find((each) => each.name === name);
+        if (found) stages.set(input, [...(stages.get(input) ?? []), found]);
+      }
+    },
+  });
+  await stage.release();
+  return [...stages.values()];
+}
+
+/** Into the journal: the unit's matrices, and what rewrites changed since `before` besides. */
+async function keep(
+  { options, matrices, vectors, rows }: State,
+  { name: unit, planned }: Unit,
+  before: Pick<State, 'matrices' | 'vectors'>,
+): Promise<void> {
   if (!options.journal) return;
   const done = planned.map(({ name }) => ({ encoding: matrices.get(name)!, row: rows.get(name)! }));
-  await writeUnit(options.journal, unit, done);
-}
-
-async function collect(
-  { options }: State,
-  needs: Needs,
-  hidden: readonly Tensor[],
-  open: (options: PartOptions) => Promise<Stage>,
-): Promise<ReadonlyMap<string, Statistic>> {
-  const collector = openCollector(needs);
-  // A head's logits would be the largest thing of all.
-  const stage = await open({ extend: collector.extend, extensionOnly: true });
-  for (const x of hidden) {
-    options.signal?.throwIfAborted();
-    const [rows, time] = x.dims;
-    collector.take(await stage.run({ x, ...collector.feeds() }, collector.outputs), rows * time);
-  }
-  await stage.release();
-  return collector.statistics();
-}
-
-async function compress(state: State, planned: Planned, statistic: Statistic | undefined): Promise<void> {
-  const { matrices, rows: done, meter, options, plan } = state;
-  const { name, method } = planned;
-  options.signal?.throwIfAborted();
-  options.progress?.({ phase: 'compress', done: done.size, total: plan.length, detail: name });
-  const before = matrices.get(name)!;
-  const [rows, columns] = before.shape;
-  const values = before.dense();
-  checkFiniteMatrix('weights', values, columns, `${name}.weight`);
-  // The method may overwrite them, and large ones are not made dense twice.
-  const original = sampled(values, columns);
-  const started = performance.now();
-  const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(planned.options), columns);
-  const after = await named(name, () => method.compress({ rows, columns, values }, own, planned.options));
-  const seconds = (performance.now() - started) / 1000;
-  matrices.set(name, after);
-  done.set(name, {
-    name,
-    method: method.name,
-    encoding: after.label,
-    error: await meter.relative(original, after, statistic),
-    errorOf: statistic ? 'outputs' : 'weights',
-    bytesBefore: encodedBytes(before),
-    bytesAfter: encodedBytes(after),
-    seconds,
-  });
-  options.progress?.({ phase: 'compress', done: done.size, total: plan.length, detail: name });
-}
-
-/** Methods know a matrix, not its name. */
-async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw located(name, error);
-  }
-}
-
-/** Methods may overwrite what they get. */
-function ownCopy({ tokens, squares, gram }: Statistic): Statistic {
-  return { tokens, squares: squares?.slice(), gram: gram?.slice() };
+  const own = new Set(planned.map(({ name }) => name));
+  const changes: Changes = {
+    matrices: new Map(
+      [...matrices].filter(([name, each]) => !own.has(name) && before.matrices.get(name) !== each),
+    ),
+    vectors: new Map([...vectors].filter(([name, each]) => before.vectors.get(name) !== each)),
+  };
+  await writeUnit(options.journal, unit, { done, changes });
 }

@@ -13,7 +13,7 @@ import { methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
 import { describeOptions } from '../options.ts';
 import type { Recipe } from '../recipe.ts';
-import { parseRecipe, plainRecipe } from '../recipe.ts';
+import { isCompression, parseRecipe, plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import type { RunFlags } from './common.ts';
@@ -49,8 +49,14 @@ export function command(): Command {
     .addOption(
       new Option(
         '--method <name>',
-        `how the blocks are compressed: ${methods.map(({ name }) => name).join(', ')} (default: gptq, for gguf ggml)`,
+        `how the blocks are compressed: ${namesOf('compressor')}; after rewrites joined by +: ${namesOf('rewrite')} (default: gptq, for gguf ggml)`,
       ),
+    )
+    .addOption(
+      new Option(
+        '--also <targets>',
+        'other options for some matrices, as often as wanted: "last bits=8", "sensitive:10% bits=8", "*.down_proj method=rtn bits=8"',
+      ).argParser((text: string, before: readonly string[] = []) => [...before, text]),
     )
     .option('--revision <name>', 'branch, tag or commit of a hub id')
     .addOption(
@@ -103,6 +109,12 @@ Examples:
     )
     .action((model: string | undefined, flags: Flags) => run(model, flags, result));
 }
+
+const namesOf = (kind: 'compressor' | 'rewrite'): string =>
+  methods
+    .filter(({ shape }) => (shape === 'rewrite') === (kind === 'rewrite'))
+    .map(({ name }) => name)
+    .join(', ');
 
 /** One flag for each option that some method has; what it means for the chosen one is the recipe's business. */
 function methodFlags(): Option[] {
@@ -158,8 +170,13 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
 
 function defaultFolder({ model = 'pebble', steps }: Recipe): string {
   const name = basename(resolve(model), '.gguf');
-  const { method, options } = steps[0]!;
-  return `${name}-${method.name}-${options.type ?? `${options.bits}bit`}`;
+  const main = steps.find(isCompression)!;
+  const { options } = main;
+  const rewrites = steps.filter((step) => !isCompression(step)).map(({ method }) => `${method.name}-`);
+  const kind = options.type ?? (options.bits === undefined ? undefined : `${options.bits}bit`);
+  return [`${name}-${rewrites.join('')}${main.method.name}`, kind]
+    .filter((part) => part !== undefined)
+    .join('-');
 }
 
 /** A folder with a recipe that says what made it is ours to replace. */

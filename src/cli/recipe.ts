@@ -1,6 +1,7 @@
 /** What the flags of `lapidary compress` mean: the input of a recipe, over one that is read from a file. */
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { targetHelp } from '../calibrate/select.ts';
 import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
@@ -81,55 +82,154 @@ function recipeFile(path: string): Partial<RecipeInput> {
   return file;
 }
 
-type StepInput = RecipeInput['steps'][number];
+type Step = RecipeInput['steps'][number];
+type Options = Readonly<Record<string, unknown>>;
 
 /**
- * The method on the blocks; on the embedding and the head too where it chooses by matrix, else round-to-nearest with
- * more bits on these. Flags go over a recipe's.
+ * The named methods, then round-to-nearest with more bits on the embedding and the head, unless the method chooses by
+ * matrix or the format keeps these as they are. Flags go over a recipe's.
  */
-function stepsOf(
-  file: Partial<RecipeInput>,
-  format: FormatName,
-  given: (name: string) => unknown,
-): StepInput[] {
+function stepsOf(file: Partial<RecipeInput>, format: FormatName, given: (name: string) => unknown): Step[] {
   const names = new Set(methods.flatMap(optionNames));
   const options = Object.fromEntries(
     [...names].map((name) => [name, given(name)]).filter(([, value]) => value !== undefined),
   );
   const method = given('method') as string | undefined;
-  const bits = Number(given('embeddingBits') ?? 8);
-  const embeddings: StepInput[] =
-    bits < 16 ? [fitted({ method: 'rtn', targets: ['embeddings'], bits, group: 32 }, format)] : [];
-  if (!file.steps) {
-    const chosen = findMethod(method ?? formats[format].defaultMethod);
-    for (const name of Object.keys(options))
-      if (!optionNames(chosen).includes(name)) throw notItsFlag(name, chosen, method === undefined);
-    if (chosen.at && given('embeddingBits') === undefined)
-      return [{ method: chosen.name, targets: ['blocks', 'embeddings'], ...options }];
-    return [fitted({ method: chosen.name, targets: ['blocks'], ...options }, format, options), ...embeddings];
+  const steps = file.steps
+    ? changedSteps(file.steps, format, format !== (file.export?.format ?? 'onnx'), method, options)
+    : namedSteps(method, format, options);
+  const tables = tableSteps(steps, format, file.steps !== undefined, given);
+  const main = steps.findLast(({ targets }) => targets !== undefined)!;
+  return [...steps, ...tables, ...alsoSteps(main, format, given('also') as readonly string[] | undefined)];
+}
+
+/** "awq+gptq": rewrites, then a compressor; without one, what the last rewrite wants. */
+function namedSteps(named: string | undefined, format: FormatName, options: Options): Step[] {
+  const chain = (named ?? formats[format].defaultMethod).split('+').map((name) => findMethod(name.trim()));
+  const last = chain.at(-1)!;
+  const follower = last.shape === 'rewrite' ? last.followedBy : undefined;
+  const all = follower ? [...chain, findMethod(follower.method)] : chain;
+  const early = all.slice(0, -1).find(({ shape }) => shape !== 'rewrite');
+  if (early) {
+    throw new LapidaryError(
+      {
+        what: `${early.name} compresses, and nothing can follow it`,
+        where: '--method',
+        expected: 'rewrites, then one compressor: awq+gptq',
+        fix: 'give other matrices another method with --also',
+      },
+      ExitCode.usage,
+    );
   }
-  const moved = format !== (file.export?.format ?? 'onnx');
-  const changed = file.steps.map(({ targets = ['blocks'], ...step }): StepInput => {
+  for (const name of Object.keys(options))
+    if (!all.some((method) => optionNames(method).includes(name)))
+      throw notItsFlag(name, all.at(-1)!, named === undefined);
+  return all.map((method) => {
+    const own = Object.fromEntries(
+      Object.entries(options).filter(([name]) => optionNames(method).includes(name)),
+    );
+    if (method.shape === 'rewrite') return { method: method.name, ...own };
+    const start = { ...(method === all.at(-1) ? follower : {}), method: method.name };
+    return fitted({ ...start, targets: ['blocks'], ...own }, format, own);
+  });
+}
+
+/** A recipe's steps with flags over those of the blocks. */
+function changedSteps(
+  steps: readonly Step[],
+  format: FormatName,
+  moved: boolean,
+  method: string | undefined,
+  options: Options,
+): Step[] {
+  if (method?.includes('+')) {
+    throw new LapidaryError(
+      {
+        what: 'several methods over a recipe that has its own',
+        where: '--method',
+        fix: 'name one, or change the steps in the recipe',
+      },
+      ExitCode.usage,
+    );
+  }
+  return steps.map((step) => {
+    if (findMethod(step.method).shape === 'rewrite') return step;
+    const { targets = ['blocks'], ...rest } = step;
     const own = targets.includes('blocks') ? options : {};
     const named = own === options && method !== undefined;
-    const next: StepInput = { targets, ...(named ? { method } : step), ...own };
+    const next: Step = { targets, ...(named ? { method } : rest), ...own };
     return moved || named ? fitted(next, format, own) : next;
   });
+}
+
+/** What becomes of the embedding and the head. */
+function tableSteps(
+  steps: Step[],
+  format: FormatName,
+  fromFile: boolean,
+  given: (name: string) => unknown,
+): Step[] {
+  const asked = given('embeddingBits');
+  if (formats[format].keepsTables && asked !== undefined && Number(asked) < 16) {
+    throw new LapidaryError(
+      {
+        what: `--embedding-bits ${asked}: ${formats[format].label} keeps the embedding and the head as they are`,
+        where: 'command line',
+        fix: 'leave it out',
+      },
+      ExitCode.usage,
+    );
+  }
+  if (asked === undefined && (fromFile || formats[format].keepsTables)) return [];
+  const main = steps.at(-1)!;
+  const { at } = findMethod(main.method) as { at?: unknown };
+  if (at && asked === undefined) {
+    steps[steps.length - 1] = { ...main, targets: ['blocks', 'embeddings'] };
+    return [];
+  }
   // A later step wins where two name the same matrices.
-  if (given('embeddingBits') === undefined) return changed;
-  const others = changed.map(({ targets, ...step }) => ({
-    ...step,
-    targets: targets!.filter((target) => target !== 'embeddings'),
-  }));
-  return [...others.filter(({ targets }) => targets.length > 0), ...embeddings] as StepInput[];
+  for (const [index, { targets, ...step }] of [...steps.entries()].reverse()) {
+    if (!targets?.includes('embeddings')) continue;
+    const others = targets.filter((target) => target !== 'embeddings');
+    if (others.length > 0) steps[index] = { ...step, targets: others } as Step;
+    else steps.splice(index, 1);
+  }
+  const bits = Number(asked ?? 8);
+  return bits < 16 ? [fitted({ method: 'rtn', targets: ['embeddings'], bits, group: 32 }, format)] : [];
+}
+
+/** "sensitive:10% bits=8": the main compressor with other options, or another one, for some matrices. */
+function alsoSteps(main: Step, format: FormatName, also: readonly string[] = []): Step[] {
+  return also.map((text) => {
+    const [target, ...settings] = text.trim().split(/\s+/);
+    const pairs = settings.map((setting) => setting.split('='));
+    if (pairs.length === 0 || pairs.some((pair) => pair.length !== 2 || pair.includes(''))) {
+      throw new LapidaryError(
+        {
+          what: `--also "${text}" cannot be read`,
+          where: 'command line',
+          expected: 'a target and options: "last bits=8", "*.down_proj method=rtn bits=8"',
+          found: `targets are ${targetHelp}`,
+        },
+        ExitCode.usage,
+      );
+    }
+    const own = Object.fromEntries(pairs.map(([name, value]) => [camel(name!), plainValue(value!)]));
+    const start = own.method === undefined || own.method === main.method ? main : {};
+    return fitted({ ...start, ...own, targets: [target!] } as Step, format, own);
+  });
+}
+
+const camel = (flag: string): string =>
+  flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+function plainValue(text: string): unknown {
+  if (text === 'true' || text === 'false') return text === 'true';
+  return Number.isNaN(Number(text)) ? text : Number(text);
 }
 
 /** A step with what the format wants of its method, where that has such options; what was asked for stays. */
-function fitted(
-  step: StepInput,
-  format: FormatName,
-  asked: Readonly<Record<string, unknown>> = {},
-): StepInput {
+function fitted(step: Step, format: FormatName, asked: Options = {}): Step {
   const known = optionNames(findMethod(step.method));
   const wanted = Object.entries(formats[format].fitting(step)).filter(([name]) => known.includes(name));
   return { ...step, ...Object.fromEntries(wanted), ...asked };

@@ -81,6 +81,8 @@ export interface Format {
   readonly label: string;
   /** The method for who names none. */
   readonly defaultMethod: string;
+  /** Whether the embedding and the head stay as they are, because engines take nothing else. */
+  readonly keepsTables?: boolean | undefined;
   /** Options without which what a method makes does not fit, by those that it has. */
   fitting(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
   /**

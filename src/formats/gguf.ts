@@ -13,13 +13,14 @@ import { findLlama } from '../export/llama/find.ts';
 import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
 import { openSampler } from '../calibrate/noise.ts';
-import { targetsOf } from '../calibrate/walk.ts';
+import { targetsOf } from '../calibrate/targets.ts';
 import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
 import { openModel } from '../open.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { assignment } from '../prepare.ts';
 import type { Recipe } from '../recipe.ts';
+import { isCompression } from '../recipe.ts';
 import type { Check, Format } from './format.ts';
 
 export const gguf: Format = {
@@ -93,13 +94,13 @@ function withinWindows(ids: Int32Array, { config }: Model): Int32Array {
 
 /** What the recipe calls it: "Q4_K_M", where a step makes such a type. */
 function labelOf({ steps }: Recipe): string | undefined {
-  const type = steps[0]!.options.type;
+  const type = steps.find(isCompression)?.options.type;
   return typeof type === 'string' ? type : undefined;
 }
 
 /** Rows of noise, compressed as each kind of matrix would be: what does not fit is found out before the work. */
 async function checkSteps(recipe: Recipe, { model }: OpenedCheckpoint): Promise<void> {
-  const assign = assignment(recipe, model.config);
+  const assign = assignment(recipe, model);
   const sampleOf = openSampler();
   for (const target of targetsOf(model)) {
     const assigned = assign(target);

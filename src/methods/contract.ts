@@ -34,6 +34,9 @@ export interface Statistic {
   readonly cross?: Float32Array | undefined;
 }
 
+/** A step of a recipe, as its file has it. */
+export type StepInput = Readonly<Record<string, unknown>> & { readonly method: string };
+
 interface Common<Options> {
   /** As recipes and the command line name it: "gptq". */
   readonly name: string;
@@ -73,6 +76,8 @@ export interface Changes {
 export interface BlockRewrite<Options = unknown> extends Common<Options> {
   readonly shape: 'rewrite';
   readonly scope: 'block';
+  /** The compressor for a recipe that names none. */
+  readonly followedBy: StepInput;
   /** Of the inputs of every linear layer of the block. */
   statistic(options: Options): StatisticKind;
   rewrite(block: Block, options: Options): Promise<Changes>;
@@ -93,6 +98,8 @@ export interface Block {
 export interface ModelRewrite<Options = unknown> extends Common<Options> {
   readonly shape: 'rewrite';
   readonly scope: 'model';
+  /** The compressor for a recipe that names none. */
+  readonly followedBy: StepInput;
   /** Whether it needs calibration text. */
   needsText(options: Options): boolean;
   rewrite(model: Model, options: Options, context: RewriteContext): Promise<Model>;

@@ -2,8 +2,8 @@
 
 import { elementCount } from '../base/tensor.ts';
 import { openSampler } from '../calibrate/noise.ts';
-import type { Assignment, Target } from '../calibrate/walk.ts';
-import { targetsOf } from '../calibrate/walk.ts';
+import type { Assignment, Target } from '../calibrate/targets.ts';
+import { targetsOf } from '../calibrate/targets.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
@@ -52,7 +52,7 @@ export async function factsOf(input: PlanInput): Promise<Facts> {
 }
 
 async function planMatrices({ original: { model }, recipe }: PlanInput): Promise<PlannedMatrix[]> {
-  const assign = assignment(recipe, model.config);
+  const assign = assignment(recipe, model);
   const sampleOf = openSampler();
   const planned: PlannedMatrix[] = [];
   for (const target of targetsOf(model)) {

@@ -10,6 +10,7 @@ import { rowsOf } from '../evaluate/scorer.ts';
 import { Graph } from '../graph/graph.ts';
 import { peakBytes } from '../graph/memory.ts';
 import { plainScope } from '../models/build.ts';
+import { asLinear } from '../calibrate/compress.ts';
 import type { Model } from '../models/model.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
 import { most, total } from './facts.ts';
@@ -191,7 +192,7 @@ const tokensOf = (sequences: readonly Int32Array[]): number => total(sequences.m
 
 /** Whether a method asks for data. */
 const isFitted = ({ assigned }: PlannedMatrix): boolean =>
-  assigned !== undefined && assigned.method.statistic(assigned.options) !== 'none';
+  assigned !== undefined && asLinear(assigned.method).statistic(assigned.options) !== 'none';
 
 /** The values, and those after for the error; where there is a Gram matrix, copies of it and its factor. */
 function workOn(matrix: PlannedMatrix, seen: boolean): number {

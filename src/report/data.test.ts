@@ -19,7 +19,7 @@ const recipe = parseRecipe({
 /** A run of a tiny model, without a text. */
 async function run(golden: Golden, changes: Partial<ReportParts> = {}) {
   const original = await openGolden(golden);
-  const walked = await walk(original, [], { assign: assignment(recipe, original.config) });
+  const walked = await walk(original, [], { assign: assignment(recipe, original) });
   const cost = { bytes: 1, parameters: 1, bitsPerWeight: 1, multiplyAdds: 1 };
   const report = {
     model: golden,

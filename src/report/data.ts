@@ -1,7 +1,7 @@
 /** Puts a run's report together: what is stored before and after, what was lost, with tokens as text. */
 
 import { basename } from 'node:path';
-import { targetsOf } from '../calibrate/walk.ts';
+import { targetsOf } from '../calibrate/targets.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import type { ChangedToken, EvaluationDetails } from '../evaluate/details.ts';
 import type { Model } from '../models/model.ts';

@@ -6,7 +6,7 @@ import { fileHash } from '../io/hash.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { calibrationFile } from '../prepare.ts';
 import type { Recipe, Step } from '../recipe.ts';
-import { writeRecipe } from '../recipe.ts';
+import { isCompression, writeRecipe } from '../recipe.ts';
 import { version } from '../version.ts';
 import type { EvaluationDetails } from '../evaluate/details.ts';
 import type { Format, Speeds } from '../formats/format.ts';
@@ -112,11 +112,13 @@ export function storedAs({ layers }: Pick<CompressReport, 'layers'>): string {
 }
 
 /** "gptq (bits 3) on blocks": the options that are not as they are by default. */
-function describeStep({ method, targets, options }: Step): string {
+function describeStep(step: Step): string {
+  const { method, options } = step;
   const defaults = method.options.parse({}) as Readonly<Record<string, unknown>>;
   const settings = Object.entries(options).filter(([key, value]) => value !== defaults[key]);
   const said = settings.map(([key, value]) => `${key} ${value}`).join(', ');
-  return `${method.name}${said ? ` (${said})` : ''} on ${targets.join(' and ')}`;
+  const named = `${method.name}${said ? ` (${said})` : ''}`;
+  return isCompression(step) ? `${named} on ${step.targets.join(' and ')}` : named;
 }
 
 function machine(): string {

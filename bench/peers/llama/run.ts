@@ -19,7 +19,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { readDocuments } from '../../../src/calibrate/data.ts';
 import { packSequences } from '../../../src/calibrate/sequences.ts';
-import type { Target } from '../../../src/calibrate/walk.ts';
+import type { Target } from '../../../src/calibrate/targets.ts';
 import { walk } from '../../../src/calibrate/walk.ts';
 import { modelScorer } from '../../../src/evaluate/blocks.ts';
 import { bootstrap } from '../../../src/evaluate/bootstrap.ts';

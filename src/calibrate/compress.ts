@@ -1,0 +1,182 @@
+/** One matrix, or a block's matrices, through their method, with what becomes of them measured. */
+
+import { located } from '../base/errors.ts';
+import { checkFiniteMatrix } from '../base/finite.ts';
+import type { Stored } from '../base/tensor.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import { encodedBytes } from '../encodings/encoding.ts';
+import type { Tensor } from '../graph/session.ts';
+import type { Block, Compressor, LinearMethod, Statistic, StatisticKind } from '../methods/contract.ts';
+import type { Model } from '../models/model.ts';
+import type { ErrorMeter } from './error.ts';
+import { sampled } from './error.ts';
+import { ownCopy, unitStatistic } from './statistics.ts';
+import type { Assignment, Target } from './targets.ts';
+import type { LayerRow, WalkOptions } from './walk.ts';
+
+/** A matrix that is to be compressed. */
+export interface Planned extends Target, Assignment {
+  readonly statistic: StatisticKind;
+}
+
+/** What the walk has of the model while it compresses. */
+export interface Compressing {
+  /** As it was at the start. */
+  readonly model: Model;
+  readonly options: Pick<WalkOptions, 'device' | 'threads' | 'progress' | 'signal' | 'seed'>;
+  readonly plan: readonly Planned[];
+  readonly meter: ErrorMeter;
+  /** The model's, replaced one by one. */
+  readonly matrices: Map<string, Encoding>;
+  readonly vectors: Map<string, Stored>;
+  /** Of the matrices that are done, by name. */
+  readonly rows: Map<string, LayerRow>;
+}
+
+/** A method that fits a block's matrices together rounds those outside of blocks plainly. */
+export function asLinear(method: Compressor): LinearMethod {
+  if (method.shape === 'linear') return method;
+  const { name, summary, options, plain } = method;
+  return {
+    shape: 'linear',
+    name,
+    summary,
+    options,
+    statistic: () => 'none',
+    compress: (weight, _, choice) => plain(weight, choice),
+    plain,
+  };
+}
+
+/** For rewrites: what a planned matrix comes to by plain rounding. */
+export const rounded =
+  (planned: readonly (Target & Assignment)[]): Block['rounded'] =>
+  async (name, weight) => {
+    const target = planned.find((each) => each.name === name);
+    return (await target?.method.plain?.(weight, target.options))?.dense();
+  };
+
+export async function compressMatrix(
+  state: Compressing,
+  planned: Planned,
+  statistic: Statistic | undefined,
+): Promise<void> {
+  const { name, options } = planned;
+  const method = asLinear(planned.method);
+  const before = begin(state, planned);
+  const [rows, columns] = before.shape;
+  const values = before.dense();
+  checkFiniteMatrix('weights', values, columns, `${name}.weight`);
+  // The method may overwrite them, and large ones are not made dense twice.
+  const original = sampled(values, columns);
+  const started = performance.now();
+  const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(options), columns);
+  const after = await named(name, () => method.compress({ rows, columns, values }, own, options));
+  await finish(state, planned, { original, after, statistic, seconds: secondsSince(started) });
+}
+
+interface Training {
+  readonly layer: number;
+  readonly inputs: readonly Tensor[];
+  readonly targets: readonly Tensor[];
+  readonly statistics: ReadonlyMap<string, Statistic>;
+}
+
+export async function trainBlock(
+  state: Compressing,
+  planned: readonly Planned[],
+  { layer, inputs, targets, statistics }: Training,
+): Promise<void> {
+  const { model, matrices, vectors, options, rows, plan } = state;
+  const name = `block ${layer}`;
+  for (const group of bySteps(planned)) {
+    const [{ method, options: choice }] = group;
+    if (method.shape !== 'train') continue;
+    const started = performance.now();
+    const names = group.map((each) => each.name);
+    const before = new Map(names.map((name) => [name, sampledOf(matrices.get(name)!, name)]));
+    const found = await method.train(
+      {
+        model: { ...model, matrices, vectors },
+        layer,
+        names,
+        inputs,
+        targets,
+        seed: (options.seed ?? 0) + layer,
+        session: { device: options.device, threads: options.threads },
+        step: (done, total) =>
+          options.progress?.({
+            phase: 'compress',
+            done: rows.size + (names.length * done) / total,
+            total: plan.length,
+            detail: `${name}, step ${done} of ${total}`,
+          }),
+        signal: options.signal,
+      },
+      choice,
+    );
+    const seconds = secondsSince(started) / names.length;
+    for (const each of group) {
+      const original = before.get(each.name)!;
+      const after = found.get(each.name)!;
+      await finish(state, each, { original, after, statistic: statistics.get(each.name), seconds });
+    }
+  }
+}
+
+/** Those of one step of a recipe share its options. */
+function bySteps(planned: readonly Planned[]): readonly (readonly Planned[])[] {
+  const groups = new Map<unknown, Planned[]>();
+  for (const each of planned) groups.set(each.options, [...(groups.get(each.options) ?? []), each]);
+  return [...groups.values()];
+}
+
+function sampledOf(encoding: Encoding, name: string): Float32Array {
+  const values = encoding.dense();
+  checkFiniteMatrix('weights', values, encoding.shape[1], `${name}.weight`);
+  return sampled(values, encoding.shape[1]);
+}
+
+function begin({ options, rows, plan, matrices }: Compressing, { name }: Planned): Encoding {
+  options.signal?.throwIfAborted();
+  options.progress?.({ phase: 'compress', done: rows.size, total: plan.length, detail: name });
+  return matrices.get(name)!;
+}
+
+interface Result {
+  /** Rows of the weights as they were given to the method. */
+  readonly original: Float32Array;
+  readonly after: Encoding;
+  readonly statistic: Statistic | undefined;
+  readonly seconds: number;
+}
+
+async function finish(
+  { model, matrices, rows, meter, options, plan }: Compressing,
+  { name, method }: Planned,
+  { original, after, statistic, seconds }: Result,
+): Promise<void> {
+  matrices.set(name, after);
+  rows.set(name, {
+    name,
+    method: method.name,
+    encoding: after.label,
+    error: await meter.relative(original, after, statistic),
+    errorOf: statistic ? 'outputs' : 'weights',
+    bytesBefore: encodedBytes(model.matrices.get(name)!),
+    bytesAfter: encodedBytes(after),
+    seconds,
+  });
+  options.progress?.({ phase: 'compress', done: rows.size, total: plan.length, detail: name });
+}
+
+const secondsSince = (started: number): number => (performance.now() - started) / 1000;
+
+/** Methods know a matrix, not its name. */
+async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw located(name, error);
+  }
+}

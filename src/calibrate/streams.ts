@@ -1,0 +1,83 @@
+/** Hidden states of the calibration text on their way through the blocks, in batches. */
+
+import { idsTensor } from '../models/runner.ts';
+import type { PartOptions, Runner, Stage } from '../models/runner.ts';
+import type { Tensor } from '../graph/session.ts';
+import type { Statistic } from '../methods/contract.ts';
+import type { Needs } from './statistics.ts';
+import { openCollector } from './statistics.ts';
+
+/** Tokens of one run. */
+const batchTokens = 2048;
+
+/** Sequences of one run. */
+const rowsOf = ([{ length }]: readonly Int32Array[]) => Math.max(1, Math.floor(batchTokens / length));
+
+/** Tokens of the smallest run. */
+export function fewestTokens(sequences: readonly Int32Array[]): number {
+  if (sequences.length === 0) return Number.POSITIVE_INFINITY;
+  const rows = rowsOf(sequences);
+  return (sequences.length % rows || rows) * sequences[0].length;
+}
+
+/** Hidden states [rows, time, hidden], batch after batch. */
+export async function embedded(
+  runner: Runner,
+  sequences: readonly Int32Array[],
+  weights: PartOptions['weights'],
+  signal?: AbortSignal,
+): Promise<Tensor[]> {
+  const rows = rowsOf(sequences);
+  const stage = await runner.embed({ weights });
+  const hidden: Tensor[] = [];
+  for (let start = 0; start < sequences.length; start += rows) {
+    signal?.throwIfAborted();
+    const ids = idsTensor(sequences.slice(start, start + rows), runner.model.config.vocabulary);
+    hidden.push((await stage.run({ ids })).hidden);
+  }
+  await stage.release();
+  return hidden;
+}
+
+/** Replaces each batch when its next hidden states are there. */
+export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSignal): Promise<void> {
+  for (const [index, x] of hidden.entries()) {
+    signal?.throwIfAborted();
+    hidden[index] = (await stage.run({ x }, ['hidden'])).hidden;
+  }
+  await stage.release();
+}
+
+/** A part of the model with its weights, and what it is fed. */
+export interface Fed {
+  readonly open: (options: PartOptions) => Promise<Stage>;
+  readonly hidden: readonly Tensor[];
+}
+
+/**
+ * What the part's linear layers need, over all batches.
+ * @param original the same part before it was compressed, with what the original model feeds it; for "cross"
+ */
+export async function collect(
+  needs: Needs,
+  { open, hidden }: Fed,
+  original: Fed | undefined,
+  signal?: AbortSignal,
+): Promise<ReadonlyMap<string, Statistic>> {
+  const collector = openCollector(needs);
+  // A head's logits would be the largest thing of all.
+  const stage = await open({ extend: collector.extend, extensionOnly: true });
+  const before =
+    collector.originals.length > 0
+      ? await original!.open({ extend: collector.extendOriginal, extensionOnly: true })
+      : undefined;
+  for (const [index, x] of hidden.entries()) {
+    signal?.throwIfAborted();
+    const [rows, time] = x.dims;
+    const seen = before && (await before.run({ x: original!.hidden[index] }, collector.originals));
+    collector.take(await stage.run({ x, ...collector.feeds(), ...seen }, collector.outputs), rows * time);
+  }
+  await stage.release();
+  await before?.release();
+  return collector.statistics();
+}

@@ -1,0 +1,37 @@
+/** The matrices of a model that can be compressed, where they stand, and what is done to each. */
+
+import type { Compressor } from '../methods/contract.ts';
+import type { Model } from '../models/model.ts';
+import { linearLayers, tables } from '../models/size.ts';
+
+/** Where a matrix stands. A tied head is its embedding; "positions" are learned ones. */
+export type Place = 'block' | 'embedding' | 'positions' | 'head';
+
+export interface Target {
+  /** Of the matrix: "model.layers.0.self_attn.q_proj". */
+  readonly name: string;
+  readonly place: Place;
+  /** Of a block's matrix. */
+  readonly layer?: number | undefined;
+  readonly shape: readonly [rows: number, columns: number];
+}
+
+export interface Assignment {
+  readonly method: Compressor;
+  /** Checked by the method's schema. */
+  readonly options: unknown;
+}
+
+/** Every matrix of a model: tables first, then the layers in the order they run. */
+export function targetsOf(model: Model): readonly Target[] {
+  const lookedUp = tables(model);
+  const looked = [...model.matrices].flatMap(([name, { shape }]): Target[] => {
+    const by = lookedUp.get(name);
+    return by === undefined ? [] : [{ name, place: by === 'tokens' ? 'embedding' : 'positions', shape }];
+  });
+  const products = linearLayers(model).flatMap(({ name, layer, encoding: { shape } }): Target[] => {
+    if (layer !== undefined) return [{ name, place: 'block', layer, shape }];
+    return lookedUp.has(name) ? [] : [{ name, place: 'head', shape }];
+  });
+  return [...looked, ...products];
+}
