@@ -3,7 +3,8 @@
 // taken out of the weights after it, for every scale that is tried. Sixteen rows at a time.
 //
 // What a type can store is its form: scales and minima are float16 where there are no units, else whole numbers from
-// `least` to `most` (minima from 0) times the units of their super-block.
+// `least` to `most` (minima from 0) times the units of their super-block. With zero points (2 for `offset`) a minimum is
+// a whole number of scales, from 0 to `top`.
 //
 // An item is a tile of 16 rows; `Sixteen` below is 16 floats, one a row, 64 bytes.
 
@@ -17,6 +18,8 @@ const margin: f32 = 1 - 1e-6;
 const firstShare: f32 = 0.8;
 const shareStep: f32 = 0.05;
 const shareCount = 7;
+/** `withMinima`, where minima are zero points times scales. */
+const zeroPoints = 2;
 /** What is tried on either side of a scale that is not a number of units, as a share of it. */
 const nudge: f32 = 0.025;
 
@@ -196,12 +199,23 @@ function refine(): void {
   attempt();
   for (let sign: f32 = -1; sign <= 1; sign += 2) {
     for (let quarter: usize = 0; quarter < 64; quarter += 16) {
-      const s = v128.load(bestScale + quarter);
+      const s = v128.load(bestScale + quarter), m = v128.load(bestMinimum + quarter);
       const by = unitAt ? v128.load(unitAt + quarter) : f32x4.mul(s, f32x4.splat(nudge));
       const candidate = f32x4.add(s, f32x4.mul(by, f32x4.splat(sign)));
-      put(quarter, candidate, v128.load(bestMinimum + quarter));
+      // The zero point stays.
+      put(quarter, candidate, withMinima == zeroPoints ? f32x4.mul(m, f32x4.div(candidate, nonZero(s))) : m);
     }
     attempt();
+  }
+  if (withMinima == zeroPoints) {
+    for (let sign: f32 = -1; sign <= 1; sign += 2) {
+      for (let quarter: usize = 0; quarter < 64; quarter += 16) {
+        const s = v128.load(bestScale + quarter);
+        put(quarter, s, f32x4.add(v128.load(bestMinimum + quarter), f32x4.mul(s, f32x4.splat(sign))));
+      }
+      attempt();
+    }
+    return;
   }
   if (!withMinima || !unitAt) return;
   // Both numbers, then the minimum's alone.
@@ -310,8 +324,12 @@ function attempt(): void {
 @inline
 function put(quarter: usize, s: v128, m: v128): void {
   if (!unitAt) {
-    v128.store(scale + quarter, half(s));
-    if (withMinima) v128.store(minimum + quarter, half(m));
+    const stored = half(s);
+    v128.store(scale + quarter, stored);
+    if (withMinima == zeroPoints) {
+      const point = f32x4.pmin(f32x4.pmax(f32x4.nearest(f32x4.div(m, nonZero(stored))), f32x4.splat(0)), f32x4.splat(top));
+      v128.store(minimum + quarter, f32x4.mul(stored, point));
+    } else if (withMinima) v128.store(minimum + quarter, half(m));
     else v128.store(minimum + quarter, f32x4.splat(0));
     return;
   }

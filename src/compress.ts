@@ -112,7 +112,12 @@ async function prepare(options: CompressOptions): Promise<Prepared> {
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   const data = [calibrationFile(recipe), recipe.evaluation.data].filter((path) => path !== undefined);
   const read = data.map(identify);
-  const texts = await readTexts(recipe, original, (line) => void notes.push(line));
+  const { session, progress, signal } = options;
+  const texts = await readTexts(recipe, original, (line) => void notes.push(line), {
+    ...session,
+    progress,
+    signal,
+  });
   const made = provenance(original, recipe);
   // The hashes are of what was read.
   read.forEach(checkUnchanged);

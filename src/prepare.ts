@@ -18,6 +18,8 @@ import type { OpenedCheckpoint } from './open.ts';
 import { isShipped, shipped } from './open.ts';
 import type { Recipe, Step } from './recipe.ts';
 import { isCompression } from './recipe.ts';
+import type { SampledTextOptions } from './sampled.ts';
+import { sampledSequences } from './sampled.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /**
@@ -66,6 +68,7 @@ export const blockRewrites = ({ steps }: Recipe): readonly WalkRewrite[] =>
 
 /** The calibration text that a recipe names; the model that ships with the package has its own. */
 export function calibrationFile({ model, calibration }: Recipe): string | undefined {
+  if (calibration.generated) return undefined;
   return calibration.data ?? (isShipped(model) ? shipped.data : undefined);
 }
 
@@ -88,14 +91,15 @@ export async function readTexts(
   recipe: Recipe,
   { tokenizer, context, model }: OpenedCheckpoint,
   note: (line: string) => void,
+  work: Pick<SampledTextOptions, 'device' | 'threads' | 'progress' | 'signal'> = {},
 ): Promise<Texts> {
   const { calibration, evaluation, seed } = recipe;
   const data = calibrationFile(recipe);
-  if (data === undefined && recipe.steps.some(needsText)) {
+  if (data === undefined && !calibration.generated && recipe.steps.some(needsText)) {
     throw new LapidaryError({
       what: 'there is no calibration text, and a method of the recipe needs one',
       expected: '--calibration FILE: text, JSONL or Parquet, like what the model will read',
-      fix: 'give one, or choose what needs none: --method rtn, or for gguf --fit plain',
+      fix: 'give one, let the model write it (--generated-calibration), or choose what needs none: --method rtn, or for gguf --fit plain',
     });
   }
   const documents = data === undefined ? [] : await readDocuments(data, calibration);
@@ -103,14 +107,18 @@ export async function readTexts(
   const evaluated =
     evaluation.data === undefined ? heldOut : await readDocuments(evaluation.data, evaluation);
   let sequences: readonly Int32Array[] = [];
+  const length = Math.min(calibration.length, context);
+  if (calibration.generated) {
+    sequences = await sampledSequences(model, { ...work, length, count: calibration.sequences, seed });
+    note(`Calibrated on ${sequences.length} sequences of ${length} tokens that the model wrote itself.`);
+  }
   if (fitted.length > 0) {
-    const length = Math.min(calibration.length, context);
     const packed = packSequences(fitted, tokenizer, { length, count: calibration.sequences, seed });
     sequences = packed.sequences;
     if (packed.note) note(packed.note);
-    const few = fewTokens(recipe, model, sequences);
-    if (few) note(few);
   }
+  const few = sequences.length > 0 ? fewTokens(recipe, model, sequences) : undefined;
+  if (few) note(few);
   if (evaluated.length === 0)
     note('There was no text to measure on: what was lost is not known. Give --calibration or --evaluation.');
   const measured =

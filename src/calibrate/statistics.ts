@@ -116,7 +116,7 @@ function addSums(graph: Graph, input: Value, kind: Collected['kind'], index: num
   if (kind === 'norm') sum('squares', [columns], (before) => add(before, reduceSum(mul(x, x), [0])));
   else sum('gram', [columns, columns], (before) => add(before, fusedMatmul(x, x, { transA: true })));
   if (kind === 'cross') {
-    const original = graph.input(sumName(index, 'original'), 'float32', ['tokens', columns]);
+    const original = graph.input(sumName(index, 'original'), 'float32', x.shape);
     sum('cross', [columns, columns], (before) =>
       add(before, fusedMatmul(x, sub(original, x), { transA: true })),
     );

@@ -66,6 +66,7 @@ export function command(): Command {
       ).choices(['2', '3', '4', '8', '16']),
     )
     .option('--calibration <file>', 'text, JSONL or Parquet that the methods are fitted to')
+    .option('--generated-calibration', 'calibrates on text that the model writes itself')
     .option(
       '--evaluation <file>',
       'text that the loss is measured on (default: a held-out part of the calibration text)',

@@ -48,6 +48,7 @@ export function recipeInput(
     calibration: section('calibration', {
       ...text,
       data: given('calibration'),
+      generated: given('generatedCalibration'),
       sequences: given('sequences'),
       length: given('length'),
     }),

@@ -16,18 +16,21 @@ export type Cache = Feeds;
 
 export interface FileRunner {
   readonly vocabulary: number;
-  /** A cache with nothing in it. */
-  empty(): Cache;
+  /** A cache with nothing in it, for so many sequences, one where it is not said. */
+  empty(rows?: number): Cache;
   /**
    * Runs tokens behind those in the cache.
+   * @param tokens of all sequences, as many of each; several sequences take one token each behind a cache
    * @param keep how many of the last positions' logits are wanted; 0: all
-   * @returns logits float32 [1, tokens or keep, vocabulary] whatever the file computes in, and the cache with the tokens in it
+   * @param rows sequences, one where it is not said
+   * @returns logits float32 [rows, tokens or keep, vocabulary] whatever the file computes in, and the cache with the tokens in it
    */
   step(
     tokens: Int32Array,
     past: number,
     cache: Cache,
     keep: number,
+    rows?: number,
   ): Promise<{ logits: Tensor; cache: Cache }>;
   close(): Promise<void>;
 }
@@ -51,9 +54,14 @@ export async function openFile(source: string | Graph, options: SessionOptions =
   }
   return {
     vocabulary,
-    empty: () =>
-      Object.fromEntries(pasts.map(({ name, dtype, shape }) => [name, emptyPast(path, name, dtype, shape)])),
-    step: (tokens, past, cache, keep) => step(session, names, tokens, past, cache, keep),
+    empty: (rows = 1) =>
+      Object.fromEntries(
+        pasts.map(({ name, dtype, shape }) => [
+          name,
+          emptyPast(path, name, dtype, [rows, ...shape.slice(1)]),
+        ]),
+      ),
+    step: (tokens, past, cache, keep, rows = 1) => step(session, names, tokens, past, cache, keep, rows),
     close: () => session.release(),
   };
 }
@@ -65,18 +73,24 @@ async function step(
   past: number,
   cache: Cache,
   keep: number,
+  batch: number,
 ): Promise<{ logits: Tensor; cache: Cache }> {
-  const count = tokens.length;
+  const count = tokens.length / batch;
   const feeds: Record<string, Tensor> = {
     ...cache,
-    input_ids: tensor('int64', [1, count], BigInt64Array.from(tokens, BigInt)),
+    input_ids: tensor('int64', [batch, count], BigInt64Array.from(tokens, BigInt)),
   };
   if (names.has('attention_mask')) {
-    feeds.attention_mask = tensor('int64', [1, past + count], new BigInt64Array(past + count).fill(1n));
+    const seen = new BigInt64Array(batch * (past + count)).fill(1n);
+    feeds.attention_mask = tensor('int64', [batch, past + count], seen);
   }
   if (names.has('position_ids')) {
-    const positions = BigInt64Array.from({ length: count }, (_, index) => BigInt(past + index));
-    feeds.position_ids = tensor('int64', [1, count], positions);
+    const position = (_: unknown, index: number) => BigInt(past + (index % count));
+    feeds.position_ids = tensor(
+      'int64',
+      [batch, count],
+      BigInt64Array.from({ length: tokens.length }, position),
+    );
   }
   if (names.has('num_logits_to_keep')) {
     feeds.num_logits_to_keep = tensor('int64', [], BigInt64Array.of(BigInt(keep)));
@@ -89,9 +103,9 @@ async function step(
   return { logits: widened(outputs.logits), cache: next };
 }
 
-/** A past of length 0: [1, heads, 0, head size], heads and size from the file. */
+/** A past of length 0: [rows, heads, 0, head size], heads and size from the file. */
 function emptyPast(path: string, name: string, dtype: string, shape: readonly (number | string)[]): Tensor {
-  const [, heads, , size] = shape;
+  const [rows, heads, , size] = shape;
   if (typeof heads !== 'number' || typeof size !== 'number' || (dtype !== 'float32' && dtype !== 'float16')) {
     throw new LapidaryError({
       what: 'the cache of this ONNX file has no known shape',
@@ -100,7 +114,11 @@ function emptyPast(path: string, name: string, dtype: string, shape: readonly (n
       found: `${dtype} [${shape.join(', ')}]`,
     });
   }
-  return tensor(dtype, [1, heads, 0, size], dtype === 'float16' ? new Uint16Array(0) : new Float32Array(0));
+  return tensor(
+    dtype,
+    [rows as number, heads, 0, size],
+    dtype === 'float16' ? new Uint16Array(0) : new Float32Array(0),
+  );
 }
 
 /** A scorer over an exported file; one sequence at a time. */

@@ -12,7 +12,8 @@ export interface PartForm {
   readonly most: number;
   readonly zero: number;
   readonly top: number;
-  readonly minima: boolean;
+  /** Whether there are minima, or zero points: whole numbers of scales, from 0 to `top`. */
+  readonly minima: boolean | 'zero points';
 }
 
 /** A part of a row: scale, minimum, codes, and the errors and the loss of these. */
@@ -43,7 +44,11 @@ function whole(value: number, unit: number, least: number, most: number): number
   return unit === 0 ? 0 : fround(clamp(roundEven(fround(value / unit)), least, most) * unit);
 }
 
-function stored([scale, minimum]: Pair, { units, least, most, minima }: PartForm): Pair {
+function stored([scale, minimum]: Pair, { units, least, most, minima, top }: PartForm): Pair {
+  if (minima === 'zero points') {
+    const kept = half(scale);
+    return [kept, fround(kept * clamp(roundEven(fround(minimum / usable(kept))), 0, top))];
+  }
   if (!units) return [half(scale), minima ? half(minimum) : 0];
   return [whole(scale, units.scale, least, most), minima ? whole(minimum, units.minimum, 0, most) : 0];
 }
@@ -117,7 +122,13 @@ export function choosePart(
     take(stored(leastSquares(u, form, best), form));
     for (const sign of [-1, 1]) {
       const by = units ? units.scale : fround(best.scale * fround(0.025));
-      take(stored([fround(best.scale + sign * by), best.minimum], form));
+      const scale = fround(best.scale + sign * by);
+      const minimum = fround(best.minimum * fround(scale / usable(best.scale)));
+      take(stored([scale, form.minima === 'zero points' ? minimum : best.minimum], form));
+    }
+    if (form.minima === 'zero points') {
+      for (const sign of [-1, 1])
+        take(stored([best.scale, fround(best.minimum + fround(best.scale * sign))], form));
     }
     if (!units || !form.minima) continue;
     for (const by of [units.scale, 0]) {

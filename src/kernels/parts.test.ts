@@ -26,6 +26,7 @@ function triangle(n: number): Float32Array {
 const forms: Readonly<Record<string, PartForm>> = {
   'float16 scales': { least: 0, most: 0, zero: 8, top: 15, minima: false },
   'float16 scales and minima': { least: 0, most: 0, zero: 0, top: 15, minima: true },
+  'float16 scales and zero points': { least: 0, most: 0, zero: 0, top: 15, minima: 'zero points' },
   'numbers with a sign': {
     units: { scale: half(0.0011), minimum: 0 },
     least: -32,
@@ -55,8 +56,8 @@ function start({ units, minima }: PartForm): readonly [Float32Array, Float32Arra
   const scales = Float32Array.from({ length: parts * stride }, (_, i) =>
     i % stride === rows - 1 ? 0 : units ? fround(units.scale * (5 + (i % 9))) : half(0.02 + 0.01 * uniform()),
   );
-  const lows = scales.map((_, i) =>
-    !minima || i % stride === rows - 1 ? 0 : units ? fround(units.minimum * (3 + (i % 5))) : half(0.1),
+  const lows = scales.map((scale, i) =>
+    minima === 'zero points' ? fround(scale * (i % 9)) : !minima || i % stride === rows - 1 ? 0 : units ? fround(units.minimum * (3 + (i % 5))) : half(0.1),
   );
   return [scales, lows];
 }
@@ -65,7 +66,7 @@ function start({ units, minima }: PartForm): readonly [Float32Array, Float32Arra
 function formOf(kernels: Kernels, { units, least, most, zero, top, minima }: PartForm): number[] {
   const each = (unit: number) => put(kernels, new Float32Array(stride).fill(unit)).at;
   const at = units ? [each(units.scale), each(units.minimum)] : [0, 0];
-  return [...at, parts, least, most, zero, top, Number(minima)];
+  return [...at, parts, least, most, zero, top, minima === 'zero points' ? 2 : Number(minima)];
 }
 
 const scratch = 64 * (7 * size + 8 + columns);

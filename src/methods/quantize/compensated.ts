@@ -11,11 +11,10 @@ import type { BlockType } from '../../encodings/blocks/index.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { Matrix } from '../contract.ts';
 import { descend } from './descent.ts';
-import type { FactorBlock } from './factor.ts';
 import { damp } from './factor.ts';
-import { factorizeDamped, withErrors } from './gptq.ts';
-import type { Work } from './parts.ts';
-import { begin, collectBlocks, scratchBytes } from './parts.ts';
+import { factorizeDamped } from './columns.ts';
+import { begin, collectBlocks } from './parts.ts';
+import { byParts, sweep } from './sweep.ts';
 import { products } from './products.ts';
 import { toTiles } from './tiles.ts';
 
@@ -59,36 +58,4 @@ export async function compensated(
       engine.release();
     }
   }, threads);
-}
-
-/** Parts by their sum of the diagonal, columns in them by the diagonal; falling, equal ones in their order. */
-function byParts(gram: Float32Array, n: number, part: number): Int32Array {
-  const weight = (column: number) => gram[column * n + column];
-  const parts = Array.from({ length: n / part }, (_, p) => {
-    const columns = Array.from({ length: part }, (_, i) => p * part + i);
-    const sum = columns.reduce((total, column) => total + weight(column), 0);
-    return { columns: columns.sort((a, b) => weight(b) - weight(a) || a - b), sum, p };
-  });
-  parts.sort((a, b) => b.sum - a.sum || a.p - b.p);
-  return Int32Array.from(parts.flatMap(({ columns }) => columns));
-}
-
-/** Rounds all lines, block after block. */
-async function sweep(work: Work, blocks: readonly FactorBlock[]): Promise<void> {
-  const { kernels, engine, tiles, part, which, scales, minima, codes, state, form } = work;
-  const { stride } = tiles;
-  const most = blocks[0].end * stride;
-  const updated = engine.reserve(most);
-  const [current, origin] = [kernels.reserve(4 * most), kernels.reserve(4 * most)];
-  for (const { start, end, inverse, pitch, feedback } of blocks) {
-    const count = end - start;
-    const before = state.subarray(start * stride, end * stride);
-    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
-    kernels.floats(current).set(now);
-    kernels.floats(origin).set(before);
-    const block = [current.at, origin.at, count, stride, inverse.at, pitch, part];
-    const target = [which.at + (4 * start) / part, scales.at, minima.at, codes.at + start * stride];
-    kernels.run('sweepParts', stride / 16, scratchBytes(part) + 64 * count, ...block, ...target, ...form);
-    before.set(kernels.floats(origin).subarray(0, before.length));
-  }
 }

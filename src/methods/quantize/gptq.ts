@@ -11,19 +11,24 @@ import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
-import type { Area, Kernels } from '../../kernels/kernels.ts';
+import type { Area } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import type { FactorBlock, ReadRow } from './factor.ts';
-import { damp, factorize } from './factor.ts';
-import { gridOptions } from './options.ts';
-import type { Products } from './products.ts';
+import type { Tools } from './columns.ts';
+import { byDiagonal, factorizeDamped, inverted, withErrors } from './columns.ts';
+import type { FactorBlock } from './factor.ts';
+import { damp } from './factor.ts';
+import { compensateLevels } from './levels.ts';
+import { numberOptions, withGroup } from './options.ts';
+import { correctedWeight } from './gptaq.ts';
 import { products } from './products.ts';
-import type { Parameters, Tiles } from './tiles.ts';
+import { canRefine, refineGroups } from './refine.ts';
+import { plainly } from './rtn.ts';
+import type { GridChoice, Parameters, Tiles } from './tiles.ts';
 import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
 
-const options = z.strictObject({
-  ...gridOptions,
+const schema = z.strictObject({
+  ...numberOptions,
   activationOrder: z
     .boolean()
     .default(true)
@@ -37,6 +42,24 @@ const options = z.strictObject({
     .max(1)
     .default(0.01)
     .describe('Share of the mean diagonal that is added to the diagonal.'),
+  passes: z
+    .int()
+    .min(0)
+    .max(20)
+    .default(0)
+    .describe(
+      'Chooses scales and zero points on the way, then goes over all groups so often again by coordinate descent. Without effect where groups do not divide rows, or scales are not float16.',
+    ),
+  asymmetric: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe('Share of what earlier layers lost that is made up for, too (GPTAQ).'),
+  sequential: z
+    .boolean()
+    .default(false)
+    .describe('Compresses the layers of a block in the order they run, each fed by those before it.'),
   blockSize: z
     .int()
     .min(16)
@@ -45,7 +68,14 @@ const options = z.strictObject({
     .default(128)
     .describe('Columns between two updates of all that follow; at least a group.'),
 });
-export type GptqOptions = z.infer<typeof options>;
+const options = schema.transform(withGroup);
+export type GptqOptions = z.output<typeof options>;
+
+/** What rounding to integers asks for. */
+export interface IntegerChoice
+  extends GridChoice, Pick<GptqOptions, 'activationOrder' | 'staticGroups' | 'damping' | 'blockSize'> {
+  readonly passes?: number | undefined;
+}
 
 export const gptq: LinearMethod<GptqOptions> = {
   shape: 'linear',
@@ -53,11 +83,17 @@ export const gptq: LinearMethod<GptqOptions> = {
   summary:
     'GPTQ (arXiv:2210.17323): rounds column by column, later columns make up for the error of earlier ones.',
   options,
-  statistic: () => 'gram',
-  async compress(weight, { gram }, choice) {
+  statistic: ({ asymmetric }) => (asymmetric > 0 ? 'cross' : 'gram'),
+  sequential: ({ sequential }) => sequential,
+  async compress(weight, { gram, cross }, choice) {
     if (!gram) throw new LapidaryError({ what: 'gptq needs the Gram matrix of the layer inputs' });
-    return groupedPacked(await quantize(weight, gram, choice));
+    const target = cross ? await correctedWeight(weight, gram, cross, choice) : weight;
+    const { numbers } = choice;
+    return numbers === 'integers'
+      ? groupedPacked(await quantize(target, gram, choice))
+      : compensateLevels(target, gram, { ...choice, numbers });
   },
+  plain: plainly,
 };
 
 /**
@@ -67,7 +103,7 @@ export const gptq: LinearMethod<GptqOptions> = {
 export async function quantize(
   weight: Matrix,
   gram: Float32Array,
-  choice: GptqOptions,
+  choice: IntegerChoice,
   threads = availableParallelism(),
 ): Promise<PackedCodes> {
   const { rows, columns } = weight;
@@ -81,24 +117,21 @@ export async function quantize(
   const engine = await products(threads);
   return withKernels(async (kernels) => {
     try {
-      return await roundColumns({ kernels, engine }, weight, gram, choice);
+      const tools = { kernels, engine };
+      return (choice.passes ?? 0) > 0 && canRefine(choice, columns)
+        ? await refineGroups(tools, weight, gram, choice)
+        : await roundColumns(tools, weight, gram, choice);
     } finally {
       engine.release();
     }
   }, threads);
 }
 
-/** What every step works with. */
-export interface Tools {
-  readonly kernels: Kernels;
-  readonly engine: Products;
-}
-
 async function roundColumns(
   tools: Tools,
   { rows, columns, values }: Matrix,
   gram: Float32Array,
-  choice: GptqOptions,
+  choice: IntegerChoice,
 ): Promise<PackedCodes> {
   const { kernels } = tools;
   const mean = damp(gram, columns, choice.damping);
@@ -126,79 +159,6 @@ async function roundColumns(
   // A weight that is not finite has spoilt its group's scale.
   if (!found.scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
   return found;
-}
-
-/** Columns by falling diagonal, equal ones in their order. */
-function byDiagonal(gram: Float32Array, n: number): Int32Array {
-  const order = Array.from({ length: n }, (_, column) => column);
-  return Int32Array.from(order.sort((a, b) => gram[b * n + b] - gram[a * n + a] || a - b));
-}
-
-export function inverted(kernels: Kernels, order: Int32Array): Area {
-  const area = kernels.reserve(order.byteLength);
-  const lines = kernels.ints(area);
-  order.forEach((column, line) => {
-    lines[column] = line;
-  });
-  return area;
-}
-
-/**
- * Where the matrix is not positive definite in float32, tries again with ten times the damping, up to all of the mean.
- * @throws LapidaryError where even that does not help
- */
-export async function factorizeDamped(
-  { kernels, engine }: Tools,
-  gram: Float32Array,
-  mean: number,
-  {
-    damping,
-    size,
-    order,
-  }: { readonly damping: number; readonly size: number; readonly order: Int32Array | undefined },
-): Promise<FactorBlock[]> {
-  const n = Math.sqrt(gram.length);
-  const read: ReadRow = order
-    ? (row, start, end, target, at) => {
-        const from = order[row] * n;
-        for (let column = start; column < end; column++) target[at++] = gram[from + order[column]];
-      }
-    : (row, start, end, target, at) => target.set(gram.subarray(row * n + start, row * n + end), at);
-  for (let share = damping; ;) {
-    const found = await factorize(kernels, engine, n, size, read);
-    if (Array.isArray(found)) return found;
-    checkFiniteMatrix('values of the Gram matrix', gram, n);
-    if (share >= 1) {
-      throw new LapidaryError({
-        what: 'the Gram matrix is not positive definite, whatever is added to its diagonal',
-        where: `column ${found.column}`,
-        fix: 'give more calibration text, or use a method that needs none',
-      });
-    }
-    const next = Math.min(Math.max(10 * share, 0.001), 1);
-    for (let i = 0; i < n; i++) gram[i * n + i] += (next - share) * mean;
-    share = next;
-  }
-}
-
-/**
- * The weights of a block with the errors of all blocks before it.
- * @param state [columns, stride]: errors of blocks that are done, then weights
- * @param room for the result, where there are errors
- */
-export async function withErrors(
-  engine: Products,
-  { start, end, feedback }: Pick<FactorBlock, 'start' | 'end' | 'feedback'>,
-  state: Float32Array,
-  room: Float32Array,
-  stride: number,
-): Promise<Float32Array> {
-  const before = { rows: end - start, values: state.subarray(start * stride, end * stride) };
-  if (start === 0) return before.values;
-  const now = { rows: before.rows, values: room.subarray(0, before.values.length) };
-  const errors = { rows: start, values: state.subarray(0, start * stride) };
-  await engine.feedback(before, { rows: start, values: feedback }, errors, now);
-  return now.values;
 }
 
 interface Rounding {

@@ -4,14 +4,16 @@ import { z } from 'zod';
 import { scaleTypes } from '../../encodings/grid.ts';
 import type { GroupSize } from '../../encodings/grouped.ts';
 import { groupSizes } from '../../encodings/grouped.ts';
+import { numberNames } from '../../encodings/levels.ts';
+
+const groups = z.union([z.literal(-1), ...groupSizes.map((size) => z.literal(size))]);
 
 export const gridOptions = {
   bits: z
     .union([z.literal(2), z.literal(3), z.literal(4), z.literal(8)])
     .default(4)
     .describe('Bits of a weight; 3 is stored in 4.'),
-  group: z
-    .union([z.literal(-1), ...groupSizes.map((size) => z.literal(size))])
+  group: groups
     .default(32)
     .describe('Weights along a row that share a scale; -1 for the whole row.') as z.ZodType<GroupSize>,
   symmetric: z.boolean().default(false).describe('No zero points: codes lie evenly around zero.'),
@@ -26,3 +28,28 @@ export const gridOptions = {
       'Type that scales are rounded to; short: float16 with fewer digits, as Q4_1 of GGUF files needs.',
     ),
 };
+
+/** For methods that round onto other numbers than integers, too: these decide bits and zero points, and some the group. */
+export const numberOptions = {
+  ...gridOptions,
+  numbers: z
+    .enum(['integers', ...numberNames])
+    .default('integers')
+    .describe('What codes stand for: integers on a grid, or the values of a number format.'),
+  group: groups
+    .optional()
+    .describe(
+      'Weights along a row that share a scale; -1 for the whole row. Left out: 32, or what the number format has.',
+    ) as z.ZodType<GroupSize | undefined>,
+};
+
+/** With the group that the numbers have, where none was asked for. */
+export function withGroup<T extends { readonly numbers: string; readonly group?: GroupSize | undefined }>(
+  choice: T,
+): T & { readonly group: GroupSize } {
+  const own = { nf4: 64, ternary: 64, nvfp4: 16, 'fp8-e4m3': -1, 'fp8-e5m2': -1 } as Record<
+    string,
+    GroupSize
+  >;
+  return { ...choice, group: choice.group ?? own[choice.numbers] ?? 32 };
+}

@@ -1,14 +1,16 @@
 /**
- * A matrix in work, for rounding to ggml's block types with errors compensated: lines are columns in the order in which
+ * A matrix in work, for rounding with errors compensated and scales chosen on the way, to ggml's block types or to integer
+ * groups: lines are columns in the order in which
  * they are rounded, whole parts after each other. The kernels that work on it: kernels/parts.ts.
  */
 
 import type { BlockType } from '../../encodings/blocks/index.ts';
+import type { PackedCodes } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
-import type { Tools } from './gptq.ts';
-import { inverted } from './gptq.ts';
-import type { Tiles } from './tiles.ts';
-import { rowMajor } from './tiles.ts';
+import type { Tools } from './columns.ts';
+import { inverted } from './columns.ts';
+import type { GridChoice, Parameters, Tiles } from './tiles.ts';
+import { collect, rowMajor } from './tiles.ts';
 
 export interface Work extends Tools {
   readonly tiles: Tiles;
@@ -37,17 +39,9 @@ export function begin(
   tiles: Tiles,
   order: Int32Array,
 ): Work {
-  const { rows, columns, stride } = tiles;
+  const { rows, stride } = tiles;
   const { part, levels, size, bytes, numbers } = type;
   const { parameters } = type.unpack(fitted);
-  const which = kernels.reserve((4 * columns) / part);
-  const parts = kernels.ints(which);
-  for (let index = 0; index < parts.length; index++) parts[index] = Math.floor(order[index * part] / part);
-  const state = engine.reserve(columns * stride);
-  const natural = kernels.floats(tiles.weights);
-  order.forEach((column, line) => {
-    state.set(natural.subarray(column * stride, (column + 1) * stride), line * stride);
-  });
   const units = numbers ? readUnits(fitted, bytes, numbers.units) : [];
   const [unitsAt = 0, minimumUnitsAt = 0] = units.map((each) => transposed(kernels, each, rows, stride).at);
   const { least, most } = numbers ?? { least: 0, most: 0 };
@@ -55,15 +49,10 @@ export function begin(
   return {
     kernels,
     engine,
-    tiles,
-    order,
-    part,
-    which,
     scales: transposed(kernels, parameters.scales, rows, stride),
     minima: transposed(kernels, parameters.minima, rows, stride),
-    codes: kernels.reserve(columns * stride),
-    state,
     form: [unitsAt, minimumUnitsAt, size / part, ...range, Number(type.minima)],
+    ...linesOf({ kernels, engine }, tiles, part, order),
   };
 }
 
@@ -77,6 +66,60 @@ function readUnits(blocks: Uint8Array, bytes: number, read: ReadUnits): readonly
     [scales[b], minima[b]] = read(blocks.subarray(b * bytes, (b + 1) * bytes));
   }
   return [scales, minima];
+}
+
+/**
+ * Codes of integer groups in work: scales are float16, zero points codes.
+ * @param tiles with whole groups along a row
+ * @param parameters fitted, in the order of the columns, where the search begins; zero points become minima
+ */
+export function beginGroups(
+  { kernels, engine }: Tools,
+  tiles: Tiles,
+  { bits, group: part, symmetric }: GridChoice,
+  { scales, zeros }: Parameters,
+  order: Int32Array,
+): Work {
+  const minima = kernels.floats(zeros);
+  const sizes = kernels.floats(scales);
+  for (let i = 0; i < minima.length; i++) minima[i] = symmetric ? 0 : minima[i] * sizes[i];
+  const form = [0, 0, 1, 0, 0, symmetric ? 2 ** (bits - 1) : 0, 2 ** bits - 1, symmetric ? 0 : 2];
+  return {
+    kernels,
+    engine,
+    scales,
+    minima: zeros,
+    form,
+    ...linesOf({ kernels, engine }, tiles, part, order),
+  };
+}
+
+/** The codes, and zero points in place of minima. */
+export function collectGroups(work: Work, choice: GridChoice): PackedCodes {
+  const { kernels, tiles, scales, minima, codes, order } = work;
+  const zeros = kernels.floats(minima);
+  const sizes = kernels.floats(scales);
+  for (let i = 0; i < zeros.length; i++) zeros[i] = sizes[i] === 0 ? 0 : Math.round(zeros[i] / sizes[i]);
+  return collect(kernels, tiles, choice, codes, { scales, zeros: minima }, inverted(kernels, order));
+}
+
+/** Weights in the order in which they are rounded, and which part each line is of. */
+function linesOf(
+  { kernels, engine }: Tools,
+  tiles: Tiles,
+  part: number,
+  order: Int32Array,
+): Pick<Work, 'tiles' | 'part' | 'order' | 'which' | 'codes' | 'state'> {
+  const { columns, stride } = tiles;
+  const which = kernels.reserve((4 * columns) / part);
+  const parts = kernels.ints(which);
+  for (let index = 0; index < parts.length; index++) parts[index] = Math.floor(order[index * part] / part);
+  const state = engine.reserve(columns * stride);
+  const natural = kernels.floats(tiles.weights);
+  order.forEach((column, line) => {
+    state.set(natural.subarray(column * stride, (column + 1) * stride), line * stride);
+  });
+  return { tiles, part, order, which, codes: kernels.reserve(columns * stride), state };
 }
 
 /** [rows, count] into [count, stride]; rows that fill up the last tile are 0. */

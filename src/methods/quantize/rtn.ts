@@ -4,17 +4,19 @@
 
 import { z } from 'zod';
 import { checkFiniteMatrix } from '../../base/finite.ts';
+import type { Encoding } from '../../encodings/encoding.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import { gridOptions } from './options.ts';
+import { roundToLevels } from './levels.ts';
+import { numberOptions, withGroup } from './options.ts';
 import type { GridChoice } from './tiles.ts';
 import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
 
-const options = z.strictObject(gridOptions);
-export type RtnOptions = z.infer<typeof options>;
+const options = z.strictObject(numberOptions).transform(withGroup);
+export type RtnOptions = z.output<typeof options>;
 
 /** Weights that are in the kernels' memory at once: rows are independent, and embeddings are large. */
 const mostWeights = 2 ** 24;
@@ -25,8 +27,17 @@ export const rtn: LinearMethod<RtnOptions> = {
   summary: 'Round-to-nearest: every weight takes the nearest code; needs no data.',
   options,
   statistic: () => 'none',
-  compress: async (weight, _statistic, choice) => groupedPacked(await roundToNearest(weight, choice)),
+  compress: (weight, _statistic, choice) => plainly(weight, choice),
+  plain: plainly,
 };
+
+/** The nearest codes, of integers or of a number format. */
+export async function plainly(weight: Matrix, choice: RtnOptions): Promise<Encoding> {
+  const { numbers } = choice;
+  return numbers === 'integers'
+    ? groupedPacked(await roundToNearest(weight, choice))
+    : roundToLevels(weight, { ...choice, numbers });
+}
 
 /** @param threads see `withKernels` */
 export async function roundToNearest(

@@ -1,0 +1,298 @@
+/**
+ * Rounding to number formats (NF4, FP4, microscaling, FP8, ternary): to the nearest value, or column by column as GPTQ
+ * does (Frantar et al. 2022, arXiv:2210.17323). Any table of values will do: rounding and format are chosen apart.
+ */
+
+import { availableParallelism } from 'node:os';
+import { LapidaryError } from '../../base/errors.ts';
+import { checkFiniteMatrix } from '../../base/finite.ts';
+import type { Encoding } from '../../encodings/encoding.ts';
+import type { RangeRule, ScaleType } from '../../encodings/grid.ts';
+import type { GroupSize } from '../../encodings/grouped.ts';
+import { groupsOf } from '../../encodings/grouped.ts';
+import { fitScale, largest } from '../../encodings/levels/grid.ts';
+import type { NumberFormat } from '../../encodings/levels/numbers.ts';
+import { globalFactor, numberFormat } from '../../encodings/levels/numbers.ts';
+import type { LevelGroup, NumberName } from '../../encodings/levels.ts';
+import { levelPacking, levelsPacked } from '../../encodings/levels.ts';
+import type { Area, Kernels } from '../../kernels/kernels.ts';
+import { withKernels } from '../../kernels/kernels.ts';
+import type { Matrix } from '../contract.ts';
+import type { FactorBlock } from './factor.ts';
+import { damp } from './factor.ts';
+import type { Tools } from './columns.ts';
+import { byDiagonal, factorizeDamped, inverted, withErrors } from './columns.ts';
+import { products } from './products.ts';
+import type { Tiles } from './tiles.ts';
+import { collect, groupLength, toTiles } from './tiles.ts';
+
+export interface LevelChoice {
+  readonly numbers: NumberName;
+  /** The format's own where it has one, and where this is not given. */
+  readonly group?: LevelGroup | undefined;
+  readonly range: RangeRule;
+  /** Of scales that the format stores as floats. */
+  readonly scales?: ScaleType | undefined;
+}
+
+export interface CompensatedChoice extends LevelChoice {
+  readonly activationOrder: boolean;
+  readonly staticGroups: boolean;
+  readonly damping: number;
+  readonly blockSize: number;
+}
+
+/** Weights that are in the kernels' memory at once: rows are independent, and embeddings are large. */
+const mostWeights = 2 ** 23;
+/** As the kernel `fitLevels` has them. */
+const forms = { float32: 0, float16: 1, e8m0: 2, e4m3: 3 } as const;
+
+/** A choice made for one matrix. */
+interface Work {
+  readonly numbers: NumberName;
+  readonly format: NumberFormat;
+  readonly group: LevelGroup;
+  /** As the kernels see it: a scale for the whole matrix is one for every row. */
+  readonly spans: GroupSize;
+  readonly range: RangeRule;
+  readonly floats: 'float16' | 'float32';
+  readonly factor: number;
+  /** Of the whole matrix, where it has but one. */
+  readonly whole?: number | undefined;
+}
+
+function workFor({ values }: Matrix, choice: LevelChoice): Work {
+  const format = numberFormat(choice.numbers);
+  const group = format.ownGroup ? format.group : (choice.group ?? format.group);
+  const floats: Work['floats'] = choice.scales === 'float32' ? 'float32' : 'float16';
+  const factor = format.scale === 'e4m3' ? globalFactor(largest(values)) : 1;
+  const scale = { range: choice.range, floats, factor };
+  const one = group === 'tensor';
+  const whole = one ? fitScale(format, values, scale) : undefined;
+  const spans = (one ? -1 : group) as GroupSize;
+  return { numbers: choice.numbers, format, group, spans, ...scale, whole };
+}
+
+/**
+ * Every weight takes the nearest value of its group's scale.
+ * @param threads see `withKernels`; the result does not depend on it
+ * @throws LapidaryError on weights that are not finite
+ */
+export async function roundToLevels(
+  weight: Matrix,
+  choice: LevelChoice,
+  threads?: number,
+): Promise<Encoding> {
+  const { rows, columns, values } = weight;
+  checkFiniteMatrix('weights', values, columns);
+  const work = workFor(weight, choice);
+  const atOnce = Math.max(16, Math.floor(mostWeights / columns / 16) * 16);
+  const groups = groupsOf({ columns, group: work.spans });
+  const { rowBytes } = levelPacking({ numbers: work.numbers, columns, group: work.group });
+  const packed = new Uint8Array(rows * rowBytes);
+  const scales = new Float32Array(rows * groups);
+  for (let row = 0; row < rows; row += atOnce) {
+    const count = Math.min(atOnce, rows - row);
+    const part = values.subarray(row * columns, (row + count) * columns);
+    const found = await withKernels((kernels) => {
+      const tiles = toTiles(kernels, part, count, columns);
+      const { stride, weights } = tiles;
+      const length = groupLength({ group: work.spans }, columns);
+      const table = putTable(kernels, work);
+      const areas = reserveScales(kernels, groups, stride);
+      fit(kernels, { at: weights.at, columns, stride }, work, table, areas);
+      const codes = kernels.reserve(columns * stride);
+      const inputs = [weights.at, columns, stride, length, areas.at, table.at, work.format.table.size];
+      kernels.run('roundLevels', stride / 16, 0, ...inputs, codes.at);
+      return gathered(kernels, tiles, work, codes, areas);
+    }, threads);
+    packed.set(found.packed, row * rowBytes);
+    scales.set(found.scales, row * groups);
+  }
+  return encoded(weight, work, { packed, scales });
+}
+
+/**
+ * Column by column; later columns make up for the error of earlier ones.
+ * @param gram X^T X, row-major [columns, columns]; overwritten
+ * @param threads see `withKernels`; the result does not depend on it
+ * @throws LapidaryError where the Gram matrix is none, and on weights that are not finite
+ */
+export async function compensateLevels(
+  weight: Matrix,
+  gram: Float32Array,
+  choice: CompensatedChoice,
+  threads = availableParallelism(),
+): Promise<Encoding> {
+  const { rows, columns, values } = weight;
+  if (gram.length !== columns * columns) {
+    throw new LapidaryError({
+      what: 'the Gram matrix does not fit the weight',
+      expected: `[${columns}, ${columns}]`,
+      found: `${gram.length} values for a weight [${rows}, ${columns}]`,
+    });
+  }
+  checkFiniteMatrix('weights', values, columns);
+  const work = workFor(weight, choice);
+  const engine = await products(threads);
+  return withKernels(async (kernels) => {
+    try {
+      return encoded(weight, work, await roundColumns({ kernels, engine }, weight, gram, choice, work));
+    } finally {
+      engine.release();
+    }
+  }, threads);
+}
+
+async function roundColumns(
+  tools: Tools,
+  { rows, columns, values }: Matrix,
+  gram: Float32Array,
+  choice: CompensatedChoice,
+  work: Work,
+): Promise<Found> {
+  const { kernels } = tools;
+  const mean = damp(gram, columns, choice.damping);
+  const order = choice.activationOrder ? byDiagonal(gram, columns) : undefined;
+  const tiles = toTiles(kernels, values, rows, columns);
+  const { stride, weights } = tiles;
+  const size = Math.max(choice.blockSize, work.spans);
+  const blocks = await factorizeDamped(tools, gram, mean, { damping: choice.damping, size, order });
+  const table = putTable(kernels, work);
+  const scales = reserveScales(kernels, groupsOf({ columns, group: work.spans }), stride);
+  const fixed = work.spans === -1 || choice.staticGroups || choice.activationOrder;
+  if (fixed) fit(kernels, { at: weights.at, columns, stride }, work, table, scales);
+  const length = groupLength({ group: work.spans }, columns);
+  const fitBlock = (at: number, start: number, count: number) =>
+    fit(kernels, { at, columns: count, stride }, work, table, scales, start / length);
+  const codes = await compensateBlocks(tools, tiles, blocks, {
+    order,
+    length,
+    scales,
+    table,
+    size: work.format.table.size,
+    ...(fixed ? {} : { fitBlock }),
+  });
+  return gathered(kernels, tiles, work, codes, scales, order && inverted(kernels, order));
+}
+
+interface Rounding {
+  /** Of the columns; their own where it is not given. */
+  readonly order: Int32Array | undefined;
+  /** Columns of a group. */
+  readonly length: number;
+  /** Float32 [groups, stride]. */
+  readonly scales: Area;
+  readonly table: Area;
+  /** Levels of the table. */
+  readonly size: number;
+  /** Fits the groups of `count` columns from `start` on, which are at `at`; without it the scales stand. */
+  readonly fitBlock?: (at: number, start: number, count: number) => void;
+}
+
+/** @returns codes, uint8 [columns, stride], in the order in which the columns were rounded */
+async function compensateBlocks(
+  { kernels, engine }: Tools,
+  { columns, stride, weights }: Tiles,
+  blocks: readonly FactorBlock[],
+  { order, length, scales, table, size, fitBlock }: Rounding,
+): Promise<Area> {
+  const natural = kernels.floats(weights);
+  // Weights of blocks to come and, in their place, errors of blocks that are done.
+  const state = engine.reserve(columns * stride);
+  for (let line = 0; line < columns; line++) {
+    const from = (order ? order[line] : line) * stride;
+    state.set(natural.subarray(from, from + stride), line * stride);
+  }
+  const most = blocks[0].end;
+  const updated = engine.reserve(most * stride);
+  const codes = kernels.reserve(columns * stride);
+  const [current, origin] = [kernels.reserve(most * stride * 4), kernels.reserve(most * stride * 4)];
+  const groupRows = kernels.reserve(most * 4);
+  const rowOf = kernels.ints(groupRows);
+  for (const { start, end, inverse, pitch, feedback } of blocks) {
+    const count = end - start;
+    const before = state.subarray(start * stride, end * stride);
+    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
+    kernels.floats(current).set(now);
+    kernels.floats(origin).set(before);
+    fitBlock?.(current.at, start, count);
+    for (let i = 0; i < count; i++) rowOf[i] = Math.floor((order ? order[start + i] : start + i) / length);
+    const block = [current.at, origin.at, count, stride, inverse.at, pitch, groupRows.at];
+    const grid = [scales.at, table.at, size, codes.at + start * stride];
+    kernels.run('compensateLevels', stride / 16, 64 * count, ...block, ...grid);
+    before.set(kernels.floats(origin).subarray(0, count * stride));
+  }
+  return codes;
+}
+
+/** The table as the kernels read it. */
+function putTable(kernels: Kernels, { format: { table, shares } }: Work): Area {
+  const area = kernels.reserve(9 * table.size + 64 + shares.byteLength);
+  const bytes = kernels.bytes(area);
+  const raw = ({ buffer, byteOffset, byteLength }: Float32Array | Uint8Array) =>
+    new Uint8Array(buffer, byteOffset, byteLength);
+  bytes.set(raw(table.levels));
+  bytes.set(raw(table.thresholds), 4 * table.size);
+  bytes.set(table.codes, 8 * table.size);
+  bytes.set(raw(shares), sharesAt(table.size));
+  return area;
+}
+
+/** Where the shares of the search begin, behind the table. */
+const sharesAt = (size: number): number => Math.ceil((9 * size) / 4) * 4;
+
+const reserveScales = (kernels: Kernels, groups: number, stride: number): Area =>
+  kernels.reserve(groups * stride * 4);
+
+/** Fits every group of `columns` columns at `at` [columns, stride], into the scales from group `first` on. */
+function fit(
+  kernels: Kernels,
+  { at, columns, stride }: { readonly at: number; readonly columns: number; readonly stride: number },
+  { format, spans, range, floats, factor, whole }: Work,
+  table: Area,
+  scales: Area,
+  first = 0,
+): void {
+  if (whole !== undefined) {
+    kernels.floats(scales).fill(whole);
+    return;
+  }
+  const length = groupLength({ group: spans }, columns);
+  const { size } = format.table;
+  const tries = range === 'mse' ? format.shares.length : 1;
+  const form = forms[format.scale === 'float' ? floats : format.scale];
+  const items = (Math.ceil(columns / length) * stride) / 16;
+  const search = [table.at, size, table.at + sharesAt(size), tries];
+  const rule = [Number(format.statistic === 'mean'), format.divisor, form, factor];
+  const target = scales.at + first * stride * 4;
+  kernels.run('fitLevels', items, 64 * length, at, columns, stride, length, target, ...search, ...rule);
+}
+
+interface Found {
+  readonly packed: Uint8Array;
+  readonly scales: Float32Array;
+}
+
+/** Packed codes and scales [rows, groups], copied out of the shared memory. */
+function gathered(
+  kernels: Kernels,
+  tiles: Tiles,
+  { format: { bits }, spans }: Work,
+  codes: Area,
+  scales: Area,
+  lines?: Area,
+): Found {
+  const grid = { bits, group: spans, symmetric: true, range: 'minmax', scales: 'float32' } as const;
+  return collect(kernels, tiles, grid, codes, { scales, zeros: scales }, lines);
+}
+
+function encoded(
+  { rows, columns }: Matrix,
+  { numbers, format, group, factor }: Work,
+  found: Found,
+): Encoding {
+  const scales = group === 'tensor' ? found.scales.slice(0, 1) : found.scales;
+  const global = format.scale === 'e4m3' ? factor : undefined;
+  return levelsPacked({ numbers, rows, columns, group, packed: found.packed, scales, global });
+}

@@ -1,0 +1,133 @@
+/**
+ * SpQR (Dettmers, Svirschevski, Egiazarian and others, 2023, arXiv:2306.03078): single weights whose rounding would cost most,
+ * (w - q)^2 / [H^-1]_jj, are kept in float16, and GPTQ rounds the others in small groups, whose ranges the kept ones no
+ * longer widen. The share of weights that is kept is given, where the authors give a threshold. When all others are
+ * rounded, the kept ones take the values that make up best for what that did to their row, which the authors leave out.
+ *
+ * The authors store scales and zero points of groups of 16 in 3 bits, with a second level of scales over 16 groups; ONNX
+ * Runtime multiplies with a float scale for each group, so that scales are stored as float16 here: 1 bit a weight with groups
+ * of 16, where theirs take about a quarter of that.
+ */
+
+import { availableParallelism } from 'node:os';
+import { z } from 'zod';
+import { LapidaryError } from '../../base/errors.ts';
+import type { KeptWeights } from '../../encodings/composite.ts';
+import { withSparse } from '../../encodings/composite.ts';
+import { groupedPacked } from '../../encodings/grouped.ts';
+import { withKernels } from '../../kernels/kernels.ts';
+import type { LinearMethod, Matrix } from '../contract.ts';
+import { damp } from './factor.ts';
+import { byDiagonal, factorizeDamped } from './columns.ts';
+import { gptq, quantize } from './gptq.ts';
+import { fitPlaces, meanDiagonal } from './kept.ts';
+import { gridOptions } from './options.ts';
+import { products } from './products.ts';
+import { roundToNearest } from './rtn.ts';
+
+const options = z.strictObject({
+  ...gridOptions,
+  group: gridOptions.group.default(16),
+  share: z.number().min(0).max(0.2).default(0.01).describe('Share of weights that is kept in float16.'),
+  damping: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.01)
+    .describe('Share of the mean diagonal that is added to the diagonal.'),
+  passes: z
+    .int()
+    .min(0)
+    .max(20)
+    .default(0)
+    .describe('As of gptq: times that all groups are gone over again.'),
+});
+export type SpqrOptions = z.infer<typeof options>;
+
+export const spqr: LinearMethod<SpqrOptions> = {
+  shape: 'linear',
+  name: 'spqr',
+  summary:
+    'SpQR (arXiv:2306.03078): GPTQ in small groups, with the weights that rounding would hurt most kept in float16.',
+  options,
+  statistic: () => 'gram',
+  async compress(weight, { gram }, { share, ...choice }) {
+    if (!gram) throw new LapidaryError({ what: 'spqr needs the Gram matrix of the layer inputs' });
+    const rounded = groupedPacked(await roundToNearest(weight, choice)).dense();
+    const scales = await sensitivities(gram, choice.damping);
+    const kept = largestCosts(weight, rounded, scales, Math.round(share * weight.values.length));
+    const original = weight.values.slice();
+    for (let row = 0; row < weight.rows; row++) {
+      for (let i = kept.starts[row]; i < kept.starts[row + 1]; i++)
+        weight.values[row * weight.columns + kept.columns[i]] = 0;
+    }
+    const base = groupedPacked(await quantize(weight, gram.slice(), gptq.options.parse(choice)));
+    fit({ ...weight, values: original }, base.dense(), gram, choice.damping, kept);
+    return withSparse(base, kept);
+  },
+  plain: async (weight, choice) => groupedPacked(await roundToNearest(weight, choice)),
+};
+
+/** 1 / [H_F^-1]_jj of each column, F being the columns that GPTQ has not rounded when it comes to this one. */
+async function sensitivities(gram: Float32Array, damping: number): Promise<Float64Array> {
+  const n = Math.sqrt(gram.length);
+  const threads = availableParallelism();
+  const diagonal = Float32Array.from({ length: n }, (_, i) => gram[i * n + i]);
+  const found = new Float64Array(n);
+  const engine = await products(threads);
+  await withKernels(async (kernels) => {
+    try {
+      const mean = damp(gram, n, damping);
+      const order = byDiagonal(gram, n);
+      const blocks = await factorizeDamped({ kernels, engine }, gram, mean, { damping, size: 128, order });
+      for (const { start, end, inverse, pitch } of blocks) {
+        const triangle = kernels.floats(inverse);
+        for (let i = 0; i < end - start; i++) found[order[start + i]] = 1 / triangle[i * pitch + i] ** 2;
+      }
+    } finally {
+      engine.release();
+      diagonal.forEach((value, i) => {
+        gram[i * n + i] = value;
+      });
+    }
+  }, threads);
+  return found;
+}
+
+/** Where the `count` largest costs are, row after row; of equal ones the first. Values are yet to be found. */
+function largestCosts(
+  { rows, columns, values }: Matrix,
+  rounded: Float32Array,
+  scales: Float64Array,
+  count: number,
+): KeptWeights {
+  const costs = values.map((value, at) => (value - rounded[at]) ** 2 * scales[at % columns]);
+  const least = count === 0 ? Number.POSITIVE_INFINITY : costs.toSorted().at(-count)!;
+  let equal = count - costs.reduce((larger, cost) => larger + (cost > least ? 1 : 0), 0);
+  const starts = new Int32Array(rows + 1);
+  const found = new Int32Array(count);
+  for (let row = 0, at = 0, n = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++, at++) {
+      if (costs[at] > least || (costs[at] === least && equal-- > 0)) found[n++] = column;
+    }
+    starts[row + 1] = n;
+  }
+  return { starts, columns: found, values: new Float32Array(count) };
+}
+
+/** Gives the kept weights of each row the values that leave the least error of its outputs. */
+function fit(
+  { rows, columns: n, values }: Matrix,
+  rounded: Float32Array,
+  gram: Float32Array,
+  damping: number,
+  { starts, columns, values: target }: KeptWeights,
+): void {
+  const added = damping * meanDiagonal(gram, n);
+  for (let row = 0; row < rows; row++) {
+    const [from, to] = [starts[row], starts[row + 1]];
+    if (from === to) continue;
+    const difference = Float32Array.from({ length: n }, (_, i) => values[row * n + i] - rounded[row * n + i]);
+    fitPlaces(gram, difference, columns.subarray(from, to), added, target.subarray(from, to));
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * W8A8: 8-bit integer weights with a scale for each row, multiplied by 8-bit integer inputs. Inputs have a scale for each
+ * token, found when the model runs (dynamic), or one for the layer, from calibration (static).
+ */
+
+import { z } from 'zod';
+import { LapidaryError } from '../../base/errors.ts';
+import type { Encoding } from '../../encodings/encoding.ts';
+import type { PackedCodes } from '../../encodings/grouped.ts';
+import { integers } from '../../encodings/integer.ts';
+import type { LinearMethod, Matrix } from '../contract.ts';
+import { gptq, quantize } from './gptq.ts';
+import { gridOptions } from './options.ts';
+import { roundToNearest } from './rtn.ts';
+import type { GridChoice } from './tiles.ts';
+
+const options = z.strictObject({
+  inputs: z
+    .enum(['dynamic', 'static'])
+    .default('dynamic')
+    .describe(
+      'Inputs have a scale for each token (dynamic), or one for the layer, from calibration (static).',
+    ),
+  rounding: z
+    .enum(['nearest', 'compensated'])
+    .default('nearest')
+    .describe(
+      'Weights take the nearest code, or make up for the errors of others, as GPTQ does (compensated).',
+    ),
+  range: gridOptions.range,
+});
+export type W8a8Options = z.infer<typeof options>;
+
+/** A row has one scale, which is kept in float32. */
+const grid = { bits: 8, group: -1, symmetric: true, scales: 'float32' } as const;
+
+export const w8a8: LinearMethod<W8a8Options> = {
+  shape: 'linear',
+  name: 'w8a8',
+  summary:
+    'W8A8: 8-bit integers for weights, by row, and for inputs, by token or by layer; integer products (ZeroQuant, arXiv:2206.01861).',
+  options,
+  statistic: ({ inputs, rounding }) => {
+    if (rounding === 'compensated') return 'gram';
+    return inputs === 'static' ? 'norm' : 'none';
+  },
+  async compress(weight, { gram, peaks }, { inputs, rounding, range }) {
+    const input = inputs === 'static' ? inputScale(peaks) : undefined;
+    if (rounding === 'nearest') return integersOf(await nearest(weight, range), input);
+    if (!gram) throw new LapidaryError({ what: 'w8a8 needs the Gram matrix of the layer inputs' });
+    const choice = gptq.options.parse({ ...grid, range });
+    return integersOf(await quantize(weight, gram, choice), input);
+  },
+  plain: async (weight, { range }) => integersOf(await nearest(weight, range)),
+};
+
+/** Codes of whole rows, the nearest ones. */
+export const nearest = (weight: Matrix, range: GridChoice['range']): Promise<PackedCodes> =>
+  roundToNearest(weight, { ...grid, range });
+
+/** 8-bit codes of whole rows around 128 as integers. */
+export function integersOf({ rows, columns, packed, scales }: PackedCodes, input?: number): Encoding {
+  const pitch = packed.length / rows;
+  const codes = new Int8Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++)
+      codes[row * columns + column] = packed[row * pitch + column] - 128;
+  }
+  return integers({ rows, columns, codes, scales, input });
+}
+
+/** So that the largest input that calibration saw takes the largest code; any where it saw none. */
+function inputScale(peaks: Float32Array | undefined): number {
+  if (!peaks) throw new LapidaryError({ what: 'w8a8 needs the largest inputs of the layer' });
+  const largest = peaks.reduce((most, peak) => Math.max(most, peak), 0);
+  return largest > 0 ? largest / 127 : 1;
+}
