@@ -67,7 +67,7 @@ module.exports = {
     only('evaluate', '^src/evaluate/', upToModels),
     only('train', '^src/train/', upToModels),
     only('export', '^src/export/', [...upToModels, 'evaluate/']),
-    only('methods', '^src/methods/', [...upToModels, 'kernels/', 'calibrate/', 'evaluate/']),
+    only('methods', '^src/methods/', [...upToModels, 'kernels/', 'calibrate/', 'evaluate/', 'train/']),
   ],
   options: {
     tsPreCompilationDeps: true,

@@ -7,7 +7,7 @@ export { factor } from './factor';
 export { fit } from './fit';
 export { blockDescents, blockLevels, blockScales, blockSpans } from './blocks';
 export { compensate } from './compensate';
-export { compensateLevels, fitLevels, roundLevels } from './levels';
+export { compensateLevels, compensateSigns, fitLevels, roundLevels } from './levels';
 export { pack } from './pack';
 export { descendParts, sweepParts } from './parts';
 export { round } from './round';

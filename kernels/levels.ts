@@ -126,31 +126,36 @@ export function roundLevels(first: i32, last: i32, scratch: usize, w: usize, col
 }
 
 /**
- * GPTQ inside a block of columns, as compensate.ts has it, one column at a time: w_i -= sum over k < i of u_ki e_k, the
- * nearest level, e_i = (w_i - q_i) / u_ii.
+ * The weights of one column of a tile, less what the errors of the columns before it come to: w - sum over k < column of
+ * u_k e_k. Gives where it put them, behind the errors.
  */
-export function compensateLevels(first: i32, last: i32, scratch: usize, w: usize, origin: usize, columns: i32, stride: i32, inverse: usize, pitch: i32, groups: usize, scales: usize, table: usize, size: i32, codes: usize): void {
+function settled(w: usize, u: usize, column: i32, errors: usize): usize {
+  let a0 = v128.load(w), a1 = v128.load(w, 16), a2 = v128.load(w, 32), a3 = v128.load(w, 48);
+  let e = errors;
+  for (let k: usize = 0; k < <usize>column << 2; k += 4) {
+    const factor = v128.load32_splat(u + k);
+    a0 = f32x4.sub(a0, f32x4.mul(v128.load(e), factor));
+    a1 = f32x4.sub(a1, f32x4.mul(v128.load(e, 16), factor));
+    a2 = f32x4.sub(a2, f32x4.mul(v128.load(e, 32), factor));
+    a3 = f32x4.sub(a3, f32x4.mul(v128.load(e, 48), factor));
+    e += 64;
+  }
+  v128.store(e, a0);
+  v128.store(e, a1, 16);
+  v128.store(e, a2, 32);
+  v128.store(e, a3, 48);
+  return e;
+}
+
+/** GPTQ inside a block of columns, as compensate.ts has it, one column at a time, with the nearest level for a code. */
+export function compensateLevels(first: i32, last: i32, scratch: usize, w: usize, origin: usize, columns: i32, stride: i32, inverse: usize, pitch: i32, groups: usize, scales: usize, table: usize, codes: usize, size: i32): void {
   const step = <usize>stride << 2;
   for (let tile = first; tile < last; tile++) {
     const lane = <usize>tile << 6;
     let at = lane;
     let u = inverse;
-    let e = scratch;
     for (let column = 0; column < columns; column++) {
-      let a0 = v128.load(w + at), a1 = v128.load(w + at, 16), a2 = v128.load(w + at, 32), a3 = v128.load(w + at, 48);
-      e = scratch;
-      for (let k: usize = 0; k < <usize>column << 2; k += 4) {
-        const factor = v128.load32_splat(u + k);
-        a0 = f32x4.sub(a0, f32x4.mul(v128.load(e), factor));
-        a1 = f32x4.sub(a1, f32x4.mul(v128.load(e, 16), factor));
-        a2 = f32x4.sub(a2, f32x4.mul(v128.load(e, 32), factor));
-        a3 = f32x4.sub(a3, f32x4.mul(v128.load(e, 48), factor));
-        e += 64;
-      }
-      v128.store(e, a0);
-      v128.store(e, a1, 16);
-      v128.store(e, a2, 32);
-      v128.store(e, a3, 48);
+      const e = settled(w + at, u, column, scratch);
       const pivot = load<f32>(u + (<usize>column << 2));
       const s = scales + <usize>load<i32>(groups + (<usize>column << 2)) * step + lane;
       for (let row: usize = 0; row < 64; row += 4) {
@@ -159,6 +164,38 @@ export function compensateLevels(first: i32, last: i32, scratch: usize, w: usize
         const index = nearest(value / scale, table, size);
         const q = load<f32>(table + (index << 2)) * scale;
         store<u8>(codes + ((at + row) >> 2), codeAt(table, size, index));
+        store<f32>(e + row, (value - q) / pivot);
+        store<f32>(origin + at + row, load<f32>(origin + at + row) - q);
+      }
+      at += step;
+      u += <usize>pitch << 2;
+    }
+  }
+}
+
+/**
+ * The same with the signs of a weight and of what the first leaves: q = a s + b t. Bit 0 of a code is 1 where s is 1, bit
+ * 1 where t is. `second`: the scales b, or all zeros.
+ */
+export function compensateSigns(first: i32, last: i32, scratch: usize, w: usize, origin: usize, columns: i32, stride: i32, inverse: usize, pitch: i32, groups: usize, scales: usize, second: usize, codes: usize, _: i32): void {
+  const step = <usize>stride << 2;
+  for (let tile = first; tile < last; tile++) {
+    const lane = <usize>tile << 6;
+    let at = lane;
+    let u = inverse;
+    for (let column = 0; column < columns; column++) {
+      const e = settled(w + at, u, column, scratch);
+      const pivot = load<f32>(u + (<usize>column << 2));
+      const group = <usize>load<i32>(groups + (<usize>column << 2)) * step + lane;
+      for (let row: usize = 0; row < 64; row += 4) {
+        const value = load<f32>(e + row);
+        const a = load<f32>(scales + group + row);
+        const b = load<f32>(second + group + row);
+        const s = value >= 0;
+        const large = s ? a : -a;
+        const t = value - large >= 0;
+        const q = large + (t ? b : -b);
+        store<u8>(codes + ((at + row) >> 2), <u8>(<i32>s | (<i32>t << 1)));
         store<f32>(e + row, (value - q) / pivot);
         store<f32>(origin + at + row, load<f32>(origin + at + row) - q);
       }

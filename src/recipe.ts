@@ -43,9 +43,11 @@ const schema = z.strictObject({
   export: z
     .strictObject({
       format: z
-        .enum(['onnx', 'gguf'])
+        .enum(['onnx', 'gguf', 'compressed-tensors', 'gptq', 'awq', 'mlx'])
         .default('onnx')
-        .describe('onnx for transformers.js, gguf for llama.cpp'),
+        .describe(
+          'onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq and awq for vLLM, mlx for mlx-lm',
+        ),
       activations: z
         .enum(['float32', 'float16'])
         .default('float32')
@@ -57,7 +59,7 @@ const schema = z.strictObject({
       floats: z
         .enum(['F16', 'BF16', 'F32'])
         .default('F16')
-        .describe('GGUF: type of matrices that are not quantized'),
+        .describe('GGUF and safetensors: type of what is not quantized'),
     })
     .prefault({}),
   made: z.looseObject({}).optional().describe('versions and hashes of the run that wrote this file'),

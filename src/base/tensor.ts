@@ -12,9 +12,12 @@ export type DType =
   | 'float64'
   | 'int64'
   | 'int32'
+  | 'uint32'
   | 'int16'
   | 'int8'
   | 'uint8'
+  | 'float8e4m3'
+  | 'float8e5m2'
   | 'uint4'
   | 'int4'
   | 'bool';
@@ -24,11 +27,14 @@ const bitsOf: Record<DType, number> = {
   int64: 64,
   float32: 32,
   int32: 32,
+  uint32: 32,
   float16: 16,
   bfloat16: 16,
   int16: 16,
   int8: 8,
   uint8: 8,
+  float8e4m3: 8,
+  float8e5m2: 8,
   bool: 8,
   uint4: 4,
   int4: 4,

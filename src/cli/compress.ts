@@ -42,7 +42,10 @@ export function command(): Command {
     )
     .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it')
     .addOption(
-      new Option('--format <name>', 'what is written: onnx for transformers.js, gguf for llama.cpp')
+      new Option(
+        '--format <name>',
+        'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',
+      )
         .choices(Object.keys(formats))
         .default('onnx'),
     )
@@ -84,7 +87,7 @@ export function command(): Command {
       ]),
     )
     .addOption(
-      new Option('--floats <type>', 'gguf: type of matrices that are not quantized').choices([
+      new Option('--floats <type>', 'gguf and safetensors: type of what is not quantized').choices([
         'F16',
         'BF16',
         'F32',

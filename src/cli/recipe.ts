@@ -33,7 +33,8 @@ export function recipeInput(
   });
   const text = { separator: given('separator'), field: given('field') };
   const format = (given('format') ?? file.export?.format ?? 'onnx') as FormatName;
-  for (const [flag, own] of Object.entries(formatFlags)) if (own !== format) checkNotGiven(flag, own, given);
+  for (const [flag, own] of Object.entries(formatFlags))
+    if (!own.includes(format)) checkNotGiven(flag, own, given);
   const steps = stepsOf(file, format, given);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, ...rest } = file;
@@ -61,16 +62,19 @@ export function recipeInput(
   } as RecipeInput;
 }
 
-/** Flags that say something about one format. */
-const formatFlags: Readonly<Record<string, FormatName>> = { activations: 'onnx', floats: 'gguf' };
+/** Flags that say something about some formats. */
+const formatFlags: Readonly<Record<string, readonly FormatName[]>> = {
+  activations: ['onnx'],
+  floats: (Object.keys(formats) as FormatName[]).filter((name) => name !== 'onnx'),
+};
 
-function checkNotGiven(flag: string, format: FormatName, given: (name: string) => unknown): void {
+function checkNotGiven(flag: string, formats: readonly FormatName[], given: (name: string) => unknown): void {
   if (given(flag) === undefined) return;
   throw new LapidaryError(
     {
-      what: `--${flag} means something for --format ${format} only`,
+      what: `--${flag} means something for --format ${formats.join(', ')} only`,
       where: 'command line',
-      fix: `leave it out, or add --format ${format}`,
+      fix: `leave it out, or add --format ${formats[0]}`,
     },
     ExitCode.usage,
   );

@@ -50,6 +50,12 @@ export function denseValues(values: Float32Array, rows: number, columns: number)
   return dense(stored('float32', [rows, columns], values));
 }
 
+/** Float32 values that are computed when they are read. */
+export function lazyValues(shape: readonly [number, number], values: () => Float32Array): Stored {
+  const bytes = () => new Uint8Array(values().buffer as ArrayBuffer);
+  return { dtype: 'float32', shape, byteLength: byteLength('float32', shape), bytes };
+}
+
 /** Types that graphs compute in. */
 export type ActivationType = 'float32' | 'float16';
 

@@ -35,6 +35,8 @@ export interface Encoding extends EncodingAtRest {
   readonly label: string;
   /** Bits a weight takes as its codes alone, without scales; 32 or 16 for dense ones. */
   readonly bits: number;
+  /** Bits that a product rounds its inputs to; undefined where it takes them as they are. */
+  readonly inputBits?: number | undefined;
   /** All values, row-major [out, in]; a fresh array that the caller may write to. */
   dense(): Float32Array;
   /** y = x W^T: [..., in] to [..., out], in x's type. */

@@ -29,9 +29,10 @@ export type Bits = 2 | 3 | 4 | 8;
 export type RangeRule = 'minmax' | 'mse';
 /**
  * "short" is float16 with so few digits that its product with every zero point is a float16 as well, which is what
- * ggml's Q4_1 stores; its smallest numbers, which are not normal ones, are among them.
+ * ggml's Q4_1 stores; its smallest numbers, which are not normal ones, are among them. "byte" is float16 with four digits,
+ * which a byte holds.
  */
-export const scaleTypes = ['float16', 'float32', 'short'] as const;
+export const scaleTypes = ['float16', 'float32', 'short', 'byte'] as const;
 export type ScaleType = (typeof scaleTypes)[number];
 
 export interface IntegerGridOptions {
@@ -57,6 +58,7 @@ export function integerGrid({ bits, symmetric, range, scales }: IntegerGridOptio
     float16: nearestHalf,
     float32: fround,
     short: (scale: number) => nearestShort(scale, digits),
+    byte: (scale: number) => nearestShort(scale, digits),
   }[scales];
 
   function parameters(low: number, high: number): IntegerParameters {
@@ -110,12 +112,13 @@ export function scaleDigits({
   scales,
 }: Pick<IntegerGridOptions, 'bits' | 'symmetric' | 'scales'>): number {
   if (scales === 'float32') return 24;
+  if (scales === 'byte') return 4;
   return scales === 'short' && !symmetric ? 11 - bits : 11;
 }
 
 /** As the kernel `fit` takes it: 0 for float32, 1 for float16, the digits of short scales. */
 export const scaleForm = (options: Pick<IntegerGridOptions, 'bits' | 'symmetric' | 'scales'>): number =>
-  ({ float32: 0, float16: 1, short: scaleDigits(options) })[options.scales];
+  ({ float32: 0, float16: 1, short: scaleDigits(options), byte: scaleDigits(options) })[options.scales];
 
 const scratch = new Float32Array(1);
 const scratchBits = new Int32Array(scratch.buffer);

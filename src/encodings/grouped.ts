@@ -183,7 +183,7 @@ function leastPadding(columns: number): number {
 }
 
 /** float16 or float32 [rows, groups]. */
-function storeScales(scales: Float32Array, rows: number): Stored {
+export function storeScales(scales: Float32Array, rows: number): Stored {
   const halves = Uint16Array.from(scales, halfCode);
   const shape = [rows, scales.length / rows];
   const exact = scales.every((scale, i) => halfValue(halves[i]) === scale && Math.abs(scale) >= 2 ** -14);

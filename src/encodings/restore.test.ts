@@ -7,11 +7,17 @@ import { stored } from '../base/tensor.ts';
 import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
 import { blockTypes, quantizeTo } from './blocks/index.ts';
+import { groupedInBytes } from './byte-scales.ts';
+import { withColumns, withSparse } from './composite.ts';
 import { dense } from './dense.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
 import type { GroupSize } from './grouped.ts';
 import { grouped, groupSizes } from './grouped.ts';
+import { integers as integers8 } from './integer.ts';
+import { numberFormat } from './levels/numbers.ts';
+import { levels, numberNames } from './levels.ts';
 import { restore } from './restore.ts';
+import { roundedActivations } from './rounded.ts';
 
 const [rows, columns] = [6, 512];
 const source = random(9);
@@ -51,6 +57,75 @@ const kinds: readonly [string, () => Encoding | Promise<Encoding>][] = [
   ]),
 ];
 
+const bytes8 = (input?: number) =>
+  integers8({
+    rows,
+    columns,
+    codes: Int8Array.from({ length: rows * columns }, () => source.integer(256) - 128),
+    scales: Float32Array.from({ length: rows }, () => source.normal()),
+    input,
+  });
+/** Every format in its own group. */
+const numbers = numberNames.map((name): [string, () => Encoding] => [
+  name,
+  () => {
+    const { values, group, scale } = numberFormat(name);
+    const known = [...values.keys()].filter((code) => !Number.isNaN(values[code]));
+    const count = rows * (typeof group === 'number' && group > 0 ? columns / group : 1);
+    const below = (limit: number) => source.integer(limit);
+    return levels({
+      numbers: name,
+      rows,
+      columns,
+      group,
+      codes: Uint8Array.from({ length: rows * columns }, () => known[below(known.length)]),
+      ...(scale === 'float'
+        ? { scales: Float32Array.from({ length: count }, () => source.normal()) }
+        : { scaleCodes: Uint8Array.from({ length: count }, () => below(127)) }),
+      ...(scale === 'e4m3' && { global: 3 }),
+    });
+  },
+]);
+
+const apart: readonly [string, () => Encoding][] = [
+  ['8-bit integers, inputs by token', () => bytes8()],
+  ['8-bit integers, inputs by layer', () => bytes8(0.5)],
+  ['rounded inputs', () => roundedActivations(integers(4, 32, true), { bits: 8 })],
+  [
+    'scales in bytes',
+    () =>
+      groupedInBytes({
+        rows,
+        columns,
+        bits: 4,
+        group: 32,
+        packed: Uint8Array.from({ length: (rows * columns) / 2 }, () => source.integer(256)),
+        scales: Float32Array.from({ length: (rows * columns) / 32 }, () => (8 + source.integer(8)) / 256),
+      }),
+  ],
+  [
+    'whole columns apart',
+    () =>
+      withColumns(integers(3, 64, false), {
+        columns: Int32Array.of(3, 9),
+        values: values.subarray(0, 2 * rows),
+      }),
+  ],
+  [
+    'single weights apart',
+    () =>
+      withSparse(integers(2, 16, true), {
+        starts: Int32Array.of(0, 0, 1, 3, 3, 3, 4),
+        columns: Int32Array.of(7, 0, 511, 4),
+        values: values.subarray(0, 4),
+      }),
+  ],
+  [
+    'columns apart of rounded inputs',
+    () => withColumns(bytes8(), { columns: Int32Array.of(511), values: values.subarray(0, rows) }),
+  ],
+];
+
 /** As a file gives it back: other buffers, and a description that was JSON. */
 function copied({ description, shape, tensors }: EncodingAtRest): EncodingAtRest {
   const copy = ([suffix, { dtype, shape, bytes }]: [string, Stored]) =>
@@ -71,7 +146,7 @@ function graphOf(encoding: Encoding): Uint8Array {
   return encodeModel(graph);
 }
 
-describe.each(kinds)('%s', (_, make) => {
+describe.each([...kinds, ...numbers, ...apart])('%s', (_, make) => {
   it('is the same encoding when it is restored: bytes, values, label and graph', async () => {
     const before = await make();
     const after = restore(copied(before));

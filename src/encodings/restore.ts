@@ -4,15 +4,28 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
+import { restoreBinary } from './binary.ts';
 import { restoreBlocks } from './blocks/encoding.ts';
+import { restoreByteScales } from './byte-scales.ts';
+import { restoreColumns, restoreSparse } from './composite.ts';
 import { dense } from './dense.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
 import { restoreGrouped } from './grouped.ts';
+import { restoreLevels } from './levels.ts';
+import { restoreIntegers } from './integer.ts';
+import { restoreRounded } from './rounded.ts';
 
 const kinds: ReadonlyMap<unknown, (atRest: EncodingAtRest) => Encoding> = new Map([
   ['dense', restoreDense],
   ['grouped', restoreGrouped],
   ['blocks', restoreBlocks],
+  ['levels', restoreLevels],
+  ['binary', restoreBinary],
+  ['integers', restoreIntegers],
+  ['rounded', (atRest) => restoreRounded(atRest, restore)],
+  ['byte-scales', (atRest) => restoreByteScales(atRest, restore)],
+  ['columns', (atRest) => restoreColumns(atRest, restore)],
+  ['sparse', (atRest) => restoreSparse(atRest, restore)],
 ]);
 
 /**

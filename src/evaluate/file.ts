@@ -103,22 +103,28 @@ async function step(
   return { logits: widened(outputs.logits), cache: next };
 }
 
+/** What an empty cache is, by type; integers are those of `measureCache`. */
+const emptyData = {
+  float32: Float32Array,
+  float16: Uint16Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+} as const;
+
 /** A past of length 0: [rows, heads, 0, head size], heads and size from the file. */
 function emptyPast(path: string, name: string, dtype: string, shape: readonly (number | string)[]): Tensor {
   const [rows, heads, , size] = shape;
-  if (typeof heads !== 'number' || typeof size !== 'number' || (dtype !== 'float32' && dtype !== 'float16')) {
+  const types = Object.keys(emptyData);
+  if (typeof heads !== 'number' || typeof size !== 'number' || !types.includes(dtype)) {
     throw new LapidaryError({
       what: 'the cache of this ONNX file has no known shape',
       where: `${path}, input ${name}`,
-      expected: 'float32 or float16 [batch, heads, past, head size] with heads and head size as numbers',
+      expected: `${types.join(', ')} [batch, heads, past, head size] with heads and head size as numbers`,
       found: `${dtype} [${shape.join(', ')}]`,
     });
   }
-  return tensor(
-    dtype,
-    [rows as number, heads, 0, size],
-    dtype === 'float16' ? new Uint16Array(0) : new Float32Array(0),
-  );
+  const type = dtype as keyof typeof emptyData;
+  return tensor(type, [rows as number, heads, 0, size], new emptyData[type](0));
 }
 
 /** A scorer over an exported file; one sequence at a time. */

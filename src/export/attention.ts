@@ -3,6 +3,7 @@
  * where it takes the head size and there are rotary positions, else plain nodes.
  */
 
+import { LapidaryError } from '../base/errors.ts';
 import type { Stored } from '../base/tensor.ts';
 import type { ActivationType } from '../encodings/dense.ts';
 import { retyped } from '../encodings/dense.ts';
@@ -39,6 +40,16 @@ export const sizes = {
   total: 'past_sequence_length+sequence_length',
 } as const;
 
+/** A cache of symmetric integers, each the value by its channel's scale, rounded. */
+export interface IntegerCache {
+  readonly bits: 4 | 8;
+  /** By layer; float32 [1, keyValueHeads, 1, headSize]. */
+  readonly scales: readonly { readonly key: Stored; readonly value: Stored }[];
+}
+
+/** Their type in a graph, and how many are in one element of it. */
+const integerTypes = { 8: ['int8', 1], 4: ['uint8', 2] } as const;
+
 export interface CachedAttention {
   readonly attention: Attention;
   /** Of the tokens at hand, padding on the left not counted: int64 [batch, time]. */
@@ -47,7 +58,10 @@ export interface CachedAttention {
 
 /**
  * Adds inputs past_key_values.N.key and .value [batch, keyValueHeads, past, headSize], and outputs present.N.* that
- * hold the tokens at hand too; both in the type of the activations.
+ * hold the tokens at hand too; both in the type of the activations, or as integers: int8, or uint8 [..., headSize / 2] with
+ * two codes of four bits a byte.
+ * @param cache scales of integers; without them it holds floats
+ * @throws LapidaryError where a cache is to hold integers and a layer's attention is not fused
  * @param mask int64 [batch, past + time]: 1 for tokens, 0 for padding
  */
 export function cachedAttention(
@@ -55,14 +69,17 @@ export function cachedAttention(
   config: Configuration,
   mask: Value,
   dtype: ActivationType,
+  cache?: IntegerCache,
 ): CachedAttention {
+  if (cache) checkFused(config);
+  const [cacheType, perByte] = cache ? integerTypes[cache.bits] : ([dtype, 1] as const);
   const caches = config.layers.map(({ keyValueHeads, headSize }, layer) => {
     const input = (part: string) =>
-      graph.input(`past_key_values.${layer}.${part}`, dtype, [
+      graph.input(`past_key_values.${layer}.${part}`, cacheType, [
         sizes.batch,
         keyValueHeads,
         sizes.past,
-        headSize,
+        headSize / perByte,
       ]);
     return { key: input('key'), value: input('value') };
   });
@@ -70,6 +87,7 @@ export function cachedAttention(
     graph,
     mask,
     dtype,
+    cache,
     once: memory(),
     past: (layer) => caches[layer],
     present(layer, key, value) {
@@ -79,7 +97,7 @@ export function cachedAttention(
   };
   return {
     attention(q, k, v, layer) {
-      const fused = config.rope !== undefined && config.layers[layer].headSize % fusedHeadSize === 0;
+      const fused = isFused(config, layer);
       const attention = shared.once(`fused ${fused}`, () =>
         fused ? fusedAttention(config, shared) : plainCachedAttention(config, shared),
       );
@@ -92,6 +110,10 @@ export function cachedAttention(
 /** com.microsoft.GroupQueryAttention rotates by itself only where the head size is a multiple of this. */
 const fusedHeadSize = 16;
 
+/** Whether a layer's attention is one operator. */
+export const isFused = (config: Configuration, layer: number): boolean =>
+  config.rope !== undefined && config.layers[layer].headSize % fusedHeadSize === 0;
+
 interface Cache {
   readonly key: Value;
   readonly value: Value;
@@ -101,6 +123,7 @@ interface Shared {
   readonly graph: Graph;
   readonly mask: Value;
   readonly dtype: ActivationType;
+  readonly cache?: IntegerCache | undefined;
   /** The same value for the same key, made the first time. */
   readonly once: <T>(key: string, make: () => T) => T;
   readonly past: (layer: number) => Cache;
@@ -126,12 +149,38 @@ function fusedAttention(config: Configuration, shared: Shared): Attention {
     );
     const bias = once('bias', () => paddingBias(shared));
     const [mixed, presentKey, presentValue] = groupQueryAttention(
-      { query, key, value, pastKey, pastValue, lengths, total, bias, ...rope(config, shared, headSize) },
-      { heads, keyValueHeads, window, present: sizes.total },
+      {
+        ...{ query, key, value, pastKey, pastValue, lengths, total, bias },
+        ...rope(config, shared, headSize),
+        ...cacheScales(shared, layer),
+      },
+      { heads, keyValueHeads, window, present: sizes.total, cacheBits: shared.cache?.bits },
     );
     shared.present(layer, presentKey, presentValue);
     return mixed;
   };
+}
+
+/** Of the layer's integers: float32 [1, keyValueHeads, 1, headSize]. */
+function cacheScales({ graph, cache }: Shared, layer: number) {
+  if (!cache) return {};
+  const { key, value } = cache.scales[layer];
+  return {
+    keyScale: graph.constant(key, `cache.${layer}.key_scale`),
+    valueScale: graph.constant(value, `cache.${layer}.value_scale`),
+  };
+}
+
+function checkFused(config: Configuration): void {
+  const plain = config.layers.findIndex((_, layer) => !isFused(config, layer));
+  if (plain === -1) return;
+  throw new LapidaryError({
+    what: 'this attention cannot hold its cache in integers',
+    where: `layer ${plain}`,
+    expected: `rotary positions, and heads of a multiple of ${fusedHeadSize}`,
+    found: config.rope ? `heads of ${config.layers[plain].headSize}` : 'no rotary positions',
+    fix: 'leave the cache in floats',
+  });
 }
 
 function plainCachedAttention(config: Configuration, shared: Shared): Attention {

@@ -7,6 +7,7 @@ import { Graph } from '../graph/graph.ts';
 import { cast, neg, reshape, slice, toEnd } from '../graph/ops.ts';
 import type { Model } from '../models/model.ts';
 import { openScope } from '../models/scope.ts';
+import type { IntegerCache } from './attention.ts';
 import { cachedAttention, sizes } from './attention.ts';
 import { portable } from './dense.ts';
 
@@ -15,6 +16,8 @@ export interface ExportOptions {
   readonly activations?: ActivationType | undefined;
   /** How products with quantized weights are computed; 0 where it is not given. */
   readonly accuracyLevel?: AccuracyLevel | undefined;
+  /** Keys and values as integers, for engines on the CPU; see `measureCache`. Floats where it is not given. */
+  readonly cache?: IntegerCache | undefined;
 }
 
 /**
@@ -32,7 +35,7 @@ export function exportGraph(model: Model, options: ExportOptions = {}): Graph {
   const ids = graph.input('input_ids', 'int64', [sizes.batch, sizes.time]);
   const mask = graph.input('attention_mask', 'int64', [sizes.batch, sizes.total]);
   const kept = graph.input('num_logits_to_keep', 'int64', []);
-  const { attention, positions } = cachedAttention(graph, config, mask, activations);
+  const { attention, positions } = cachedAttention(graph, config, mask, activations, options.cache);
   const weights = { vectors: model.vectors, matrices: portableWhereDense(model.matrices, activations) };
   const scope = openScope(graph, { config, weights, attention, positions, dtype: activations, accuracy });
   let x = architecture.embed(scope, ids);

@@ -1,6 +1,6 @@
 /**
- * A folder as transformers.js loads it: onnx/model*.onnx, config.json, tokenizer and generation settings. Checked
- * against @huggingface/transformers 4.3.1, which picks a file by its `dtype`.
+ * A folder as transformers.js loads it: onnx/model*.onnx, config.json, tokenizer and generation settings; onnxruntime-genai
+ * loads it too. Checked against @huggingface/transformers 4.3.1, which picks a file by its `dtype`.
  */
 
 import { statSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { writeOnnx } from '../graph/onnx.ts';
 import { writeFileAtomic } from '../io/output.ts';
 import type { Configuration, Model } from '../models/model.ts';
 import type { ExportOptions } from './graph.ts';
+import { genaiConfig } from './genai.ts';
 import { exportGraph } from './graph.ts';
 
 export interface ExportedFile {
@@ -48,7 +49,7 @@ export function exportTransformers(
     const bytes = written.reduce((sum, file) => sum + statSync(file).size, 0);
     return { path: relative(folder, path), dtype, bytes, options };
   });
-  writeSettings(model, folder, { dtype: exported[0].dtype, external });
+  writeSettings(model, folder, { first: exported[0], external });
   return exported;
 }
 
@@ -79,20 +80,23 @@ function dtypeOf(model: Model, activations: ActivationType = 'float32'): FileTyp
 }
 
 interface Loading {
-  readonly dtype: FileType;
+  /** What engines load by default. */
+  readonly first: ExportedFile;
   /** Number of external files, by the model's file name. */
   readonly external: Readonly<Record<string, number>>;
 }
 
-function writeSettings({ config, files }: Model, folder: string, { dtype, external }: Loading): void {
+function writeSettings(model: Model, folder: string, { first, external }: Loading): void {
+  const { config, files } = model;
   const write = (name: string, bytes: Uint8Array) => writeFileAtomic(join(folder, name), bytes);
   const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
   const loading = {
-    dtype,
+    dtype: first.dtype,
     ...(Object.keys(external).length > 0 ? { use_external_data_format: external } : {}),
   };
   write('config.json', json({ ...config.json, 'transformers.js_config': loading }));
   for (const [name, read] of files) write(name, read());
+  write('genai_config.json', json(genaiConfig(model, first.path)));
   if (!files.has('generation_config.json')) write('generation_config.json', json(generationConfig(config)));
   // Without this file transformers.js has no tokenizer, whatever tokenizer.json says.
   if (files.has('tokenizer.json') && !files.has('tokenizer_config.json')) {

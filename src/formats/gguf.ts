@@ -6,21 +6,20 @@ import { LapidaryError } from '../base/errors.ts';
 import { shellWord } from '../base/shell.ts';
 import { elementCount } from '../base/tensor.ts';
 import { blocksOf } from '../encodings/blocks/index.ts';
+import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import { exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
 import { findLlama } from '../export/llama/find.ts';
 import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
-import { openSampler } from '../calibrate/noise.ts';
-import { targetsOf } from '../calibrate/targets.ts';
+import type { Target } from '../calibrate/targets.ts';
 import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
 import { openModel } from '../open.ts';
-import type { OpenedCheckpoint } from '../open.ts';
-import { assignment } from '../prepare.ts';
 import type { Recipe } from '../recipe.ts';
 import { isCompression } from '../recipe.ts';
+import { checkSteps } from './check.ts';
 import type { Check, Format } from './format.ts';
 
 export const gguf: Format = {
@@ -31,7 +30,7 @@ export const gguf: Format = {
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
     ggufOf(original.model, { name: original.name, floats: recipe.export.floats });
-    await checkSteps(recipe, original);
+    await checkSteps(recipe, original, fits);
   },
   async write(job) {
     const { recipe, original, compressed, folder, scratch, session, progress, signal, texts, note } = job;
@@ -98,28 +97,13 @@ function labelOf({ steps }: Recipe): string | undefined {
   return typeof type === 'string' ? type : undefined;
 }
 
-/** Rows of noise, compressed as each kind of matrix would be: what does not fit is found out before the work. */
-async function checkSteps(recipe: Recipe, { model }: OpenedCheckpoint): Promise<void> {
-  const assign = assignment(recipe, model);
-  const sampleOf = openSampler();
-  for (const target of targetsOf(model)) {
-    const assigned = assign(target);
-    if (!assigned) continue;
-    const columns = target.shape[1];
-    const encoding = await sampleOf(assigned, columns);
-    try {
-      blocksOf(encoding);
-    } catch (error) {
-      if (!(error instanceof LapidaryError)) throw error;
-      const { problem } = error;
-      // A method that chooses by matrix has an answer to rows of any length.
-      const other =
-        columns % 32 === 0 ? {} : { fix: `use --method ${gguf.defaultMethod}, which takes a type that fits` };
-      throw new LapidaryError({
-        ...problem,
-        where: `${target.name}, compressed by ${assigned.method.name}`,
-        ...other,
-      });
-    }
+function fits(encoding: Encoding, { shape }: Target): void {
+  try {
+    blocksOf(encoding);
+  } catch (error) {
+    if (!(error instanceof LapidaryError) || shape[1] % 32 === 0) throw error;
+    // A method that chooses by matrix has an answer to rows of any length.
+    const fix = `use --method ${gguf.defaultMethod}, which takes a type that fits`;
+    throw new LapidaryError({ ...error.problem, fix });
   }
 }

@@ -57,6 +57,7 @@ const binary = (op: OpName, build: (a: Value, b: Value) => Value): readonly Case
 const cases: readonly Case[] = [
   unary('Neg', ops.neg),
   unary('Exp', ops.exp),
+  unary('Round', ops.round),
   unary('Log', ops.log),
   unary('Sqrt', ops.sqrt),
   unary('Reciprocal', ops.reciprocal),
@@ -214,6 +215,19 @@ const cases: readonly Case[] = [
         { codes: packed(v, 'uint8', [5, 2, 8]), scales },
         { rows: 5, columns: 20, bits: 4, block: 16 },
       ),
+  },
+  {
+    op: 'MatMulInteger',
+    inputs: [x],
+    build: (v) => {
+      const zero = packed(v, 'uint8', []);
+      return ops.matMulInteger(ops.cast(v, 'uint8'), packed(v, 'uint8', [4, 5]), zero, zero);
+    },
+  },
+  {
+    op: 'QuantizeLinear',
+    inputs: [x, []],
+    build: (v, scale) => ops.quantizeLinear(v, scale, packed(v, 'int8', [])),
   },
   {
     op: 'DequantizeLinear',

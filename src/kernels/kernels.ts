@@ -25,6 +25,7 @@ export type KernelName =
   | 'fitLevels'
   | 'roundLevels'
   | 'compensateLevels'
+  | 'compensateSigns'
   | 'factor'
   | 'pack'
   | 'blockSpans'

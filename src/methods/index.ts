@@ -3,11 +3,33 @@
 import { closest, distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Method } from './contract.ts';
-import { gptq } from './quantize/gptq.ts';
+import { autoround } from './quantize/autoround.ts';
+import { awq } from './quantize/awq.ts';
 import { ggml } from './quantize/ggml.ts';
+import { gptq } from './quantize/gptq.ts';
+import { llmInt8 } from './quantize/llm-int8.ts';
+import { owq } from './quantize/owq.ts';
+import { quarot } from './quantize/quarot.ts';
 import { rtn } from './quantize/rtn.ts';
+import { smoothquant } from './quantize/smoothquant.ts';
+import { spqr } from './quantize/spqr.ts';
+import { w4a8 } from './quantize/w4a8.ts';
+import { w8a8 } from './quantize/w8a8.ts';
 
-export const methods: readonly Method[] = [gptq, ggml, rtn];
+export const methods: readonly Method[] = [
+  gptq,
+  autoround,
+  awq,
+  ggml,
+  llmInt8,
+  owq,
+  quarot,
+  rtn,
+  smoothquant,
+  spqr,
+  w4a8,
+  w8a8,
+];
 
 /** @throws LapidaryError for an unknown name, with the nearest known one. */
 export function findMethod(name: string): Method {

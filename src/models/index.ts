@@ -12,6 +12,7 @@ import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import type { Architecture, Model } from './model.ts';
 import { qwen2 } from './qwen2.ts';
+import { readQuantized } from './quantized/index.ts';
 import { qwen3 } from './qwen3.ts';
 import type { Json } from './settings.ts';
 
@@ -40,37 +41,29 @@ export interface Weights {
 }
 
 /**
- * A checkpoint as a model of dense matrices. The architecture is built once without running it, so that every tensor
- * it asks for is known to be there in the right shape; no tensor's bytes are read.
+ * A checkpoint as a model, of dense matrices or of the encodings that it is quantized in. The architecture is built once without running it, so that every tensor
+ * it asks for is known to be there in the right shape; no dense tensor's bytes are read.
  * @param warn told in one line about tensors that nothing uses
  * @throws LapidaryError on a missing or misshapen tensor, by name, and on a configuration that cannot be honoured
  */
 export function loadModel(checkpoint: Weights, warn: (line: string) => void = () => {}): Model {
   const { json, source, files } = checkpoint;
-  if (json.quantization_config !== undefined) {
-    throw new LapidaryError({
-      what: 'this checkpoint is already quantized',
-      where: `${source}, config.json, "quantization_config"`,
-      expected: 'weights in float32, float16 or bfloat16',
-      fix: 'start from the original model',
-    });
-  }
   const architecture = findArchitecture(json);
   const config = architecture.configure(json);
-  const encodings = checkpoint.encodings ?? new Map<string, Encoding>();
-  const unused = new Set([...checkpoint.tensors.keys(), ...encodings.keys()]);
-  const find = (name: string) => {
+  const { tensors, encodings = new Map<string, Encoding>() } = readQuantized(checkpoint) ?? checkpoint;
+  const unused = new Set([...tensors.keys(), ...encodings.keys()]);
+  const find = <T>(among: ReadonlyMap<string, T>, name: string) => {
     const prefix = architecture.omittedPrefix;
     const bare = prefix && name.startsWith(prefix) ? name.slice(prefix.length) : name;
-    const key = checkpoint.tensors.has(name) ? name : bare;
+    const key = among.has(name) ? name : bare;
     unused.delete(key);
-    return checkpoint.tensors.get(key);
+    return among.get(key);
   };
-  const vectors = collector(find);
+  const vectors = collector((name) => find(tensors, name));
   const matrices = collector((name): Encoding | undefined => {
-    unused.delete(name);
-    if (encodings.has(name)) return encodings.get(name);
-    const tensor = find(`${name}.weight`);
+    const encoding = find(encodings, name);
+    if (encoding) return encoding;
+    const tensor = find(tensors, `${name}.weight`);
     return tensor && named(name, () => dense(architecture.transposed?.(name) ? transposed(tensor) : tensor));
   });
   const graph = new Graph('inputs');
@@ -107,7 +100,7 @@ function unusedLine(source: string, names: readonly string[]): string {
 }
 
 /** [in, out] as [out, in], turned each time the bytes are read. */
-function transposed(tensor: Stored): Stored {
+export function transposed(tensor: Stored): Stored {
   if (tensor.shape.length !== 2) return tensor;
   const [rows, columns] = tensor.shape;
   const shape = [columns, rows];

@@ -7,7 +7,7 @@
 import { LapidaryError } from '../../base/errors.ts';
 import type { Stored } from '../../base/tensor.ts';
 import { stored } from '../../base/tensor.ts';
-import { dense } from '../dense.ts';
+import { dense, lazyValues } from '../dense.ts';
 import type { Encoding, EncodingAtRest } from '../encoding.ts';
 import type { Bits } from '../grid.ts';
 import type { GroupSize } from '../grouped.ts';
@@ -36,7 +36,8 @@ export function blockEncoding({ name }: { readonly name: string }, shape: Shape,
   }
   const values = () => type.dequantize(blocks.bytes());
   let form: Encoding | undefined;
-  const inGraph = () => (form ??= type.minima ? lazyDense(shape, values) : asIntegers(type, shape, blocks));
+  const inGraph = () =>
+    (form ??= type.minima ? dense(lazyValues(shape, values)) : asIntegers(type, shape, blocks));
   return {
     description: { kind: 'blocks', type: name },
     label: name,
@@ -75,16 +76,6 @@ export async function quantizeTo(
 ): Promise<Encoding> {
   const bytes = await blockTypeNamed(name).quantizeFast(values, columns, importance);
   return blockEncoding({ name }, [rows, columns], stored('uint8', [rows, bytes.length / rows], bytes));
-}
-
-/** Float32 values that are computed when they are read. */
-function lazyDense(shape: Shape, values: () => Float32Array): Encoding {
-  return dense({
-    dtype: 'float32',
-    shape,
-    byteLength: 4 * shape[0] * shape[1],
-    bytes: () => new Uint8Array(values().buffer as ArrayBuffer),
-  });
 }
 
 /** The levels as integers around the middle code, a part of the block to a group. */

@@ -28,10 +28,11 @@ import {
 
 type Unary =
   'Neg' | 'Exp' | 'Log' | 'Sqrt' | 'Reciprocal' | 'Abs' | 'Sigmoid' | 'Tanh' | 'Erf' | 'Sin' | 'Cos' | 'Relu';
+type Step = 'Sign' | 'Floor' | 'Round';
 type Binary = 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min';
 type Comparison = 'Equal' | 'Less' | 'Greater' | 'LessOrEqual' | 'GreaterOrEqual';
 export type ElementwiseName =
-  Unary | Binary | Comparison | 'And' | 'Or' | 'Not' | 'Where' | 'Cast' | 'Identity';
+  Unary | Step | Binary | Comparison | 'And' | 'Or' | 'Not' | 'Where' | 'Cast' | 'Identity';
 
 function unary(type: Unary, rule: (g: Value, x: Value, y: Value) => Value): OpDefinition {
   return {
@@ -41,6 +42,17 @@ function unary(type: Unary, rule: (g: Value, x: Value, y: Value) => Value): OpDe
       return [{ dtype: x.dtype, shape: x.shape }];
     },
     gradient: ({ inputs, outputs }, [g]) => [g && rule(g, inputs[0]!, outputs[0])],
+  };
+}
+
+function step(type: Step): OpDefinition {
+  return {
+    onnx: onnx(type),
+    infer: (inputs) => {
+      const [x] = required(type, inputs, 1);
+      return [{ dtype: x.dtype, shape: x.shape }];
+    },
+    gradient: `${type} is flat: give what is made of it a gradient of its own (withGradient)`,
   };
 }
 
@@ -102,6 +114,9 @@ export const elementwise: Record<ElementwiseName, OpDefinition> = {
   Sin: unary('Sin', (g, x) => mul(g, cos(x))),
   Cos: unary('Cos', (g, x) => neg(mul(g, sin(x)))),
   Relu: unary('Relu', (g, x) => mul(g, cast(greater(x, number(x, 0)), g.dtype))),
+  Sign: step('Sign'),
+  Floor: step('Floor'),
+  Round: step('Round'),
   Add: binary('Add', (g) => [g, g]),
   Sub: binary('Sub', (g) => [g, neg(g)]),
   Mul: binary('Mul', (g, a, b) => [mul(g, b), mul(g, a)]),

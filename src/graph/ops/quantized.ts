@@ -5,7 +5,8 @@ import type { Dim } from '../graph.ts';
 import type { OpDefinition } from './definition.ts';
 import { axisOf, microsoft, onnx, refuse, required, sum } from './definition.ts';
 
-export type QuantizedName = 'MatMulNBits' | 'DequantizeLinear' | 'GroupQueryAttention';
+export type QuantizedName =
+  'MatMulNBits' | 'MatMulInteger' | 'QuantizeLinear' | 'DequantizeLinear' | 'GroupQueryAttention';
 
 const stored = (what: string): string =>
   `${what} multiplies stored codes: train on the dense values, then encode`;
@@ -29,6 +30,28 @@ export const quantized: Record<QuantizedName, OpDefinition> = {
     },
     gradient: stored('MatMulNBits'),
   },
+  MatMulInteger: {
+    onnx: onnx('MatMulInteger'),
+    infer: (inputs) => {
+      const [a, b] = required('MatMulInteger', inputs, 2);
+      const bytes: readonly DType[] = ['int8', 'uint8'];
+      if (!bytes.includes(a.dtype) || !bytes.includes(b.dtype))
+        refuse('MatMulInteger', 'inputs are not 8-bit integers', inputs);
+      if (b.shape.length !== 2 || a.shape.at(-1) !== b.shape[0])
+        refuse('MatMulInteger', 'the second is no matrix with as many rows as the first has columns', inputs);
+      return [{ dtype: 'int32', shape: [...a.shape.slice(0, -1), b.shape[1]] }];
+    },
+    gradient: stored('MatMulInteger'),
+  },
+  QuantizeLinear: {
+    onnx: onnx('QuantizeLinear'),
+    infer: (inputs) => {
+      const [x, scale, zeroPoint] = required('QuantizeLinear', inputs, 3);
+      if (scale.dtype !== x.dtype) refuse('QuantizeLinear', 'the scale is of another type', inputs);
+      return [{ dtype: zeroPoint.dtype, shape: x.shape }];
+    },
+    gradient: 'QuantizeLinear gives codes: train on the values, then encode',
+  },
   DequantizeLinear: {
     onnx: onnx('DequantizeLinear'),
     infer: (inputs, attributes) => {
@@ -48,10 +71,12 @@ export const quantized: Record<QuantizedName, OpDefinition> = {
       const heads = attributes.num_heads as number;
       const keyValueHeads = attributes.kv_num_heads as number;
       const [width, keyWidth] = [query.shape[2], key.shape[2]];
-      const size = pastKey.shape[3];
-      if (query.shape.length !== 3 || pastKey.shape.length !== 4 || typeof size !== 'number') {
+      const stored = pastKey.shape[3];
+      if (query.shape.length !== 3 || pastKey.shape.length !== 4 || typeof stored !== 'number') {
         refuse('GroupQueryAttention', 'query has not 3 or the cache not 4 axes', inputs);
       }
+      // Two codes of four bits are a byte.
+      const size = attributes.kv_cache_bit_width === 4 ? 2 * stored : stored;
       if (width !== heads * size || keyWidth !== keyValueHeads * size || heads % keyValueHeads !== 0) {
         refuse(
           'GroupQueryAttention',
@@ -64,7 +89,7 @@ export const quantized: Record<QuantizedName, OpDefinition> = {
         pastKey.shape[0],
         keyValueHeads,
         (attributes.present as Dim | undefined) ?? sum(pastKey.shape[2], query.shape[1]),
-        size,
+        stored,
       ];
       return [
         { dtype: query.dtype, shape: query.shape },

@@ -58,7 +58,10 @@ export const typeCode: Readonly<Record<DType, number>> = {
   bool: 9,
   float16: 10,
   float64: 11,
+  uint32: 12,
   bfloat16: 16,
+  float8e4m3: 17,
+  float8e5m2: 19,
   uint4: 21,
   int4: 22,
 };

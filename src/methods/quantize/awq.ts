@@ -46,13 +46,13 @@ export const awq: BlockRewrite<AwqOptions> = {
   summary:
     'AWQ (arXiv:2306.00978): scales channels by their inputs, and clips ranges, before weights are rounded.',
   options,
+  followedBy: { method: 'rtn', range: 'minmax' },
   statistic: () => 'gram',
   async rewrite(block, choice) {
-    const chosen = new Map<Scaling, Float32Array>();
+    const chosen = new Map<Scaling, Float32Array | undefined>();
     for (const scaling of scalingsOf(block.model, block.layer)) {
       block.signal?.throwIfAborted();
-      const scales = await searchScales(block, scaling, choice);
-      if (scales) chosen.set(scaling, scales);
+      chosen.set(scaling, await searchScales(block, scaling, choice));
     }
     const folded = fold(block.model, chosen);
     if (choice.clip) await clip(block, chosen, folded);
@@ -182,8 +182,12 @@ function largestSize(values: Float32Array, start: number, end: number): number {
  * Clips the weights of a block, in place. What queries and keys are made of is left alone, as by the authors: outputs
  * that are multiplied with each other are not served by less error in each. (They read the first norm and pass nothing on.)
  */
-async function clip(block: Block, chosen: ReadonlyMap<Scaling, Float32Array>, folded: Folded): Promise<void> {
-  const all = scalingsOf(block.model, block.layer);
+async function clip(
+  block: Block,
+  chosen: ReadonlyMap<Scaling, Float32Array | undefined>,
+  folded: Folded,
+): Promise<void> {
+  const all = [...chosen.keys()];
   const passedOn = new Set(all.map(({ from }) => from));
   const compared = new Set(all[0].readers.filter((name) => !passedOn.has(name)));
   const { architecture, config } = block.model;

@@ -11,12 +11,10 @@ import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
-import type { Area } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import type { Tools } from './columns.ts';
-import { byDiagonal, factorizeDamped, inverted, withErrors } from './columns.ts';
-import type { FactorBlock } from './factor.ts';
+import type { Rounding, Tools } from './columns.ts';
+import { byDiagonal, compensateBlocks, factorizeDamped, inverted } from './columns.ts';
 import { damp } from './factor.ts';
 import { compensateLevels } from './levels.ts';
 import { numberOptions, withGroup } from './options.ts';
@@ -24,7 +22,7 @@ import { correctedWeight } from './gptaq.ts';
 import { products } from './products.ts';
 import { canRefine, refineGroups } from './refine.ts';
 import { plainly } from './rtn.ts';
-import type { GridChoice, Parameters, Tiles } from './tiles.ts';
+import type { GridChoice } from './tiles.ts';
 import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
 
 const schema = z.strictObject({
@@ -153,60 +151,16 @@ async function roundColumns(
       parameters,
       start / length,
     );
-  const rounding = { order, length, top: 2 ** choice.bits - 1, fit: fixed ? undefined : fit };
-  const codes = await compensateBlocks(tools, tiles, blocks, parameters, rounding);
+  const codes = await compensateBlocks(tools, tiles, blocks, {
+    kernel: 'compensate',
+    parameters: [parameters.scales.at, parameters.zeros.at],
+    last: 2 ** choice.bits - 1,
+    order,
+    length,
+    fit: fixed ? undefined : fit,
+  });
   const found = collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
   // A weight that is not finite has spoilt its group's scale.
   if (!found.scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
   return found;
-}
-
-interface Rounding {
-  /** Of the columns; their own where it is not given. */
-  readonly order: Int32Array | undefined;
-  /** Columns of a group. */
-  readonly length: number;
-  /** The largest code. */
-  readonly top: number;
-  /** Fits the groups of `count` columns from `start` on, which are at `at`; without it the parameters stand. */
-  readonly fit?: ((at: number, start: number, count: number) => void) | undefined;
-}
-
-/** @returns codes, uint8 [columns, stride], in the order in which the columns were rounded */
-async function compensateBlocks(
-  { kernels, engine }: Tools,
-  { columns, stride, weights }: Tiles,
-  blocks: readonly FactorBlock[],
-  parameters: Parameters,
-  { order, length, top, fit }: Rounding,
-): Promise<Area> {
-  const natural = kernels.floats(weights);
-  // Weights of blocks to come and, in their place, errors of blocks that are done: a prefix the engine can read.
-  const state = engine.reserve(columns * stride);
-  if (order) {
-    for (let line = 0; line < columns; line++) {
-      const from = order[line] * stride;
-      state.set(natural.subarray(from, from + stride), line * stride);
-    }
-  } else state.set(natural);
-  const size = blocks[0].end;
-  const updated = engine.reserve(size * stride);
-  const codes = kernels.reserve(columns * stride);
-  const [current, origin] = [kernels.reserve(size * stride * 4), kernels.reserve(size * stride * 4)];
-  const groupRows = kernels.reserve(size * 4);
-  const rowOf = kernels.ints(groupRows);
-  for (const { start, end, inverse, pitch, feedback } of blocks) {
-    const count = end - start;
-    const before = state.subarray(start * stride, end * stride);
-    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
-    kernels.floats(current).set(now);
-    kernels.floats(origin).set(before);
-    fit?.(current.at, start, count);
-    for (let i = 0; i < count; i++) rowOf[i] = Math.floor((order ? order[start + i] : start + i) / length);
-    const block = [current.at, origin.at, count, stride, inverse.at, pitch, groupRows.at];
-    const grid = [parameters.scales.at, parameters.zeros.at, codes.at + start * stride, top];
-    kernels.run('compensate', stride / 16, 64 * count, ...block, ...grid);
-    before.set(kernels.floats(origin).subarray(0, count * stride));
-  }
-  return codes;
 }

@@ -88,7 +88,7 @@ describe('OWQ', () => {
     expect(intsOf(encoding)).toEqual(loud);
     const whole = await compress(owq, { share: 0 });
     expect(encodedBytes(encoding) - encodedBytes(whole)).toBe(3 * (4 + 2 * rows));
-    expect(encoding.label).toBe('4-bit, group 32, zero points, 3 columns float16');
+    expect(encoding.label).toBe('4-bit, group 32, zero points, columns float16');
   });
 
   it('gives the kept columns the best values: any other lose more', async () => {

@@ -18,10 +18,9 @@ import { levelPacking, levelsPacked } from '../../encodings/levels.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { Matrix } from '../contract.ts';
-import type { FactorBlock } from './factor.ts';
 import { damp } from './factor.ts';
 import type { Tools } from './columns.ts';
-import { byDiagonal, factorizeDamped, inverted, withErrors } from './columns.ts';
+import { byDiagonal, compensateBlocks, factorizeDamped, inverted } from './columns.ts';
 import { products } from './products.ts';
 import type { Tiles } from './tiles.ts';
 import { collect, groupLength, toTiles } from './tiles.ts';
@@ -43,7 +42,7 @@ export interface CompensatedChoice extends LevelChoice {
 }
 
 /** Weights that are in the kernels' memory at once: rows are independent, and embeddings are large. */
-const mostWeights = 2 ** 23;
+const mostWeights = 2 ** 22;
 /** As the kernel `fitLevels` has them. */
 const forms = { float32: 0, float16: 1, e8m0: 2, e4m3: 3 } as const;
 
@@ -163,67 +162,18 @@ async function roundColumns(
   const fixed = work.spans === -1 || choice.staticGroups || choice.activationOrder;
   if (fixed) fit(kernels, { at: weights.at, columns, stride }, work, table, scales);
   const length = groupLength({ group: work.spans }, columns);
-  const fitBlock = (at: number, start: number, count: number) =>
-    fit(kernels, { at, columns: count, stride }, work, table, scales, start / length);
   const codes = await compensateBlocks(tools, tiles, blocks, {
+    kernel: 'compensateLevels',
+    parameters: [scales.at, table.at],
+    last: work.format.table.size,
     order,
     length,
-    scales,
-    table,
-    size: work.format.table.size,
-    ...(fixed ? {} : { fitBlock }),
+    fit: fixed
+      ? undefined
+      : (at, start, count) =>
+          fit(kernels, { at, columns: count, stride }, work, table, scales, start / length),
   });
   return gathered(kernels, tiles, work, codes, scales, order && inverted(kernels, order));
-}
-
-interface Rounding {
-  /** Of the columns; their own where it is not given. */
-  readonly order: Int32Array | undefined;
-  /** Columns of a group. */
-  readonly length: number;
-  /** Float32 [groups, stride]. */
-  readonly scales: Area;
-  readonly table: Area;
-  /** Levels of the table. */
-  readonly size: number;
-  /** Fits the groups of `count` columns from `start` on, which are at `at`; without it the scales stand. */
-  readonly fitBlock?: (at: number, start: number, count: number) => void;
-}
-
-/** @returns codes, uint8 [columns, stride], in the order in which the columns were rounded */
-async function compensateBlocks(
-  { kernels, engine }: Tools,
-  { columns, stride, weights }: Tiles,
-  blocks: readonly FactorBlock[],
-  { order, length, scales, table, size, fitBlock }: Rounding,
-): Promise<Area> {
-  const natural = kernels.floats(weights);
-  // Weights of blocks to come and, in their place, errors of blocks that are done.
-  const state = engine.reserve(columns * stride);
-  for (let line = 0; line < columns; line++) {
-    const from = (order ? order[line] : line) * stride;
-    state.set(natural.subarray(from, from + stride), line * stride);
-  }
-  const most = blocks[0].end;
-  const updated = engine.reserve(most * stride);
-  const codes = kernels.reserve(columns * stride);
-  const [current, origin] = [kernels.reserve(most * stride * 4), kernels.reserve(most * stride * 4)];
-  const groupRows = kernels.reserve(most * 4);
-  const rowOf = kernels.ints(groupRows);
-  for (const { start, end, inverse, pitch, feedback } of blocks) {
-    const count = end - start;
-    const before = state.subarray(start * stride, end * stride);
-    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
-    kernels.floats(current).set(now);
-    kernels.floats(origin).set(before);
-    fitBlock?.(current.at, start, count);
-    for (let i = 0; i < count; i++) rowOf[i] = Math.floor((order ? order[start + i] : start + i) / length);
-    const block = [current.at, origin.at, count, stride, inverse.at, pitch, groupRows.at];
-    const grid = [scales.at, table.at, size, codes.at + start * stride];
-    kernels.run('compensateLevels', stride / 16, 64 * count, ...block, ...grid);
-    before.set(kernels.floats(origin).subarray(0, count * stride));
-  }
-  return codes;
 }
 
 /** The table as the kernels read it. */

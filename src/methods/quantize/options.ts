@@ -25,7 +25,7 @@ export const gridOptions = {
     .enum(scaleTypes)
     .default('float16')
     .describe(
-      'Type that scales are rounded to; short: float16 with fewer digits, as Q4_1 of GGUF files needs.',
+      'Type that scales are rounded to; short: float16 with fewer digits, as Q4_1 of GGUF files needs; byte: with four digits, which spqr stores in 8 bits.',
     ),
 };
 

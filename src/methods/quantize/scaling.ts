@@ -83,10 +83,11 @@ export interface Folded {
   readonly vectors: Map<string, Stored>;
 }
 
-/** @param chosen positive scales [channels] for each scaling */
-export function fold(model: Model, chosen: ReadonlyMap<Scaling, Float32Array>): Folded {
+/** @param chosen positive scales [channels] for each scaling; undefined: none */
+export function fold(model: Model, chosen: ReadonlyMap<Scaling, Float32Array | undefined>): Folded {
   const folded: Folded = { matrices: new Map(), vectors: new Map() };
   for (const [scaling, scales] of chosen) {
+    if (!scales) continue;
     for (const name of scaling.vectors) {
       const vector = toFloat32(folded.vectors.get(name) ?? model.vectors.get(name)!);
       const values = vector.map((value, channel) => value / scales[channel]);

@@ -33,13 +33,13 @@ export const smoothquant: BlockRewrite<SmoothQuantOptions> = {
   summary:
     'SmoothQuant (arXiv:2211.10438): moves outliers from inputs into weights, before both are rounded.',
   options,
+  followedBy: { method: 'w8a8' },
   statistic: () => 'norm',
   async rewrite(block, choice) {
-    const chosen = new Map<Scaling, Float32Array>();
+    const chosen = new Map<Scaling, Float32Array | undefined>();
     for (const scaling of scalingsOf(block.model, block.layer)) {
       block.signal?.throwIfAborted();
-      const scales = await smooth(block, scaling, choice);
-      if (scales) chosen.set(scaling, scales);
+      chosen.set(scaling, await smooth(block, scaling, choice));
     }
     return changes(fold(block.model, chosen));
   },
@@ -67,7 +67,10 @@ async function smooth(
   return best;
 }
 
-type Inputs = Required<Pick<Statistic, 'tokens' | 'squares' | 'peaks'>>;
+interface Inputs extends Pick<Statistic, 'tokens'> {
+  readonly squares: Float32Array;
+  readonly peaks: Float32Array;
+}
 
 function inputsOf(block: Block, name: string): Inputs {
   const { tokens, squares, peaks } = block.statistics.get(name) ?? { tokens: 0 };

@@ -1,0 +1,75 @@
+/**
+ * Our recipes on the yardstick that bench/peers/quantizers has for others: the linear layers of the base's blocks, the
+ * same calibration tokens, the same measures; one JSON line a recipe.
+ *
+ *   npx tsx bench/quality/quantize.ts --base FOLDER --calibration FILE --evaluation FILE --recipe JSON [--recipe JSON]
+ *     [--sequences 64] [--held 16] [--length 512] [--threads 2]
+ *
+ * JSON is a recipe's steps: [{"method":"gptq","bits":4,"group":64}]. Bytes are those of the blocks' matrices. Seconds
+ * are those of rewrites and the walk; memory is the process' peak before them and at their end. It rises only: for
+ * memory run one recipe a process.
+ */
+
+import { parseArgs } from 'node:util';
+import { rounded } from '../../src/calibrate/compress.ts';
+import { targetsOf } from '../../src/calibrate/targets.ts';
+import { walk } from '../../src/calibrate/walk.ts';
+import { encodedBytes } from '../../src/encodings/encoding.ts';
+import type { Model } from '../../src/models/model.ts';
+import { assignment, blockRewrites, rankingOf } from '../../src/prepare.ts';
+import type { Recipe } from '../../src/recipe.ts';
+import { parseRecipe } from '../../src/recipe.ts';
+import { openYardstick, show, yardstickFlags } from '../peers/quantizers/tokens.ts';
+
+const { values: flags } = parseArgs({
+  options: { ...yardstickFlags, recipe: { type: 'string', multiple: true, default: [] } },
+});
+const { model: base, calibration, threads, measure } = await openYardstick(flags);
+
+async function compressed(recipe: Recipe): Promise<Model> {
+  const { seed } = recipe;
+  let model = base;
+  for (const { method, options } of recipe.steps) {
+    if (method.shape !== 'rewrite' || method.scope !== 'model') continue;
+    const assign = assignment(recipe, model);
+    const planned = targetsOf(model).flatMap((target) => {
+      const assigned = assign(target);
+      return assigned ? [{ ...target, ...assigned }] : [];
+    });
+    const context = { sequences: calibration, seed, rounded: rounded(planned), session: { threads } };
+    model = await method.rewrite(model, options, context);
+  }
+  const texts = { calibration, verification: calibration[0] };
+  const ranking = await rankingOf(recipe, model, texts, { threads });
+  const assign = assignment(recipe, model, ranking);
+  const walked = await walk(model, calibration, { assign, rewrites: blockRewrites(recipe), seed, threads });
+  return walked.model;
+}
+
+/** Of the matrices in blocks. */
+function sizeOf(model: Model) {
+  const blocks = targetsOf(model).filter(({ place }) => place === 'block');
+  let [bytes, weights] = [0, 0];
+  for (const { name, shape } of blocks) {
+    bytes += encodedBytes(model.matrices.get(name)!);
+    weights += shape[0] * shape[1];
+  }
+  return { bytes, bitsPerWeight: show((8 * bytes) / weights) };
+}
+
+const peak = () => process.resourceUsage().maxRSS * 1024;
+
+for (const text of flags.recipe) {
+  const recipe = parseRecipe({ steps: JSON.parse(text) as { method: string }[] });
+  const [loadedBytes, start, cpu] = [peak(), performance.now(), process.cpuUsage()];
+  const model = await compressed(recipe);
+  const { user, system } = process.cpuUsage(cpu);
+  const times = {
+    seconds: show((performance.now() - start) / 1000),
+    cpuSeconds: show((user + system) / 1e6),
+    loadedBytes,
+    peakBytes: peak(),
+  };
+  const line = { bench: 'quantizers', steps: JSON.parse(text) as unknown, ...sizeOf(model), ...times };
+  console.log(JSON.stringify({ ...line, ...(await measure(model)) }));
+}

@@ -1,0 +1,52 @@
+/**
+ * genai_config.json, by which onnxruntime-genai runs an exported folder. Checked against 0.18, which feeds
+ * num_logits_to_keep by itself.
+ */
+
+import type { Model } from '../models/model.ts';
+import { isFused } from './attention.ts';
+
+/** @param file the ONNX file, relative to the folder */
+export function genaiConfig({ config }: Model, file: string): Record<string, unknown> {
+  const [{ heads, keyValueHeads, headSize }] = config.layers;
+  const { json, eos, bos } = config;
+  const end = eos.length === 1 ? eos[0] : eos;
+  return {
+    model: {
+      // Architectures without rotary positions go by the generic name: of "gpt2" another layout of the cache is expected.
+      type: config.rope ? config.modelType : 'decoder',
+      context_length: config.context,
+      vocab_size: config.vocabulary,
+      ...(bos === undefined ? {} : { bos_token_id: bos }),
+      ...(eos.length === 0 ? {} : { eos_token_id: end, pad_token_id: json.pad_token_id ?? eos[0] }),
+      decoder: {
+        session_options: { log_id: 'onnxruntime-genai', provider_options: [] },
+        filename: file,
+        hidden_size: config.hidden,
+        head_size: headSize,
+        num_attention_heads: heads,
+        num_key_value_heads: keyValueHeads,
+        num_hidden_layers: config.layers.length,
+        inputs: {
+          input_ids: 'input_ids',
+          attention_mask: 'attention_mask',
+          past_key_names: 'past_key_values.%d.key',
+          past_value_names: 'past_key_values.%d.value',
+        },
+        outputs: {
+          logits: 'logits',
+          present_key_names: 'present.%d.key',
+          present_value_names: 'present.%d.value',
+        },
+      },
+    },
+    search: {
+      max_length: config.context,
+      min_length: 0,
+      num_beams: 1,
+      do_sample: false,
+      // Only the fused attention writes new tokens into the buffer that holds the old ones.
+      past_present_share_buffer: config.layers.every((_, layer) => isFused(config, layer)),
+    },
+  };
+}

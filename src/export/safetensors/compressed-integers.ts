@@ -1,0 +1,142 @@
+/** Integers as compressed-tensors stores them; see src/models/quantized/compressed-integers.ts for the layout. */
+
+import { LapidaryError } from '../../base/errors.ts';
+import type { Stored } from '../../base/tensor.ts';
+import { stored } from '../../base/tensor.ts';
+import type { Encoding } from '../../encodings/encoding.ts';
+import { integerParts } from '../../encodings/integer.ts';
+import { baseDescription } from '../../encodings/rounded.ts';
+import { packWords, turned, wordCount } from '../../encodings/words.ts';
+import type { StoredScheme } from './compressed-tensors.ts';
+import type { FloatName } from './floats.ts';
+import { asFloats } from './floats.ts';
+import type { IntegerSizes } from './integers.ts';
+import { integersOf, integerSizes, made } from './integers.ts';
+
+/** @throws LapidaryError on groups that the format does not hold; undefined where the encoding is no integers */
+export function intScheme(encoding: Encoding, floats: FloatName): StoredScheme | undefined {
+  if (encoding.description.kind === 'integers') return rows(encoding, floats);
+  if (encoding.description.kind === 'rounded') return groupsWithInputs(encoding, floats);
+  const sizes = integerSizes(encoding);
+  return sizes && packed(encoding, sizes, floats);
+}
+
+/** W8A8: rows of 8 bits, inputs by token or by a stored scale. */
+function rows(encoding: Encoding, floats: FloatName): StoredScheme {
+  const { shape, tensors } = encoding;
+  const { input } = tensors.has('input') ? integerParts(encoding)! : {};
+  return {
+    format: 'int-quantized',
+    type: 'W8A8',
+    weights: weightArguments({ bits: 8, group: -1, symmetric: true }),
+    inputs: inputArguments(8, input === undefined),
+    tensors: new Map([
+      ['weight', made('int8', shape, () => integerParts(encoding)!.codes)],
+      ['weight_scale', made(floats, [shape[0], 1], () => asFloats(integerParts(encoding)!.scales, floats))],
+      ...(input === undefined
+        ? []
+        : [['input_scale', made(floats, [1], () => asFloats(Float32Array.of(input), floats))] as const]),
+    ]),
+  };
+}
+
+/** Inputs rounded in front of groups (W4A8): codes in a byte each. */
+function groupsWithInputs(encoding: Encoding, floats: FloatName): StoredScheme | undefined {
+  const base = { ...encoding, description: baseDescription(encoding.description.base) };
+  const sizes = integerSizes(base);
+  if (!sizes) return undefined;
+  checkSizes(sizes);
+  const { symmetric, bits } = sizes;
+  if (!symmetric)
+    refuse(sizes, 'no zero points where inputs are rounded', 'zero points', 'choose symmetric: true');
+  return {
+    format: 'int-quantized',
+    type: `W${bits}A${encoding.inputBits}`,
+    weights: weightArguments(sizes),
+    inputs: inputArguments(encoding.inputBits!, true),
+    tensors: new Map([
+      [
+        'weight',
+        made('int8', encoding.shape, () =>
+          Int8Array.from(integersOf(base).codes, (code) => code - 2 ** (bits - 1)),
+        ),
+      ],
+      ['weight_scale', scales(base, sizes, floats)],
+    ]),
+  };
+}
+
+/** Weights alone. Three bits with zero points stand in four: no engine has these in three. */
+function packed(encoding: Encoding, sizes: IntegerSizes, floats: FloatName): StoredScheme {
+  checkSizes(sizes);
+  const { rows, columns, symmetric, groups } = sizes;
+  const bits = sizes.bits === 3 && !symmetric ? 4 : sizes.bits;
+  const tensors = new Map<string, Stored>([
+    [
+      'weight_packed',
+      made('int32', [rows, wordCount(columns, bits)], () =>
+        packWords(integersOf(encoding).codes, columns, bits),
+      ),
+    ],
+    ['weight_scale', scales(encoding, sizes, floats)],
+    ['weight_shape', stored('int64', [2], BigInt64Array.of(BigInt(rows), BigInt(columns)))],
+  ]);
+  if (!symmetric) {
+    const words = wordCount(rows, bits);
+    const zeros = () => turned(packWords(turned(integersOf(encoding).zeros, groups), rows, bits), words);
+    tensors.set('weight_zero_point', made('int32', [words, groups], zeros));
+  }
+  return {
+    format: 'pack-quantized',
+    type: `W${bits}A16`,
+    weights: weightArguments({ ...sizes, bits }),
+    tensors,
+  };
+}
+
+function checkSizes(sizes: IntegerSizes): void {
+  const { columns, group } = sizes;
+  if (group === -1 || columns % group === 0) return;
+  refuse(
+    sizes,
+    `rows of whole groups of ${group}`,
+    `${columns} weights`,
+    'choose a smaller group, or group: -1',
+  );
+}
+
+function refuse({ columns }: IntegerSizes, expected: string, found: string, fix: string): never {
+  throw new LapidaryError({
+    what: 'compressed-tensors does not hold this matrix',
+    where: `rows of ${columns}`,
+    expected,
+    found,
+    fix,
+  });
+}
+
+/** [rows, groups] */
+const scales = (encoding: Encoding, { rows, groups }: IntegerSizes, floats: FloatName): Stored =>
+  made(floats, [rows, groups], () => asFloats(integersOf(encoding).scales, floats));
+
+const weightArguments = ({
+  bits,
+  group,
+  symmetric,
+}: Pick<IntegerSizes, 'symmetric'> & { readonly bits: number; readonly group: number }) => ({
+  num_bits: bits,
+  type: 'int',
+  symmetric,
+  strategy: group === -1 ? 'channel' : 'group',
+  group_size: group === -1 ? null : group,
+  dynamic: false,
+});
+
+const inputArguments = (bits: number, dynamic: boolean) => ({
+  num_bits: bits,
+  type: 'int',
+  symmetric: true,
+  strategy: dynamic ? 'token' : 'tensor',
+  group_size: null,
+  dynamic,
+});

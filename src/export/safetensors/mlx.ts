@@ -1,0 +1,89 @@
+/** Grouped integers as MLX's affine format stores them; see src/models/quantized/mlx.ts for the layout. */
+
+import { LapidaryError } from '../../base/errors.ts';
+import { floatToHalf } from '../../base/half.ts';
+import type { Stored } from '../../base/tensor.ts';
+import type { Encoding } from '../../encodings/encoding.ts';
+import { packWords, wordCount } from '../../encodings/words.ts';
+import type { Model } from '../../models/model.ts';
+import type { CheckpointLayout } from './folder.ts';
+import type { IntegerSizes } from './integers.ts';
+import {
+  groupAmong,
+  integersOf,
+  integerSizes,
+  made,
+  refuse,
+  regrouped,
+  scalesOf,
+  zerosOf,
+} from './integers.ts';
+import { mostCommon, quantizedSizes } from './kinds.ts';
+
+/** Groups that MLX has kernels for. */
+const mlxGroups = [128, 64, 32] as const;
+
+/**
+ * Weights that share a scale in MLX: the encoding's, or the largest that its groups are made of.
+ * @throws LapidaryError where there is no such size
+ */
+export function mlxGroup(sizes: IntegerSizes): number {
+  const { columns, group } = sizes;
+  const found = groupAmong(sizes, mlxGroups);
+  if (found !== undefined) return found;
+  return refuse('MLX', sizes, {
+    expected: 'groups of 32, 64 or 128 that fill a row',
+    found: `${columns} weights in groups of ${group === -1 ? columns : group}`,
+    fix: 'choose group: 32, or leave this matrix as it is, in floats',
+  });
+}
+
+/**
+ * @returns weight, scales and biases (float16); undefined where the encoding is no grouped integers
+ * @throws LapidaryError on groups that the format does not hold
+ */
+export function mlxTensors(encoding: Encoding): Map<string, Stored> | undefined {
+  const sizes = integerSizes(encoding);
+  if (!sizes) return undefined;
+  const { rows, columns, bits } = sizes;
+  const group = mlxGroup(sizes);
+  const half = (values: Float32Array) => floatToHalf(regrouped(values, sizes, group));
+  const weight = () => packWords(integersOf(encoding).codes, columns, bits);
+  const biases = () => {
+    const zeros = zerosOf(encoding);
+    return half(scalesOf(encoding).map((scale, g) => -zeros[g] * scale));
+  };
+  const perRow = columns / group;
+  return new Map([
+    ['weight', made('uint32', [rows, wordCount(columns, bits)], weight)],
+    ['scales', made('float16', [rows, perRow], () => half(scalesOf(encoding)))],
+    ['biases', made('float16', [rows, perRow], biases)],
+  ]);
+}
+
+/**
+ * mlx-lm's settings: of most matrices, and by name of the others.
+ * @throws LapidaryError on architectures that store matrices the other way around, which mlx-lm turns by their name
+ */
+export function mlxLayout(model: Model): CheckpointLayout {
+  const { architecture, source } = model;
+  if (architecture.transposed) {
+    throw new LapidaryError({
+      what: `mlx-lm does not load quantized checkpoints of ${architecture.modelType}`,
+      where: source,
+      fix: 'use --format onnx or gguf',
+    });
+  }
+  const quantized = quantizedSizes(model);
+  const settingsOf = (sizes: IntegerSizes) => ({ group_size: mlxGroup(sizes), bits: sizes.bits });
+  const common = mostCommon(quantized.values(), settingsOf) ?? { group_size: 64, bits: 4 };
+  const others = [...quantized].filter(
+    ([, sizes]) => JSON.stringify(settingsOf(sizes)) !== JSON.stringify(common),
+  );
+  const byName = Object.fromEntries(others.map(([name, sizes]) => [name, settingsOf(sizes)]));
+  return {
+    settings: { quantization: { ...common, mode: 'affine', ...byName } },
+    type: `${common.bits}-bit`,
+    tensorsOf: (_, encoding) => mlxTensors(encoding),
+  };
+}

@@ -1,0 +1,21 @@
+/** AWQ's checkpoint format (AutoAWQ, version "gemm"), a folder that vLLM, SGLang, transformers and MLX load. */
+
+import { awqLayout, checkAwq } from '../export/safetensors/awq.ts';
+import { integerSizes, refuse } from '../export/safetensors/integers.ts';
+import { safetensorsFormat } from './safetensors.ts';
+import { vllmCard } from './vllm.ts';
+
+export const awq = safetensorsFormat({
+  label: 'AWQ for vLLM and AutoAWQ',
+  defaultMethod: 'gptq',
+  keepsTables: true,
+  fitting: () => ({}),
+  fits(encoding, { shape: [rows, columns] }) {
+    const sizes = integerSizes(encoding);
+    if (sizes) return checkAwq({ ...sizes, rows });
+    const fix = 'choose --method gptq or rtn';
+    refuse('AWQ', { rows, columns }, { expected: 'integers in groups', found: encoding.label, fix });
+  },
+  layout: awqLayout,
+  card: vllmCard(['awq']),
+});

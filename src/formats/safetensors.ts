@@ -1,0 +1,75 @@
+/** What all formats of quantized safetensors have in common: a folder that is written, opened again and compared. */
+
+import { LapidaryError } from '../base/errors.ts';
+import type { Target } from '../calibrate/targets.ts';
+import type { Encoding } from '../encodings/encoding.ts';
+import type { CheckpointLayout, FloatName } from '../export/safetensors/folder.ts';
+import { writeCheckpoint } from '../export/safetensors/folder.ts';
+import { verifyCheckpoint } from '../export/safetensors/verify.ts';
+import type { Model } from '../models/model.ts';
+import { openForCompression } from '../open.ts';
+import type { Recipe } from '../recipe.ts';
+import type { CardFormat } from '../report/card.ts';
+import { checkSteps } from './check.ts';
+import type { Format, WrittenFile } from './format.ts';
+
+/** What one of them is. */
+export interface CheckpointKind extends Pick<Format, 'label' | 'defaultMethod' | 'keepsTables' | 'fitting'> {
+  /**
+   * Before the work, with a few rows as each matrix will be: see `checkSteps`.
+   * @throws LapidaryError on what it does not hold, saying what would fit
+   */
+  fits(encoding: Encoding, target: Target): void;
+  /**
+   * Before the work too, with the original.
+   * @param floats of what is not quantized
+   * @throws LapidaryError on a model that its engines do not read
+   */
+  layout(model: Model, floats: FloatName): CheckpointLayout;
+  /** Told to readers of the report: what an engine does not take, of what the format holds. */
+  notes?(model: Model): readonly string[];
+  card(name: string, file: WrittenFile): CardFormat;
+}
+
+const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const;
+const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[floats];
+
+export function safetensorsFormat(kind: CheckpointKind): Format {
+  const { label, defaultMethod, keepsTables, fitting, card } = kind;
+  return {
+    label,
+    defaultMethod,
+    keepsTables,
+    fitting,
+    card,
+    async check(recipe, original) {
+      kind.layout(original.model, floatsOf(recipe));
+      await checkSteps(recipe, original, (encoding, target) => {
+        if (keepsTables && target.place !== 'block') throw keptTable(label);
+        kind.fits(encoding, target);
+      });
+    },
+    async write({ recipe, original, compressed, folder, progress, texts, note }) {
+      const floats = floatsOf(recipe);
+      const layout = kind.layout(compressed, floats);
+      progress({ phase: 'write', done: 0, total: 1 });
+      const { path, bytes } = await writeCheckpoint(compressed, folder, layout, { floats });
+      for (const line of kind.notes?.(compressed) ?? []) note(line);
+      progress({ phase: 'verify', done: 0, total: 1 });
+      const check = await verifyCheckpoint(folder, compressed, texts.verification, floats);
+      const opened = await openForCompression(folder);
+      return {
+        file: { path, type: layout.type, bytes },
+        checks: [{ engine: 'Lapidary', ...check }],
+        opened: { ...opened, name: original.name, tokenizer: original.tokenizer, fileBytes: bytes },
+      };
+    },
+  };
+}
+
+const keptTable = (label: string): LapidaryError =>
+  new LapidaryError({
+    what: `${label} holds no compressed embedding or head`,
+    expected: 'steps for the matrices of the blocks',
+    fix: 'leave the embedding and the head as they are: --embedding-bits 16, or targets: [blocks]',
+  });

@@ -1,0 +1,33 @@
+/**
+ * QuaRot (Ashkboos, Mohtashami, Croci, Li, Cameron, Jaggi, Alistarh, Hoefler, Hensman, 2024, arXiv:2404.00456): random
+ * Hadamard rotations spread outliers over all channels. Here what is fused into the weights: of the residual stream and of
+ * the values of attention. The paper's rotations at run time (of what down projections read, of queries and keys) are
+ * not done: they would be operators that no engine has.
+ */
+
+import { z } from 'zod';
+import type { ModelRewrite } from '../contract.ts';
+import { fold } from './rotation/fold.ts';
+import { rotate } from './rotation/rotate.ts';
+import { randomHeads, randomStream, withTurner } from './rotation/rotation.ts';
+
+const options = z.strictObject({});
+export type QuarotOptions = z.infer<typeof options>;
+
+export const quarot: ModelRewrite<QuarotOptions> = {
+  shape: 'rewrite',
+  scope: 'model',
+  name: 'quarot',
+  summary:
+    'QuaRot (arXiv:2404.00456): random Hadamard rotations of the residual stream and of attention values, fused into the weights; a tied head gets a matrix of its own.',
+  options,
+  followedBy: { method: 'gptq' },
+  needsText: () => false,
+  rewrite: (model, _options, { seed, session, progress, signal }) =>
+    withTurner(session, async (turner) => {
+      const folded = fold(model);
+      const stream = await randomStream(folded, seed, turner);
+      const heads = await randomHeads(folded, seed, turner);
+      return rotate(folded, { stream, heads }, { turner, progress, signal });
+    }),
+};

@@ -1,0 +1,111 @@
+/**
+ * SpinQuant (Liu, Zhao, Fedorov, Soran, Choudhary, Krishnamoorthi, Chandra, Tian, Blankevoort, 2024, arXiv:2405.16406):
+ * the rotations of the residual stream (R1) and of attention values (R2, one for each layer) are learned on the orthogonal
+ * group by Cayley SGD, from random Hadamard matrices on. The paper lowers the cross-entropy of the whole quantized network;
+ * here a step lowers the error that rounding is expected to make in the outputs of one layer's matrices (rotation/loss.ts),
+ * layer after layer in random order, which needs one layer in memory and seconds instead of hours. What that gives away:
+ * no layer knows how much its errors matter to the logits.
+ */
+
+import { z } from 'zod';
+import { random } from '../../base/random.ts';
+import type { ModelRewrite, RewriteContext } from '../contract.ts';
+import type { Model } from '../../models/model.ts';
+import type { Learned } from './rotation/cayley.ts';
+import { openCayley, unlearned } from './rotation/cayley.ts';
+import { fold } from './rotation/fold.ts';
+import type { Loss } from './rotation/loss.ts';
+import { openLoss } from './rotation/loss.ts';
+import type { Rotations } from './rotation/rotate.ts';
+import { rotate } from './rotation/rotate.ts';
+import type { Turner } from './rotation/rotation.ts';
+import { randomHeads, randomStream, withTurner } from './rotation/rotation.ts';
+import { sitesOf } from './rotation/sites.ts';
+
+const options = z.strictObject({
+  bits: z.int().min(2).max(8).default(4).describe('Bits of a weight that the rotations are learned for.'),
+  group: z
+    .int()
+    .min(-1)
+    .default(32)
+    .describe('Weights along a row that share a scale, as in what follows; -1 for the whole row.'),
+  activationBits: z
+    .int()
+    .min(2)
+    .max(16)
+    .default(8)
+    .describe('Bits of inputs, rounded token by token, that the rotations are learned for.'),
+  steps: z.int().min(0).default(200).describe('Steps of Cayley SGD, each on one layer.'),
+  rate: z
+    .number()
+    .positive()
+    .max(0.5)
+    .default(0.05)
+    .describe('How far the first step turns, in radians; falls evenly to zero.'),
+  samples: z.int().min(1).default(256).describe('Tokens whose rounding is looked at in each layer.'),
+});
+export type SpinquantOptions = z.infer<typeof options>;
+
+export const spinquant: ModelRewrite<SpinquantOptions> = {
+  shape: 'rewrite',
+  scope: 'model',
+  name: 'spinquant',
+  summary:
+    'SpinQuant (arXiv:2405.16406): rotations learned by Cayley SGD, here on the expected error of each layer rather than on the loss of the network; a tied head gets a matrix of its own.',
+  options,
+  followedBy: { method: 'gptq' },
+  needsText: () => true,
+  rewrite: (model, choice, context) =>
+    withTurner(context.session, async (turner) => {
+      const folded = fold(model);
+      const { rotations } = await learn(folded, choice, context, turner);
+      return rotate(folded, rotations, { ...context, turner });
+    }),
+};
+
+/** @returns the rotations, and the mean loss of all layers before and after, as expected shares of error */
+export async function learn(
+  folded: Model,
+  choice: SpinquantOptions,
+  context: RewriteContext,
+  turner: Turner,
+): Promise<{ readonly rotations: Rotations; readonly before: number; readonly after: number }> {
+  const { architecture, config } = folded;
+  const { session, seed } = context;
+  const draw = random(seed).fork('spinquant');
+  const sites = await sitesOf(folded, context, { samples: choice.samples, random: draw.fork('samples') });
+  const loss = openLoss(sites, config.hidden, choice, session);
+  const cayley = {
+    stream: await openCayley(architecture.around(config).centered, session),
+    heads: await openCayley(false, session),
+  };
+  const headsOf = await randomHeads(folded, seed, turner);
+  let stream = unlearned(await randomStream(folded, seed, turner));
+  const heads = config.layers.map((_, layer) => unlearned(headsOf(layer)));
+  try {
+    const before = await meanLoss(loss, stream, heads);
+    const order = Int32Array.from(config.layers.keys());
+    for (let step = 0; step < choice.steps; step++) {
+      context.signal?.throwIfAborted();
+      if (step % order.length === 0) draw.shuffle(order);
+      const layer = order[step % order.length];
+      const found = await loss.at(layer, stream, heads[layer]);
+      const angle = choice.rate * (1 - step / choice.steps);
+      stream = await cayley.stream.step(stream, found.stream, angle);
+      heads[layer] = await cayley.heads.step(heads[layer], found.heads, angle);
+      context.progress?.({ phase: 'learn rotations', done: step + 1, total: choice.steps });
+    }
+    const after = await meanLoss(loss, stream, heads);
+    return { rotations: { stream, heads: (layer) => heads[layer] }, before, after };
+  } finally {
+    await loss.release();
+    await cayley.stream.release();
+    await cayley.heads.release();
+  }
+}
+
+async function meanLoss(loss: Loss, stream: Learned, heads: readonly Learned[]): Promise<number> {
+  let sum = 0;
+  for (const [layer, own] of heads.entries()) sum += (await loss.at(layer, stream, own)).loss;
+  return sum / heads.length;
+}

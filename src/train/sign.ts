@@ -1,0 +1,96 @@
+/**
+ * Signed gradient descent as nodes of the graph that holds the gradients: w' = w - rate sign(g). Every number moves by the
+ * same amount a step, whatever the size of its gradient, so that the sum of all rates is as far as any can come. One run
+ * of the graph is one step, and on a device the numbers need never leave it.
+ */
+
+import { LapidaryError } from '../base/errors.ts';
+import { gradient } from '../graph/gradient.ts';
+import type { Graph, Value } from '../graph/graph.ts';
+import { mul, sign, sub } from '../graph/ops.ts';
+import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
+import { feedsOf, openSession, tensor } from '../graph/session.ts';
+import { names } from './step.ts';
+
+const rateName = 'sign.rate';
+
+/**
+ * Adds the gradients and the update: "step/loss", and "next/..." of each parameter.
+ * @param loss [] in a graph that takes the parameters as inputs
+ */
+export function signStep(loss: Value, parameters: readonly Value[]): void {
+  const { graph } = loss;
+  const rate = graph.input(rateName, 'float32', []);
+  graph.output(names.loss, loss);
+  for (const [i, slope] of gradient(loss, parameters).entries()) {
+    graph.output(names.next(parameters[i].name), sub(parameters[i], mul(sign(slope), rate)));
+  }
+}
+
+export interface SignDescent {
+  /**
+   * @returns the loss before the step
+   * @throws LapidaryError when it is no number
+   */
+  step(batch: Feeds, rate: number): Promise<number>;
+  /** Keeps the parameters as they are now, in place of those kept before. */
+  keep(): void;
+  /** The parameters as they are now, or as they were kept, on the device; valid until the next step. */
+  readonly now: Feeds;
+  readonly kept: Feeds;
+  /** The parameters are of no use any more. */
+  release(): Promise<void>;
+}
+
+/**
+ * @param graph with a `signStep`; what else it takes is fed with each batch
+ * @param start of every parameter, by name; kept at first
+ */
+export async function openSignDescent(
+  graph: Graph,
+  start: Readonly<Record<string, Tensor>>,
+  options: Pick<SessionOptions, 'device' | 'threads'>,
+): Promise<SignDescent> {
+  const parameters = Object.keys(start);
+  const session: Session = await openSession(graph, { ...options, keep: parameters.map(names.next) });
+  const fixed = graph.weightsAs === 'inputs' ? feedsOf(graph.weights) : {};
+  let now = start;
+  let kept = start;
+  let steps = 0;
+  return {
+    async step(batch, rate) {
+      const given = { [rateName]: tensor('float32', [], Float32Array.of(rate)) };
+      const outputs = await session.run({ ...fixed, ...batch, ...now, ...given });
+      const loss = Number(outputs[names.loss].data[0]);
+      const next = Object.fromEntries(parameters.map((name) => [name, outputs[names.next(name)]]));
+      if (!Number.isFinite(loss)) {
+        dispose(next);
+        throw new LapidaryError({ what: `training diverged at step ${steps + 1}`, found: `loss ${loss}` });
+      }
+      if (now !== kept) dispose(now);
+      now = next;
+      steps += 1;
+      return loss;
+    },
+    keep() {
+      if (kept !== now) dispose(kept);
+      kept = now;
+    },
+    get now() {
+      return now;
+    },
+    get kept() {
+      return kept;
+    },
+    async release() {
+      if (kept !== now) dispose(kept);
+      dispose(now);
+      await session.release();
+    },
+  };
+}
+
+/** Frees what lies on a device now rather than when it is collected. */
+function dispose(tensors: Feeds): void {
+  for (const each of Object.values(tensors)) if (each.location === 'gpu-buffer') each.dispose();
+}
