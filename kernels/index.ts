@@ -10,5 +10,6 @@ export { compensate } from './compensate';
 export { compensateLevels, compensateSigns, fitLevels, roundLevels } from './levels';
 export { pack } from './pack';
 export { descendParts, sweepParts } from './parts';
+export { proximal, proximalCodes, proximalStart } from './proximal';
 export { round } from './round';
 export { transpose } from './transpose';

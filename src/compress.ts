@@ -121,6 +121,7 @@ async function prepare(options: CompressOptions): Promise<Prepared> {
   const made = provenance(original, recipe);
   // The hashes are of what was read.
   read.forEach(checkUnchanged);
+  if (recipe.reason) notes.push(`Recommended: ${recipe.reason}.`);
   for (const change of changesSince(recipe.made, made)) notes.push(change);
   clock.lap('load');
   return { original, texts, made, notes, clock };

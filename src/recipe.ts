@@ -62,6 +62,7 @@ const schema = z.strictObject({
         .describe('GGUF and safetensors: type of what is not quantized'),
     })
     .prefault({}),
+  reason: z.string().optional().describe('why these steps, where they were recommended'),
   made: z.looseObject({}).optional().describe('versions and hashes of the run that wrote this file'),
 });
 

@@ -37,6 +37,7 @@ describe('compress', () => {
       [
         'README.md',
         'config.json',
+        'genai_config.json',
         'generation_config.json',
         'onnx',
         'recipe.yaml',

@@ -45,14 +45,17 @@ export function command(): Command {
       new Option(
         '--format <name>',
         'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',
-      )
-        .choices(Object.keys(formats))
-        .default('onnx'),
+      ).choices(Object.keys(formats)),
+    )
+    .addOption(
+      new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(
+        Object.values(formats).flatMap(({ engines }) => engines),
+      ),
     )
     .addOption(
       new Option(
         '--method <name>',
-        `how the blocks are compressed: ${namesOf('compressor')}; after rewrites joined by +: ${namesOf('rewrite')} (default: gptq, for gguf ggml)`,
+        `how the blocks are compressed: ${namesOf('compressor')}; after rewrites joined by +: ${namesOf('rewrite')} (default: what the format recommends)`,
       ),
     )
     .addOption(

@@ -1,10 +1,14 @@
 /** What the flags of `lapidary compress` mean: the input of a recipe, over one that is read from a file. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { targetHelp } from '../calibrate/select.ts';
 import { formats } from '../formats/index.ts';
-import type { Method } from '../methods/contract.ts';
+import type { Recommendation } from '../formats/recommend.ts';
+import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
+import { isShipped } from '../open.ts';
 import { describeOptions } from '../options.ts';
 import type { Recipe, RecipeInput } from '../recipe.ts';
 import { parseRecipe, readRecipe } from '../recipe.ts';
@@ -32,18 +36,20 @@ export function recipeInput(
     ...defined(values),
   });
   const text = { separator: given('separator'), field: given('field') };
-  const format = (given('format') ?? file.export?.format ?? 'onnx') as FormatName;
+  const format = formatOf(given) ?? file.export?.format ?? 'onnx';
   for (const [flag, own] of Object.entries(formatFlags))
     if (!own.includes(format)) checkNotGiven(flag, own, given);
-  const steps = stepsOf(file, format, given);
+  const recommended =
+    given('method') === undefined && !file.steps ? recommendation(model, file, format, given) : undefined;
+  const steps = stepsOf(file, format, given, recommended?.step);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
-  const { made, ...rest } = file;
+  const { made, reason, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'evaluation'].map(given)].every(
     (value) => value === undefined,
   );
   return {
     ...rest,
-    ...(same ? defined({ made }) : {}),
+    ...(same ? defined({ made, reason }) : defined({ reason: recommended?.reason })),
     ...defined({ model, revision: given('revision'), seed: given('seed') }),
     steps,
     calibration: section('calibration', {
@@ -55,11 +61,59 @@ export function recipeInput(
     }),
     evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),
     export: section('export', {
-      format: given('format'),
+      format,
       activations: given('activations'),
       floats: given('floats'),
     }),
   } as RecipeInput;
+}
+
+/** By `--format`, or by the engine that `--for` names. */
+function formatOf(given: (name: string) => unknown): FormatName | undefined {
+  const engine = given('for') as string | undefined;
+  const named = given('format') as FormatName | undefined;
+  if (engine === undefined) return named;
+  const format = Object.entries(formats).find(([, { engines }]) =>
+    engines.includes(engine),
+  )![0] as FormatName;
+  if (named === undefined || named === format) return format;
+  throw new LapidaryError(
+    {
+      what: `${engine} does not run ${formats[named].label}`,
+      where: 'command line',
+      expected: `--format ${format}, or no --format`,
+    },
+    ExitCode.usage,
+  );
+}
+
+/** What the format recommends for this model, as far as that is known before it is opened. */
+function recommendation(
+  model: string | undefined,
+  file: Partial<RecipeInput>,
+  format: FormatName,
+  given: (name: string) => unknown,
+): Recommendation {
+  const calibration = given('calibration') ?? file.calibration?.data;
+  const generated = given('generatedCalibration') ?? file.calibration?.generated;
+  return formats[format].recommend({
+    bits: Number(given('bits') ?? 4),
+    text: calibration !== undefined || generated === true || isShipped(model),
+    widths: widthsOf(model),
+  });
+}
+
+/** Of a checkpoint on this machine; what is wrong with it is said when it is opened. */
+function widthsOf(model: string | undefined): readonly number[] {
+  try {
+    const json = JSON.parse(readFileSync(join(model ?? '', 'config.json'), 'utf8')) as Record<
+      string,
+      unknown
+    >;
+    return [json.hidden_size, json.intermediate_size].filter((width) => typeof width === 'number');
+  } catch {
+    return [];
+  }
 }
 
 /** Flags that say something about some formats. */
@@ -94,7 +148,12 @@ type Options = Readonly<Record<string, unknown>>;
  * The named methods, then round-to-nearest with more bits on the embedding and the head, unless the method chooses by
  * matrix or the format keeps these as they are. Flags go over a recipe's.
  */
-function stepsOf(file: Partial<RecipeInput>, format: FormatName, given: (name: string) => unknown): Step[] {
+function stepsOf(
+  file: Partial<RecipeInput>,
+  format: FormatName,
+  given: (name: string) => unknown,
+  recommended: StepInput | undefined,
+): Step[] {
   const names = new Set(methods.flatMap(optionNames));
   const options = Object.fromEntries(
     [...names].map((name) => [name, given(name)]).filter(([, value]) => value !== undefined),
@@ -102,18 +161,23 @@ function stepsOf(file: Partial<RecipeInput>, format: FormatName, given: (name: s
   const method = given('method') as string | undefined;
   const steps = file.steps
     ? changedSteps(file.steps, format, format !== (file.export?.format ?? 'onnx'), method, options)
-    : namedSteps(method, format, options);
+    : namedSteps(method, format, options, recommended);
   const tables = tableSteps(steps, format, file.steps !== undefined, given);
   const main = steps.findLast(({ targets }) => targets !== undefined)!;
   return [...steps, ...tables, ...alsoSteps(main, format, given('also') as readonly string[] | undefined)];
 }
 
 /** "awq+gptq": rewrites, then a compressor; without one, what the last rewrite wants. */
-function namedSteps(named: string | undefined, format: FormatName, options: Options): Step[] {
-  const chain = (named ?? formats[format].defaultMethod).split('+').map((name) => findMethod(name.trim()));
+function namedSteps(
+  named: string | undefined,
+  format: FormatName,
+  options: Options,
+  recommended: StepInput | undefined,
+): Step[] {
+  const chain = (named ?? recommended!.method).split('+').map((name) => findMethod(name.trim()));
   const last = chain.at(-1)!;
-  const follower = last.shape === 'rewrite' ? last.followedBy : undefined;
-  const all = follower ? [...chain, findMethod(follower.method)] : chain;
+  const follower = last.shape === 'rewrite' ? last.followedBy : recommended;
+  const all = last.shape === 'rewrite' ? [...chain, findMethod(follower!.method)] : chain;
   const early = all.slice(0, -1).find(({ shape }) => shape !== 'rewrite');
   if (early) {
     throw new LapidaryError(
@@ -127,7 +191,7 @@ function namedSteps(named: string | undefined, format: FormatName, options: Opti
     );
   }
   for (const name of Object.keys(options))
-    if (!all.some((method) => optionNames(method).includes(name)))
+    if (!(recommended && name === 'bits') && !all.some((method) => optionNames(method).includes(name)))
       throw notItsFlag(name, all.at(-1)!, named === undefined);
   return all.map((method) => {
     const own = Object.fromEntries(
@@ -246,7 +310,10 @@ const optionNames = ({ options }: Method): string[] => describeOptions(options).
 function notItsFlag(option: string, { name }: Method, isDefault: boolean): LapidaryError {
   const flag = `--${flagOf(option)}`;
   const owners = methods.filter((method) => optionNames(method).includes(option)).map((owner) => owner.name);
-  const format = Object.keys(formats).find((key) => formats[key as FormatName].defaultMethod === owners[0]);
+  const format = Object.keys(formats).find(
+    (key) =>
+      formats[key as FormatName].recommend({ bits: 4, text: true, widths: [] }).step.method === owners[0],
+  );
   const home = isDefault && owners.length === 1 && format !== undefined && `--format ${format}`;
   return new LapidaryError(
     {

@@ -147,7 +147,8 @@ function planeInGraph(signs: Value, scales: Value, columns: number, ids?: Value)
   const outer = ids ? ids.shape : signs.shape.slice(0, 1);
   const looked = gather(floats(signs.graph, signTable, [256, 8]), cast(rowsOf(signs), 'int32'));
   const grouped = reshape(looked, [...outer, scales.shape[1], -1]);
-  const factors = unsqueeze(cast(rowsOf(scales), 'float32'), [-1]);
+  // Cast first, which engines do at load: a GPU without float16 could not even look them up.
+  const factors = unsqueeze(rowsOf(cast(scales, 'float32')), [-1]);
   const values = reshape(mul(grouped, factors), [...outer, -1]);
   return values.shape.at(-1) === columns ? values : slice(values, -1, 0, columns, columns);
 }

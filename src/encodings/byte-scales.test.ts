@@ -9,7 +9,7 @@ import { integerGrid } from './grid.ts';
 import type { PackedCodes } from './grouped.ts';
 import { groupedPacked } from './grouped.ts';
 
-const [rows, columns, group] = [5, 64, 16];
+const [rows, columns, group] = [5, 64, 16] as const;
 const { normal, integer } = random(3);
 const grid = integerGrid({ bits: 4, symmetric: true, range: 'minmax', scales: 'byte' });
 const parts: PackedCodes = {

@@ -2,6 +2,9 @@
  * 8-bit integers with a scale for each row, multiplied as integers (W8A8): y = (q_x q_w) s_x s_w, the sum exact in
  * int32. Inputs are rounded to 8 bits too, each token by its own largest size, or all by one scale that calibration
  * found. Codes are stored as the engine reads them: transposed, as unsigned numbers around 128.
+ *
+ * Native code and WebAssembly have fast products of such integers; ONNX Runtime's WebGPU provider (1.30) has none, so that
+ * they run on the CPU there.
  */
 
 import { LapidaryError } from '../base/errors.ts';

@@ -93,7 +93,7 @@ describe.each(numberNames)('%s', (numbers) => {
       if (name === 'global') expect(found.global).toBe(Math.fround(given.global!));
       else expect(found[name as keyof typeof found]).toEqual(value);
     }
-    const packed = encoding.tensors.get('codes')!.bytes();
+    const packed = encoding.tensors.get('levels')!.bytes();
     const again = levelsPacked({ ...found, scaleCodes: undefined, packed });
     const bytes = ({ tensors }: Encoding) => [...tensors].map(([suffix, tensor]) => [suffix, tensor.bytes()]);
     expect(bytes(again)).toEqual(bytes(encoding));

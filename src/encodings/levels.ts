@@ -83,7 +83,7 @@ export function levelsPacked({ packed, ...rest }: PackedLevels): Encoding {
   const { blocks, rowBytes } = levelPacking(rest);
   if (packed.length !== rows * rowBytes)
     refuse(rest, `${rows * rowBytes} bytes of codes`, `${packed.length}`);
-  const tensors = new Map([['codes', stored('uint8', [rows, blocks, rowBytes / blocks], packed)]]);
+  const tensors = new Map([['levels', stored('uint8', [rows, blocks, rowBytes / blocks], packed)]]);
   for (const [suffix, tensor] of storedScales(rest, format)) tensors.set(suffix, tensor);
   return fromTensors(rest, format, tensors);
 }
@@ -101,7 +101,7 @@ export function restoreLevels({ description, shape, tensors }: EncodingAtRest): 
   const scaleType =
     format.scale !== 'float' ? 'uint8' : tensors.get('scales')?.dtype === 'float16' ? 'float16' : 'float32';
   const expected = new Map<string, string>([
-    ['codes', `uint8 [${[rows, blocks, rowBytes / blocks].join(', ')}]`],
+    ['levels', `uint8 [${[rows, blocks, rowBytes / blocks].join(', ')}]`],
     ['scales', `${scaleType} [${scaleShape(sizes).join(', ')}]`],
     ...(format.scale === 'e4m3' ? [['global', 'float32 [1]'] as const] : []),
   ]);
@@ -140,7 +140,7 @@ export function unlevelled({ description, shape, tensors }: EncodingAtRest): Unl
   const { numbers, group } = description as unknown as Pick<Sizes, 'numbers' | 'group'>;
   const sizes = { numbers, rows, columns, group };
   const format = formatOf(sizes);
-  const codes = unpack(tensors.get('codes')!.bytes(), levelPacking(sizes).rowBytes, columns, format.bits);
+  const codes = unpack(tensors.get('levels')!.bytes(), levelPacking(sizes).rowBytes, columns, format.bits);
   const length = typeof group === 'number' && group > 0 ? group : columns;
   const kept = tensors.get('scales')!;
   if (format.scale === 'float') return { ...sizes, format, length, codes, scales: toFloat32(kept) };
@@ -243,7 +243,7 @@ function fromTensors(sizes: Sizes, format: NumberFormat, tensors: ReadonlyMap<st
         const { block, blocks } = levelPacking(sizes);
         const scales = expand(cast(put(place)('scales'), x.dtype), [rows, blocks]);
         const options = { rows, columns, bits, block, accuracy };
-        return matMulNBits(x, { codes: put(place)('codes'), scales }, options);
+        return matMulNBits(x, { codes: put(place)('levels'), scales }, options);
       }
       const weight =
         x.graph.weightsAs === 'inputs'
@@ -279,16 +279,16 @@ function valuesOf({
 
 /** All values [rows, columns], or those of the rows at ids [..., columns]; float32. */
 function inGraph(put: (suffix: string) => Value, format: NumberFormat, columns: number, ids?: Value): Value {
-  const codes = put('codes');
-  const scales = put('scales');
+  const codes = put('levels');
+  // Cast first, which engines do at load: a GPU without float16 could not even look them up.
+  const scales = format.scale === 'float' ? cast(put('scales'), 'float32') : put('scales');
   const rowsOf = (value: Value) => (ids && value.shape[0] !== 1 ? gather(value, ids) : value);
   const picked = ids ? gather(codes, ids) : codes;
   const outer = ids ? ids.shape : codes.shape.slice(0, 1);
   const numbers = lookUp(picked, byteTable(format), 8 / format.bits);
   const grouped = reshape(numbers, [...outer, scales.shape[1], -1]);
   let factors = rowsOf(scales);
-  if (format.scale === 'float') factors = cast(factors, 'float32');
-  else {
+  if (format.scale !== 'float') {
     factors = lookUp(factors, (format.scale === 'e8m0' ? e8m0 : e4m3).map(orZero), 1);
     if (format.scale === 'e4m3') factors = div(factors, put('global'));
   }

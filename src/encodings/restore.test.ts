@@ -6,6 +6,7 @@ import type { Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
+import { binary } from './binary.ts';
 import { blockTypes, quantizeTo } from './blocks/index.ts';
 import { groupedInBytes } from './byte-scales.ts';
 import { withColumns, withSparse } from './composite.ts';
@@ -87,6 +88,20 @@ const numbers = numberNames.map((name): [string, () => Encoding] => [
   },
 ]);
 
+const signs = ([1, 2] as const).map((planes): [string, () => Encoding] => [
+  `${planes} planes of signs`,
+  () =>
+    binary({
+      rows,
+      columns,
+      group: 64,
+      planes: Array.from({ length: planes }, () => ({
+        signs: Uint8Array.from({ length: rows * columns }, () => source.integer(2)),
+        scales: Float32Array.from({ length: (rows * columns) / 64 }, () => source.normal()),
+      })),
+    }),
+]);
+
 const apart: readonly [string, () => Encoding][] = [
   ['8-bit integers, inputs by token', () => bytes8()],
   ['8-bit integers, inputs by layer', () => bytes8(0.5)],
@@ -146,7 +161,7 @@ function graphOf(encoding: Encoding): Uint8Array {
   return encodeModel(graph);
 }
 
-describe.each([...kinds, ...numbers, ...apart])('%s', (_, make) => {
+describe.each([...kinds, ...numbers, ...signs, ...apart])('%s', (_, make) => {
   it('is the same encoding when it is restored: bytes, values, label and graph', async () => {
     const before = await make();
     const after = restore(copied(before));

@@ -22,6 +22,7 @@ describe('a folder for transformers.js', () => {
     expect(file.bytes).toBe(statSync(join(folder, 'onnx/model.onnx')).size);
     expect(readdirSync(folder).sort()).toEqual([
       'config.json',
+      'genai_config.json',
       'generation_config.json',
       'onnx',
       'tokenizer.json',

@@ -2,12 +2,14 @@
 
 import { awqLayout, checkAwq } from '../export/safetensors/awq.ts';
 import { integerSizes, refuse } from '../export/safetensors/integers.ts';
+import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 import { vllmCard } from './vllm.ts';
 
 export const awq = safetensorsFormat({
   label: 'AWQ for vLLM and AutoAWQ',
-  defaultMethod: 'gptq',
+  engines: [],
+  recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   keepsTables: true,
   fitting: () => ({}),
   fits(encoding, { shape: [rows, columns] }) {

@@ -1,18 +1,20 @@
 /** compressed-tensors: a folder that vLLM and transformers load. */
 
 import { shellWord } from '../base/shell.ts';
-import { compressedTensorsLayout, schemeOf, vllmNotes } from '../export/safetensors/compressed-tensors.ts';
+import { compressedTensorsLayout, schemeOf, engineNotes } from '../export/safetensors/compressed-tensors.ts';
 import type { Format } from './format.ts';
+import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 
 export const compressedTensors: Format = safetensorsFormat({
   label: 'compressed-tensors for vLLM',
-  defaultMethod: 'gptq',
+  engines: ['vllm'],
+  recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   keepsTables: true,
   fitting: () => ({}),
   fits: (encoding) => void schemeOf(encoding, 'float16'),
   layout: compressedTensorsLayout,
-  notes: vllmNotes,
+  notes: engineNotes,
   card: (name) => ({
     library: 'transformers',
     tags: ['compressed-tensors', 'vllm'],

@@ -16,6 +16,7 @@ import type { Opened, OpenedCheckpoint } from '../open.ts';
 import type { Texts } from '../prepare.ts';
 import type { Recipe } from '../recipe.ts';
 import type { CardFormat } from '../report/card.ts';
+import type { Recommendation, Wanted } from './recommend.ts';
 
 /** What a run knows when its result is to be written. */
 export interface Job {
@@ -79,8 +80,10 @@ export interface Speeds {
 export interface Format {
   /** "ONNX for transformers.js" */
   readonly label: string;
-  /** The method for who names none. */
-  readonly defaultMethod: string;
+  /** What runs it, as `--for` names them. */
+  readonly engines: readonly string[];
+  /** The compressor for who names none. */
+  recommend(wanted: Wanted): Recommendation;
   /** Whether the embedding and the head stay as they are, because engines take nothing else. */
   readonly keepsTables?: boolean | undefined;
   /** Options without which what a method makes does not fit, by those that it has. */

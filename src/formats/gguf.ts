@@ -21,10 +21,12 @@ import type { Recipe } from '../recipe.ts';
 import { isCompression } from '../recipe.ts';
 import { checkSteps } from './check.ts';
 import type { Check, Format } from './format.ts';
+import { blocks } from './recommend.ts';
 
 export const gguf: Format = {
   label: 'GGUF for llama.cpp',
-  defaultMethod: 'ggml',
+  engines: ['llama.cpp'],
+  recommend: blocks,
   // Q8_0's zero point is always the middle; Q4_1's minima are float16.
   fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),
   async check(recipe, original) {
@@ -80,7 +82,7 @@ function widened(compressed: Model, written: Model): Set<string> {
     if (bits >= 16 || block.bits <= bits) continue;
     const wide = ((8 * encodedBytes(block)) / elementCount(block.shape)).toFixed(1);
     lines.add(
-      `GGUF has no blocks for ${label}: they are stored as ${block.label}, ${wide} bits a weight. --method ${gguf.defaultMethod} has types of every size.`,
+      `GGUF has no blocks for ${label}: they are stored as ${block.label}, ${wide} bits a weight. --method ggml has types of every size.`,
     );
   }
   return lines;
@@ -103,7 +105,7 @@ function fits(encoding: Encoding, { shape }: Target): void {
   } catch (error) {
     if (!(error instanceof LapidaryError) || shape[1] % 32 === 0) throw error;
     // A method that chooses by matrix has an answer to rows of any length.
-    const fix = `use --method ${gguf.defaultMethod}, which takes a type that fits`;
+    const fix = `use --method ggml, which takes a type that fits`;
     throw new LapidaryError({ ...error.problem, fix });
   }
 }

@@ -3,12 +3,14 @@
 import { checkGptq, gptqLayout } from '../export/safetensors/gptq.ts';
 import { integerSizes, refuse } from '../export/safetensors/integers.ts';
 import { quantizedSizes } from '../export/safetensors/kinds.ts';
+import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 import { vllmCard } from './vllm.ts';
 
 export const gptq = safetensorsFormat({
   label: 'GPTQ for vLLM and GPTQModel',
-  defaultMethod: 'gptq',
+  engines: [],
+  recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   keepsTables: true,
   fitting: () => ({}),
   fits(encoding, { shape: [rows, columns] }) {

@@ -3,11 +3,13 @@
 import { shellWord } from '../base/shell.ts';
 import { integerSizes, refuse } from '../export/safetensors/integers.ts';
 import { mlxGroup, mlxLayout } from '../export/safetensors/mlx.ts';
+import { integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 
 export const mlx = safetensorsFormat({
   label: 'MLX for mlx-lm',
-  defaultMethod: 'gptq',
+  engines: ['mlx'],
+  recommend: (wanted) => integers(wanted, { group: 64 }),
   keepsTables: false,
   // Biases are float16 products of scales and zero points; those of eight bits leave scales no digits.
   fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),

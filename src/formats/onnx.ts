@@ -12,12 +12,14 @@ import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
 import type { Format, Job } from './format.ts';
 import { lossOf } from './format.ts';
+import { integers } from './recommend.ts';
 
 const engine = `ONNX Runtime ${version('onnxruntime-node')}`;
 
 export const onnx: Format = {
   label: 'ONNX for transformers.js',
-  defaultMethod: 'gptq',
+  engines: ['transformers.js', 'onnxruntime'],
+  recommend: (wanted) => integers(wanted, { group: 32 }),
   fitting: () => ({}),
   async check() {
     // Every model that opens is a graph, and every encoding knows its nodes.

@@ -14,7 +14,10 @@ import { checkSteps } from './check.ts';
 import type { Format, WrittenFile } from './format.ts';
 
 /** What one of them is. */
-export interface CheckpointKind extends Pick<Format, 'label' | 'defaultMethod' | 'keepsTables' | 'fitting'> {
+export interface CheckpointKind extends Pick<
+  Format,
+  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting'
+> {
   /**
    * Before the work, with a few rows as each matrix will be: see `checkSteps`.
    * @throws LapidaryError on what it does not hold, saying what would fit
@@ -27,7 +30,7 @@ export interface CheckpointKind extends Pick<Format, 'label' | 'defaultMethod' |
    */
   layout(model: Model, floats: FloatName): CheckpointLayout;
   /** Told to readers of the report: what an engine does not take, of what the format holds. */
-  notes?(model: Model): readonly string[];
+  notes?(model: Model, floats: FloatName): readonly string[];
   card(name: string, file: WrittenFile): CardFormat;
 }
 
@@ -35,10 +38,11 @@ const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const
 const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[floats];
 
 export function safetensorsFormat(kind: CheckpointKind): Format {
-  const { label, defaultMethod, keepsTables, fitting, card } = kind;
+  const { label, engines, recommend, keepsTables, fitting, card } = kind;
   return {
     label,
-    defaultMethod,
+    engines,
+    recommend,
     keepsTables,
     fitting,
     card,
@@ -54,10 +58,10 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
       const layout = kind.layout(compressed, floats);
       progress({ phase: 'write', done: 0, total: 1 });
       const { path, bytes } = await writeCheckpoint(compressed, folder, layout, { floats });
-      for (const line of kind.notes?.(compressed) ?? []) note(line);
+      for (const line of kind.notes?.(compressed, floats) ?? []) note(line);
       progress({ phase: 'verify', done: 0, total: 1 });
-      const check = await verifyCheckpoint(folder, compressed, texts.verification, floats);
       const opened = await openForCompression(folder);
+      const check = await verifyCheckpoint(opened.model, compressed, texts.verification, floats);
       return {
         file: { path, type: layout.type, bytes },
         checks: [{ engine: 'Lapidary', ...check }],

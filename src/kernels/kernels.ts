@@ -33,7 +33,10 @@ export type KernelName =
   | 'blockDescents'
   | 'blockLevels'
   | 'sweepParts'
-  | 'descendParts';
+  | 'descendParts'
+  | 'proximalStart'
+  | 'proximal'
+  | 'proximalCodes';
 
 /** A piece of the shared memory; its arrays are views, valid until the next reset. */
 export interface Area {

@@ -98,3 +98,27 @@ describe.each(cases)('$name [$rows, $columns] on $threads threads', ({ name, row
     expect(left).toEqual(expected.left);
   });
 });
+
+it.each([1, 2, 3])('signs take errors out of the columns that follow, on %i threads', async (threads) => {
+  const [rows, columns, groups] = [33, 70, 3];
+  const [stride, pitch] = [up16(rows), up16(columns)];
+  const [w, origin] = [normals(columns * stride), normals(columns * stride, 3)];
+  const inverse = normals(columns * pitch, 4);
+  for (let i = 0; i < columns; i++) inverse[i * pitch + i] = 1 + Math.abs(inverse[i * pitch + i]);
+  const rowOf = Int32Array.from({ length: columns }, (_, i) => i % groups);
+  const scales = normals(groups * stride, 2).map(Math.abs);
+  for (const second of [scales.map((scale) => scale / 2), new Float32Array(groups * stride)]) {
+    const [codes, left] = await withKernels((kernels) => {
+      const to = kernels.reserve(columns * stride);
+      const from = put(kernels, origin);
+      const inputs = [put(kernels, w).at, from.at, columns, stride, put(kernels, inverse).at, pitch];
+      const grid = [put(kernels, rowOf).at, put(kernels, scales).at, put(kernels, second).at, to.at, 0];
+      kernels.run('compensateSigns', stride / 16, 64 * columns, ...inputs, ...grid);
+      return [kernels.bytes(to).slice(), kernels.floats(from).slice()];
+    }, threads);
+    const sizes = { columns, stride, pitch };
+    const expected = twins.compensateSigns(w, origin, sizes, inverse, rowOf, scales, second);
+    expect(codes).toEqual(expected.codes);
+    expect(left).toEqual(expected.left);
+  }
+});

@@ -5,6 +5,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Method } from './contract.ts';
 import { autoround } from './quantize/autoround.ts';
 import { awq } from './quantize/awq.ts';
+import { binary } from './quantize/binary.ts';
 import { ggml } from './quantize/ggml.ts';
 import { gptq } from './quantize/gptq.ts';
 import { llmInt8 } from './quantize/llm-int8.ts';
@@ -12,6 +13,7 @@ import { owq } from './quantize/owq.ts';
 import { quarot } from './quantize/quarot.ts';
 import { rtn } from './quantize/rtn.ts';
 import { smoothquant } from './quantize/smoothquant.ts';
+import { spinquant } from './quantize/spinquant.ts';
 import { spqr } from './quantize/spqr.ts';
 import { w4a8 } from './quantize/w4a8.ts';
 import { w8a8 } from './quantize/w8a8.ts';
@@ -20,12 +22,14 @@ export const methods: readonly Method[] = [
   gptq,
   autoround,
   awq,
+  binary,
   ggml,
   llmInt8,
   owq,
   quarot,
   rtn,
   smoothquant,
+  spinquant,
   spqr,
   w4a8,
   w8a8,

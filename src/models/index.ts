@@ -49,8 +49,9 @@ export interface Weights {
 export function loadModel(checkpoint: Weights, warn: (line: string) => void = () => {}): Model {
   const { json, source, files } = checkpoint;
   const architecture = findArchitecture(json);
-  const config = architecture.configure(json);
-  const { tensors, encodings = new Map<string, Encoding>() } = readQuantized(checkpoint) ?? checkpoint;
+  const quantized = readQuantized(checkpoint);
+  const config = architecture.configure(quantized ? withoutQuantization(json) : json);
+  const { tensors, encodings = new Map<string, Encoding>() } = quantized ?? checkpoint;
   const unused = new Set([...tensors.keys(), ...encodings.keys()]);
   const find = <T>(among: ReadonlyMap<string, T>, name: string) => {
     const prefix = architecture.omittedPrefix;
@@ -71,6 +72,12 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']));
   if (unused.size > 0) warn(unusedLine(source, [...unused]));
   return { architecture, config, matrices: matrices.found, vectors: vectors.found, files, source };
+}
+
+/** What is written again says itself how it is quantized. */
+function withoutQuantization(json: Json): Json {
+  const isOther = ([key]: [string, unknown]) => key !== 'quantization_config' && key !== 'quantization';
+  return Object.fromEntries(Object.entries(json).filter(isOther));
 }
 
 /** Looks things up and keeps what it gave. */

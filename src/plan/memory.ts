@@ -149,6 +149,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
   const late = later + Math.min(mostLate, hidden + statistics + workOf(earlier));
   return [
     ...standing(facts),
+    rewrittenWeights(facts),
     { what: 'hidden states of the calibration text', bytes: hidden },
     { what: 'weights in the engine', bytes: weights },
     { what: 'values while they run', bytes: arenaShare * values },
@@ -179,7 +180,7 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
   const isBlock = chosen.every(({ place }) => place === 'block');
   const layers = config.layers.map((_, layer) => chosen.filter((matrix) => matrix.layer === layer));
   return {
-    hidden: 4 * tokensOf(texts.calibration) * config.hidden,
+    hidden: 4 * tokensOf(texts.calibration) * config.hidden * streams(facts),
     weights: most((isBlock ? layers : [chosen]).map((each) => total(each.map(({ dense }) => dense)))),
     // What ran before is kept until the walk ends.
     values: isFirst ? plain : all + (fitsTable ? plain : 0),
@@ -187,6 +188,23 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
     statistics: 2 * (isBlock ? most(kinds.map(({ squares }) => squares)) : 4 * config.hidden ** 2),
   };
 }
+
+/** What the compressed model makes of the text, what the original does, and what training aims at. */
+function streams({ matrices }: Facts): number {
+  const trained = matrices.some(({ assigned }) => assigned?.method.shape === 'train');
+  const compared = matrices.some(
+    ({ assigned }) => assigned && asLinear(assigned.method).statistic(assigned.options) === 'cross',
+  );
+  return trained ? 3 : compared ? 2 : 1;
+}
+
+/** A rewrite of the whole model leaves its weights in float32 until they are compressed. */
+const rewrittenWeights = ({ recipe, matrices }: Facts): Part => ({
+  what: 'rewritten weights',
+  bytes: recipe.steps.some(({ method }) => method.shape === 'rewrite' && method.scope === 'model')
+    ? total(matrices.map(({ dense }) => dense))
+    : 0,
+});
 
 const tokensOf = (sequences: readonly Int32Array[]): number => total(sequences.map(({ length }) => length));
 

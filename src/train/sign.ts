@@ -7,23 +7,32 @@
 import { LapidaryError } from '../base/errors.ts';
 import { gradient } from '../graph/gradient.ts';
 import type { Graph, Value } from '../graph/graph.ts';
-import { mul, sign, sub } from '../graph/ops.ts';
+import { mul, scale, sign, sub } from '../graph/ops.ts';
 import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
 import { names } from './step.ts';
 
 const rateName = 'sign.rate';
 
+export interface SignParameter {
+  /** An input of the graph. */
+  readonly value: Value;
+  /** How fast it moves, as a share of the rate. */
+  readonly share: number;
+}
+
 /**
  * Adds the gradients and the update: "step/loss", and "next/..." of each parameter.
  * @param loss [] in a graph that takes the parameters as inputs
  */
-export function signStep(loss: Value, parameters: readonly Value[]): void {
+export function signStep(loss: Value, parameters: readonly SignParameter[]): void {
   const { graph } = loss;
   const rate = graph.input(rateName, 'float32', []);
+  const values = parameters.map(({ value }) => value);
   graph.output(names.loss, loss);
-  for (const [i, slope] of gradient(loss, parameters).entries()) {
-    graph.output(names.next(parameters[i].name), sub(parameters[i], mul(sign(slope), rate)));
+  for (const [i, slope] of gradient(loss, values).entries()) {
+    const { value, share } = parameters[i];
+    graph.output(names.next(value.name), sub(value, mul(sign(slope), scale(rate, share))));
   }
 }
 

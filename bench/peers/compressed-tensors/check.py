@@ -116,5 +116,6 @@ def fit(module):
             getattr(module, name).data.fill_(0.05)
 
 
-command, *arguments = sys.argv[1:]
-print(json.dumps({"read": read, "write": write}[command](*arguments)))
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    print(json.dumps({"read": read, "write": write}[command](*arguments)))

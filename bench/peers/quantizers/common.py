@@ -8,7 +8,8 @@ import sys
 import time
 
 job = json.load(open(sys.argv[1]))
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+if job["device"] == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", str(job["threads"]))
 
@@ -45,12 +46,12 @@ def is_quantized(name):
     return name.startswith("model.layers.") and name.endswith("proj.weight")
 
 
-def load_model(dtype="float32"):
+def load_model(device="cpu", dtype="float32"):
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(job["threads"])
-    return AutoModelForCausalLM.from_pretrained(job["base"], dtype=getattr(torch, dtype)).eval()
+    return AutoModelForCausalLM.from_pretrained(job["base"], dtype=getattr(torch, dtype)).eval().to(device)
 
 
 def finish(tensors, bits_per_weight, packages):
@@ -64,7 +65,7 @@ def finish(tensors, bits_per_weight, packages):
     from safetensors.torch import save_file
 
     tensors = {
-        name: tensor.detach().to(torch.float32).contiguous().clone()
+        name: tensor.detach().to("cpu", torch.float32).contiguous().clone()
         for name, tensor in tensors.items()
         if name != "lm_head.weight"
     }

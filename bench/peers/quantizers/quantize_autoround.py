@@ -1,7 +1,7 @@
-"""auto-round on the yardstick, our tokens as calibration, on the CPU. usage: see run.ts
+"""auto-round on the yardstick, our tokens as calibration. usage: see run.ts
 
 Needs torch, transformers, safetensors and auto-round. options: {"iters": 200, "sym": true, "batch_size": 8, ...}, those
-of its AutoRound; {"device": "cuda"} where two cores would take hours (set CUDA_VISIBLE_DEVICES).
+of its AutoRound.
 """
 
 from common import bits, finish, group, job, load_model, options, sequences, timed
@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 
 options = dict(options)
 symmetric = options.setdefault("sym", True)
-device = options.pop("device", "cpu")
 ids = sequences()
 model = load_model()
 tokenizer = AutoTokenizer.from_pretrained(job["base"])
@@ -25,7 +24,7 @@ rounder = AutoRound(
     dataset=data,
     nsamples=len(ids),
     seqlen=len(ids[0]),
-    device_map=device,
+    device_map="cuda:0" if job["device"] == "cuda" else "cpu",
     low_gpu_mem_usage=False,
     **options,
 )

@@ -1,4 +1,4 @@
-"""GPTQModel on the yardstick, our tokens as calibration, in float32 on the CPU. usage: see run.ts
+"""GPTQModel on the yardstick, our tokens as calibration, in float32. usage: see run.ts
 
 Needs torch, transformers, safetensors and gptqmodel. options: those of its QuantizeConfig, such as {"sym": false},
 {"desc_act": true}, {"mse": 2.4}, {"gptaq": {"alpha": 0.25}}, {"method": "awq", "format": "gemm"}; without any they are
@@ -6,7 +6,11 @@ its defaults (symmetric, columns ordered by activation within groups, damping 0.
 its own code, and that code dequantizes.
 """
 
+import os
 import tempfile
+
+# On two cores its own default is fewer workers than it asks for, and it does not start (7.6).
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
 
 from common import bits, finish, group, job, load_model, options, sequences, timed
 
@@ -21,7 +25,7 @@ if options.get("gptaq"):
     options["gptaq"] = GPTAQConfig(**options["gptaq"])
 awq = options.get("method") == "awq"
 symmetric = options.get("sym", True)
-config = QuantizeConfig(bits=bits, group_size=group, device="cpu", offload_to_disk=False, **options)
+config = QuantizeConfig(bits=bits, group_size=group, device="cuda:0" if job["device"] == "cuda" else "cpu", offload_to_disk=False, **options)
 model = GPTQModel.load(job["base"], config, dtype=torch.float32)
 calibration = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in sequences()]
 with timed():

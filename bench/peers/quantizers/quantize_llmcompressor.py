@@ -1,11 +1,11 @@
-"""llm-compressor on the yardstick, our tokens as calibration, in float32 on the CPU. usage: see run.ts
+"""llm-compressor on the yardstick, our tokens as calibration, in float32. usage: see run.ts
 
 Needs torch, transformers, safetensors and llmcompressor. options: {"method": "rtn" | "gptq" | "awq",
 "symmetric": bool, "observer": "minmax" | "mse", ...}; what else stands there goes to the method's modifier, whose
 defaults it keeps (GPTQ: static activation order, damping 0.01; AWQ: 20 steps of grid, duo scaling).
 """
 
-from common import bits, finish, group, is_quantized, load_model, options, sequences, timed
+from common import bits, finish, group, is_quantized, job, load_model, options, sequences, timed
 
 import torch
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
@@ -35,7 +35,7 @@ recipe = {
     "gptq": lambda: [GPTQModifier(**scheme, **options)],
     "awq": lambda: [AWQModifier(**options), QuantizationModifier(**scheme)],
 }[method]()
-model = load_model()
+model = load_model(job["device"])
 ids = sequences()
 data = Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * len(each) for each in ids]})
 with timed():

@@ -5,12 +5,12 @@
  *
  *   npx tsx bench/peers/quantizers/run.ts --python PYTHON --peer NAME --base FOLDER --calibration FILE
  *     --evaluation FILE [--bits 4] [--group 64] [--options JSON] [--threads 2] [--sequences 64] [--held 16]
- *     [--length 512] [--keep FOLDER]
+ *     [--length 512] [--device cpu] [--keep FOLDER]
  *
  * quantize_NAME.py is a script beside this file: gptqmodel, llmcompressor, autoround, hqq, onnxruntime; its head comment says what
  * PYTHON needs installed and which options it takes. Several --bits and several --options may be given: all pairs run.
  * Seconds are the quantization alone, without imports, loading and saving; `loadedBytes` is the peak of the process
- * before it, `peakBytes` to its end.
+ * before it, `peakBytes` to its end. With --device cuda they say nothing; it is for quality where two cores take hours.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -30,6 +30,7 @@ const { values: flags } = parseArgs({
     bits: { type: 'string', multiple: true, default: ['4'] },
     group: { type: 'string', default: '64' },
     options: { type: 'string', multiple: true, default: ['{}'] },
+    device: { type: 'string', default: 'cpu' },
     keep: { type: 'string' },
   },
 });
@@ -70,7 +71,7 @@ try {
       mkdirSync(out);
       for (const file of ['config.json', 'tokenizer.json', 'tokenizer_config.json'])
         copyFileSync(join(flags.base!, file), join(out, file));
-      const setting = { bits, group: Number(flags.group), options };
+      const setting = { bits, group: Number(flags.group), device: flags.device, options };
       try {
         const answer = quantize({ base: flags.base, tokens, out, threads: yardstick.threads, ...setting });
         const { model } = await openModel(out);

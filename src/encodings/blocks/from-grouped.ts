@@ -11,8 +11,10 @@ import { stored } from '../../base/tensor.ts';
 import type { Encoding } from '../encoding.ts';
 import type { UnpackedGroups } from '../grouped.ts';
 import { ungrouped } from '../grouped.ts';
+import { unlevelled } from '../levels.ts';
 import { writeHalf } from './arithmetic.ts';
 import { blockEncoding } from './encoding.ts';
+import { levelsAsIntegers, mxfp4Blocks } from './from-levels.ts';
 import { blockTypeNamed } from './table.ts';
 import type { BlockType } from './type.ts';
 
@@ -30,12 +32,21 @@ type Form = (typeof forms)[number];
 const leastSize = 32;
 
 /**
- * The same values in blocks of ggml; encodings that are no grouped integers stay as they are.
- * @throws LapidaryError on grouped integers that no type of block holds, saying which ones would fit
+ * The same values in blocks of ggml; floats and blocks stay as they are.
+ * @throws LapidaryError on what no type of block holds, saying what would fit
  */
 export function blocksOf(encoding: Encoding): Encoding {
-  const groups = ungrouped(encoding);
-  if (!groups) return encoding;
+  const numbers = unlevelled(encoding);
+  if (numbers?.numbers === 'mxfp4') return mxfp4Blocks(numbers);
+  const groups = numbers?.format.integers ? levelsAsIntegers(numbers) : ungrouped(encoding);
+  if (!groups) {
+    if (encoding.bits >= 16 || encoding.tensors.has('blocks')) return encoding;
+    throw new LapidaryError({
+      what: `ggml has no blocks for ${encoding.label}`,
+      where: `matrix [${encoding.shape.join(', ')}]`,
+      fix: 'use --method ggml, or write another format',
+    });
+  }
   checkSizes(groups);
   checkScales(groups);
   const reach = reachOf(groups);

@@ -15,16 +15,16 @@ import { integersOf, integerSizes, made } from './integers.ts';
 
 /** @throws LapidaryError on groups that the format does not hold; undefined where the encoding is no integers */
 export function intScheme(encoding: Encoding, floats: FloatName): StoredScheme | undefined {
-  if (encoding.description.kind === 'integers') return rows(encoding, floats);
+  if (encoding.description.kind === 'integers') return rows(encoding);
   if (encoding.description.kind === 'rounded') return groupsWithInputs(encoding, floats);
   const sizes = integerSizes(encoding);
   return sizes && packed(encoding, sizes, floats);
 }
 
-/** W8A8: rows of 8 bits, inputs by token or by a stored scale. */
-function rows(encoding: Encoding, floats: FloatName): StoredScheme {
+/** W8A8: rows of 8 bits, inputs by token or by a stored scale. Scales are float32, as vLLM takes them. */
+function rows(encoding: Encoding): StoredScheme {
   const { shape, tensors } = encoding;
-  const { input } = tensors.has('input') ? integerParts(encoding)! : {};
+  const input = tensors.get('input');
   return {
     format: 'int-quantized',
     type: 'W8A8',
@@ -32,10 +32,8 @@ function rows(encoding: Encoding, floats: FloatName): StoredScheme {
     inputs: inputArguments(8, input === undefined),
     tensors: new Map([
       ['weight', made('int8', shape, () => integerParts(encoding)!.codes)],
-      ['weight_scale', made(floats, [shape[0], 1], () => asFloats(integerParts(encoding)!.scales, floats))],
-      ...(input === undefined
-        ? []
-        : [['input_scale', made(floats, [1], () => asFloats(Float32Array.of(input), floats))] as const]),
+      ['weight_scale', made('float32', [shape[0], 1], () => integerParts(encoding)!.scales)],
+      ...(input ? [['input_scale', input] as const] : []),
     ]),
   };
 }

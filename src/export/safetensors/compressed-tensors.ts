@@ -89,13 +89,16 @@ interface Group {
 function groupsOf(schemes: ReadonlyMap<string, StoredScheme>): Group[] {
   const groups = new Map<string, Group>();
   for (const [name, scheme] of schemes) {
-    const key = JSON.stringify([scheme.format, scheme.weights, scheme.inputs]);
+    const key = keyOf(scheme);
     const group = groups.get(key) ?? { names: [], scheme };
     groups.set(key, group);
     group.names.push(name);
   }
   return [...groups.values()];
 }
+
+const keyOf = (scheme: StoredScheme | undefined): string =>
+  JSON.stringify([scheme?.format, scheme?.weights, scheme?.inputs]);
 
 /** Layers that multiply with floats; a tied head is a module of its own there. */
 function denseLayers(model: Model): string[] {
@@ -120,12 +123,9 @@ function checkLayers({ architecture, config, matrices }: Model): void {
   }
 }
 
-/** What vLLM does not take, of what the format holds. */
-export function vllmNotes(model: Model): string[] {
-  const schemeKey = (name: string) => {
-    const scheme = schemeOf(model.matrices.get(name)!, 'float16');
-    return JSON.stringify([scheme?.format, scheme?.weights, scheme?.inputs]);
-  };
+/** What engines do not take, of what the format holds. */
+export function engineNotes(model: Model, floats: FloatName): string[] {
+  const schemeKey = (name: string) => keyOf(schemeOf(model.matrices.get(name)!, floats));
   const notes = new Set<string>();
   model.config.layers.forEach((_, layer) => {
     for (const { readers } of model.architecture.structure(model.config, layer).norms) {
@@ -137,14 +137,21 @@ export function vllmNotes(model: Model): string[] {
     }
   });
   for (const { description, tensors } of model.matrices.values()) {
-    if (description.kind !== 'grouped') continue;
-    const { bits, group } = description;
-    if (group === 16 || group === 256)
+    const { kind, bits, group } = description;
+    if (kind === 'levels' && floats !== 'bfloat16' && tensors.get('scales')!.dtype === 'uint8') {
       notes.add(
-        `vLLM's kernels have groups of 32, 64, 128 and whole rows, none of ${group}; transformers does.`,
+        'transformers decompresses these numbers into bfloat16, and multiplies them with nothing else: load with dequantize=True, or write with --floats BF16.',
       );
-    if (bits === 2 && tensors.has('zeros'))
+    }
+    if (kind !== 'grouped') continue;
+    if (group === 16 || group === 256) {
+      notes.add(
+        `vLLM's kernels have groups of 32, 64, 128 and whole rows, none of ${group}; transformers takes them.`,
+      );
+    }
+    if (bits === 2 && tensors.has('zeros')) {
       notes.add('vLLM takes zero points with 4 and 8 bits only; transformers takes them with 2 as well.');
+    }
   }
   return [...notes];
 }

@@ -51,7 +51,12 @@ export async function writeCheckpoint(
   const names = await writeSharded(folder, weights(model, layout, floats), maxShardBytes);
   const write = (name: string, bytes: Uint8Array) => writeFileAtomic(join(folder, name), bytes);
   const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
-  write('config.json', json({ ...model.config.json, ...dtypeOf(model, floats), ...layout.settings }));
+  const settings = {
+    ...dtypeOf(model, floats),
+    tie_word_embeddings: model.config.tiedHead,
+    ...layout.settings,
+  };
+  write('config.json', json({ ...model.config.json, ...settings }));
   for (const [name, content] of Object.entries(layout.files ?? {})) write(name, json(content));
   for (const [name, read] of model.files) write(name, read());
   const bytes = names.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);

@@ -1,7 +1,5 @@
-/** A written folder is opened again, and its logits are compared with those of the model in memory. */
+/** What a written folder holds is compared with the model in memory, by its logits. */
 
-import { openCheckpoint } from '../../io/checkpoint.ts';
-import { loadModel } from '../../models/index.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
 import type { Verification } from '../compare.ts';
@@ -14,21 +12,21 @@ const tolerances = { float32: 1e-3, float16: 0.05, bfloat16: 0.2 };
 const roundedTolerance = 0.3;
 
 /**
- * Reads the folder as `compress` would; both run in float32.
+ * Both run in float32.
+ * @param again the model that the folder was opened as
  * @param ids a sequence of at most the model's context
  * @throws LapidaryError with exit code verification where a logit is not finite or differs beyond tolerance
  */
 export async function verifyCheckpoint(
-  folder: string,
+  again: Model,
   model: Model,
   ids: ArrayLike<number>,
   floats: FloatName,
 ): Promise<Verification> {
-  const again = loadModel(await openCheckpoint(folder));
   const found = (await logits(again, [ids])).data as Float32Array;
   const expected = (await logits(model, [ids])).data as Float32Array;
   const rounds = [...model.matrices.values()].some(({ inputBits }) => inputBits !== undefined);
   const tolerance = rounds ? roundedTolerance : tolerances[floats];
   const fix = 'do not use this folder; write it again, and report it';
-  return compareLogits({ path: folder, found, expected, tolerance, tokens: ids.length, fix });
+  return compareLogits({ path: again.source, found, expected, tolerance, tokens: ids.length, fix });
 }

@@ -56,6 +56,8 @@ export interface Start {
 export interface RoundedMatrix {
   /** What its parameters start from, by their names in graphs. */
   readonly parameters: Readonly<Record<string, Tensor>>;
+  /** Which of them is the offsets. */
+  readonly offset: string;
   /** Multiplies by W', in graphs that take the parameters as inputs; all else is the weight's. */
   readonly encoding: Encoding;
   /** Adds outputs that `collect` makes an encoding of, to a graph that has none of it yet. */
@@ -72,6 +74,7 @@ export function roundedMatrix(name: string, start: Start): RoundedMatrix {
   const output = (part: string) => `codes/${name}/${part}`;
   return {
     parameters: parametersOf(name, start, layout),
+    offset: offsetName(name),
     encoding: {
       ...dense,
       multiply(x, place) {

@@ -31,6 +31,12 @@ const options = z.strictObject({
     .describe('How far rounding moves in the first step, in steps of the grid; it falls to 0. 0: 1 / steps.'),
   batch: z.int().min(1).max(1024).default(8).describe('Calibration sequences of a training step.'),
   minmax: z.boolean().default(true).describe('Trains the range of each group, too.'),
+  rangeRate: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(1)
+    .describe('How fast ranges move, as a share of the rate, in shares of the range.'),
   start: z
     .enum(['nearest', 'gptq'])
     .default('nearest')
@@ -54,7 +60,7 @@ async function train(block: TrainedBlock, choice: AutoRoundOptions): Promise<Map
   );
   const sequences = sequencesOf(block);
   const size = Math.min(choice.batch, sequences.length);
-  const graph = lossGraph(block, matrices, size);
+  const graph = lossGraph(block, matrices, { size, choice });
   const start = Object.assign({}, ...[...matrices.values()].map(({ parameters }) => parameters));
   const descent = await openSignDescent(graph, start, block.session);
   try {
@@ -79,7 +85,7 @@ async function train(block: TrainedBlock, choice: AutoRoundOptions): Promise<Map
 function lossGraph(
   { model, layer, inputs, session }: TrainedBlock,
   matrices: ReadonlyMap<string, RoundedMatrix>,
-  size: number,
+  { size, choice }: { readonly size: number; readonly choice: AutoRoundOptions },
 ): Graph {
   const { architecture, config, vectors } = model;
   const [, time, hidden] = inputs[0].dims;
@@ -89,10 +95,12 @@ function lossGraph(
   const x = graph.input('x', 'float32', [size, time, hidden]);
   const error = sub(architecture.block(scope, x, layer), graph.input('target', 'float32', [size, time, hidden]));
   const loss = reduceMean(mul(error, error), [0, 1, 2]);
-  const parameters = [...matrices.values()].flatMap((each) => Object.keys(each.parameters));
+  const offsets = new Set([...matrices.values()].map(({ offset }) => offset));
+  const parameters = new Set([...matrices.values()].flatMap((each) => Object.keys(each.parameters)));
+  const moving = graph.inputs.filter(({ name }) => parameters.has(name));
   signStep(
     loss,
-    graph.inputs.filter(({ name }) => parameters.includes(name)),
+    moving.map((value) => ({ value, share: offsets.has(value.name) ? 1 : choice.rangeRate })),
   );
   return graph;
 }

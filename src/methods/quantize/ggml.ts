@@ -13,6 +13,8 @@ import { dense, retyped } from '../../encodings/dense.ts';
 import { ggufFileTypes, typeInMix } from '../../models/gguf-mixes.ts';
 import type { LinearMethod, Statistic } from '../contract.ts';
 import { compensated } from './compensated.ts';
+import { correctedWeight } from './gptaq.ts';
+import { compensation } from './options.ts';
 
 const options = z.strictObject({
   type: z
@@ -30,6 +32,7 @@ const options = z.strictObject({
     .max(1)
     .default(0.1)
     .describe('Share of the mean diagonal of the Gram matrix that is added to the diagonal.'),
+  ...compensation,
 });
 export type GgmlOptions = z.infer<typeof options>;
 
@@ -38,12 +41,14 @@ export const ggml: LinearMethod<GgmlOptions> = {
   name: 'ggml',
   summary: 'Block types of ggml, for llama.cpp: scales with importance, errors compensated as in GPTQ.',
   options,
-  statistic: ({ fit }) => (({ plain: 'none', importance: 'norm', compensated: 'gram' }) as const)[fit],
+  statistic: ({ fit, asymmetric }) =>
+    (({ plain: 'none', importance: 'norm', compensated: asymmetric > 0 ? 'cross' : 'gram' }) as const)[fit],
+  sequential: ({ fit, sequential }) => sequential && fit !== 'plain',
   at(options, name, config) {
     if (options.pure || !(options.type in ggufFileTypes)) return options;
     return { ...options, type: typeInMix(options.type, name, config, options.fit !== 'plain'), pure: true };
   },
-  async compress(weight, statistic, { type: name, fit, damping }) {
+  async compress(weight, statistic, { type: name, fit, damping, asymmetric }) {
     const { rows, columns, values } = weight;
     checkFiniteMatrix('weights', values, columns);
     // Where rows are no whole blocks, what llama.cpp takes instead.
@@ -53,11 +58,13 @@ export const ggml: LinearMethod<GgmlOptions> = {
     const importance = importanceOf(statistic, columns);
     // Levels that are not evenly spaced are not on a grid.
     if (fit === 'importance' || !isGrid(type)) return quantizeTo(type, weight, importance);
-    const { gram } = statistic;
+    const { gram, cross } = statistic;
     if (!gram) throw new LapidaryError({ what: 'compensating errors needs the Gram matrix of the inputs' });
-    const bytes = await compensated(type, weight, gram, importance, damping);
+    const target = cross ? await correctedWeight(weight, gram, cross, { asymmetric, damping }) : weight;
+    const bytes = await compensated(type, target, gram, importance, damping);
     return blockEncoding(type, [rows, columns], stored('uint8', [rows, bytes.length / rows], bytes));
   },
+  plain: (weight, options) => ggml.compress(weight, { tokens: 0 }, { ...options, fit: 'plain' }),
 };
 
 const isGrid = ({ levels }: BlockType): boolean => levels.every((level, code) => level === levels[0] + code);

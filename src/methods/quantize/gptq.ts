@@ -17,7 +17,7 @@ import type { Rounding, Tools } from './columns.ts';
 import { byDiagonal, compensateBlocks, factorizeDamped, inverted } from './columns.ts';
 import { damp } from './factor.ts';
 import { compensateLevels } from './levels.ts';
-import { numberOptions, withGroup } from './options.ts';
+import { compensation, numberOptions, withGroup } from './options.ts';
 import { correctedWeight } from './gptaq.ts';
 import { products } from './products.ts';
 import { canRefine, refineGroups } from './refine.ts';
@@ -48,16 +48,7 @@ const schema = z.strictObject({
     .describe(
       'Chooses scales and zero points on the way, then goes over all groups so often again by coordinate descent. Without effect where groups do not divide rows, or scales are not float16.',
     ),
-  asymmetric: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(0)
-    .describe('Share of what earlier layers lost that is made up for, too (GPTAQ).'),
-  sequential: z
-    .boolean()
-    .default(false)
-    .describe('Compresses the layers of a block in the order they run, each fed by those before it.'),
+  ...compensation,
   blockSize: z
     .int()
     .min(16)

@@ -150,7 +150,7 @@ describe('rounding to levels', () => {
       { rows: 1, columns, values: last },
       { numbers: 'mxfp4', range: 'minmax' },
     );
-    const codes = (encoding: Encoding) => encoding.tensors.get('codes')!.bytes();
+    const codes = (encoding: Encoding) => encoding.tensors.get('levels')!.bytes();
     expect(codes(whole).subarray(-codes(alone).length)).toEqual(codes(alone));
   });
 });
@@ -180,13 +180,13 @@ describe('meets torchao, bitsandbytes and PyTorch', () => {
     const found = await roundToLevels(weight, { ...choice, range: 'minmax', scales: 'float32' });
     const mine = unlevelled(found)!;
     const theirs = choice.numbers === 'nf4' ? swapped(bytes(codes)) : bytes(codes);
-    const [shape] = [found.tensors.get('codes')!.shape];
+    const [shape] = [found.tensors.get('levels')!.shape];
     expect(shape[0] * shape[1] * shape[2]).toBe(theirs.length);
     expect(mine.scaleCodes ?? mine.scales).toEqual(
       mine.scaleCodes ? bytes(scales) : new Float32Array(bytes(scales).buffer),
     );
     if (divided) expect(mine.global! * divided).toBeCloseTo(1, 6);
-    expect(sameValues(mine.format.values, found.tensors.get('codes')!.bytes(), theirs)).toBe(1);
+    expect(sameValues(mine.format.values, found.tensors.get('levels')!.bytes(), theirs)).toBe(1);
   });
 
   /** The share of bytes whose codes have equal values: there are two zeros. */

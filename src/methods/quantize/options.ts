@@ -53,3 +53,17 @@ export function withGroup<T extends { readonly numbers: string; readonly group?:
   >;
   return { ...choice, group: choice.group ?? own[choice.numbers] ?? 32 };
 }
+
+/** Of what error-compensating methods are fitted to. */
+export const compensation = {
+  asymmetric: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe('Share of what earlier layers lost that is made up for, too (GPTAQ).'),
+  sequential: z
+    .boolean()
+    .default(false)
+    .describe('Compresses the layers of a block in the order they run, each fed by those before it.'),
+};

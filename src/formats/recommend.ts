@@ -1,0 +1,56 @@
+/**
+ * The recipe for who names no method: what the table in docs/benchmarks.md ("The whole family, side by side") shows to
+ * lose least for its bytes, in what the target engine runs.
+ */
+
+import type { StepInput } from '../methods/contract.ts';
+
+export interface Wanted {
+  readonly bits: number;
+  /** Whether there is calibration text. */
+  readonly text: boolean;
+  /** Columns of the matrices in blocks, which groups should divide; empty where they are not known yet. */
+  readonly widths: readonly number[];
+}
+
+export interface Recommendation {
+  readonly step: StepInput;
+  /** For people: why this one. */
+  readonly reason: string;
+}
+
+/** The first of these sizes that divides all rows, or else the last. */
+export function groupFor(widths: readonly number[], sizes: readonly number[]): number {
+  return sizes.find((size) => widths.every((width) => width % size === 0)) ?? sizes.at(-1)!;
+}
+
+/**
+ * Integers in groups.
+ * @param own what the format asks of every method: its group
+ */
+export function integers({ bits, text }: Wanted, own: Readonly<Record<string, unknown>>): Recommendation {
+  if (bits === 8) {
+    const reason = 'at 8 bits the nearest code loses next to nothing, and needs no text';
+    return { step: { method: 'rtn', bits, ...own, symmetric: true }, reason };
+  }
+  if (!text) {
+    const reason = 'of the methods that need no calibration text it loses least';
+    return { step: { method: 'rtn', bits, ...own }, reason };
+  }
+  return {
+    step: { method: 'gptq', bits, ...own, passes: 2, asymmetric: 1, sequential: true },
+    reason:
+      'GPTQ that chooses scales on the way, makes up for what earlier layers lost and goes over all groups again loses least for the bytes',
+  };
+}
+
+/** Block types of ggml. */
+export function blocks({ bits, text }: Wanted): Recommendation {
+  const type = ({ 2: 'Q2_K', 3: 'Q3_K_M', 4: 'Q4_K_M', 8: 'Q8_0' } as Record<number, string>)[bits];
+  return {
+    step: { method: 'ggml', ...(type ? { type } : {}), ...(text ? {} : { fit: 'plain' }) },
+    reason: text
+      ? "llama.cpp's own mix of types, with errors compensated: less is lost than with its quantizer and an importance matrix"
+      : "llama.cpp's own mix of types, as it quantizes itself: there is no calibration text to do better with",
+  };
+}
