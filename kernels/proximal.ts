@@ -12,7 +12,7 @@ function codeAt(w: v128, scale: v128, zero: v128, top: v128): v128 {
   return f32x4.min(f32x4.max(code, f32x4.splat(0)), top);
 }
 
-/** Least and greatest value as the first and the last code; a group of one value stands between. */
+/** Least and greatest value as the first and the last code. */
 export function proximalStart(first: i32, last: i32, scratch: usize, w: usize, columns: i32, stride: i32, size: i32, scales: usize, zeros: usize, top: f32): void {
   const tiles = stride >> 4;
   const step = <usize>stride << 2;
@@ -36,7 +36,9 @@ export function proximalStart(first: i32, last: i32, scratch: usize, w: usize, c
       const flat = f32x4.eq(scale, f32x4.splat(0));
       const some = v128.bitselect(f32x4.splat(1), scale, flat);
       v128.store(scales + to, some);
-      v128.store(zeros + to, f32x4.neg(f32x4.div(low, some)));
+      // The middle code stands for a group's only value.
+      const middle = v128.and(f32x4.splat((top + 1) / 2), flat);
+      v128.store(zeros + to, f32x4.sub(middle, f32x4.div(low, some)));
     }
   }
 }
@@ -50,7 +52,7 @@ export function proximal(first: i32, last: i32, scratch: usize, w: usize, column
   const step = <usize>stride << 2;
   const most = f32x4.splat(top);
   // |e| - |e|^(p - 1) / beta is positive beyond this.
-  const far = f32x4.splat(Mathf.pow(1 / beta, 1 / (2 - power)));
+  const far = f32x4.splat(powerOf(1 / beta, 1 / (2 - power)));
   for (let item = first; item < last; item++) {
     const group = item / tiles;
     const start = group * size;
@@ -108,7 +110,30 @@ function shrunk(off: v128, beta: f32, power: f32): v128 {
 function shrunkOne(off: f32, beta: f32, power: f32): f32 {
   const size = abs(off);
   if (size == 0) return 0;
-  return copysign(max(size - Mathf.pow(size, power - 1) / beta, <f32>0), off);
+  return copysign(max(size - powerOf(size, power - 1) / beta, <f32>0), off);
+}
+
+/**
+ * x^y of a positive, normal x by series: the language's own reads tables, for which the shared memory has no place. The
+ * logarithm is 2 atanh(t), t = (m - 1) / (m + 1), of a mantissa m between the roots of 1/2 and 2.
+ */
+function powerOf(x: f32, y: f32): f32 {
+  const bits = reinterpret<i64>(<f64>x);
+  let exponent = <f64>((bits >> 52) - 1023);
+  let mantissa = reinterpret<f64>((bits & 0xfffffffffffff) | 0x3ff0000000000000);
+  if (mantissa > 1.4142135623730951) {
+    mantissa *= 0.5;
+    exponent += 1;
+  }
+  const t = (mantissa - 1) / (mantissa + 1);
+  let series: f64 = 0;
+  for (let k = 15; k > 0; k -= 2) series = series * t * t + 1 / <f64>k;
+  const scaled = <f64>y * (exponent + 2 * t * series * 1.4426950408889634);
+  const whole = nearest(scaled);
+  const rest = (scaled - whole) * 0.6931471805599453;
+  let sum: f64 = 1;
+  for (let k = 12; k > 0; k--) sum = 1 + (sum * rest) / <f64>k;
+  return <f32>(sum * reinterpret<f64>((<i64>whole + 1023) << 52));
 }
 
 /** Codes, uint8 [columns, stride]. */

@@ -12,6 +12,7 @@ import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
 import { rounded } from './calibrate/compress.ts';
 import { targetsOf } from './calibrate/targets.ts';
+import { readUnit, writeUnit } from './calibrate/resume.ts';
 import type { LayerRow, Walked } from './calibrate/walk.ts';
 import { walk } from './calibrate/walk.ts';
 import { encodedBytes } from './encodings/encoding.ts';
@@ -172,13 +173,18 @@ async function fill(
     signal,
   });
   clock.lap('compress');
+  const compressed = await trained(walked.model, original.model, recipe, texts, journal, {
+    ...options,
+    progress,
+  });
+  clock.lap('train');
 
   // Beside the result: a disk that takes this one takes those that are measured and thrown away, and abandoning removes both.
   const scratch = join(output.staging, '.scratch');
   const job: Job = {
     recipe,
     original,
-    compressed: walked.model,
+    compressed,
     texts,
     folder: output.staging,
     scratch,
@@ -220,6 +226,32 @@ async function rewritten(
       progress,
       signal,
     });
+  }
+  return model;
+}
+
+/** The model as training leaves it, when all is compressed. */
+async function trained(
+  compressed: Model,
+  teacher: Model,
+  recipe: Recipe,
+  texts: Texts,
+  journal: Journal,
+  { session = {}, progress, signal }: CompressOptions,
+): Promise<Model> {
+  let model = compressed;
+  for (const [index, { method, options }] of recipe.steps.entries()) {
+    if (method.shape !== 'train' || method.scope !== 'model') continue;
+    const unit = `training-${index}`;
+    const context = { sequences: texts.calibration, seed: recipe.seed, session, progress, signal };
+    const known = readUnit(journal, unit, [])?.changes;
+    const changes = known ?? (await method.train(model, teacher, options, context));
+    if (!known) await writeUnit(journal, unit, { done: [], changes });
+    model = {
+      ...model,
+      matrices: new Map([...model.matrices, ...changes.matrices]),
+      vectors: new Map([...model.vectors, ...changes.vectors]),
+    };
   }
   return model;
 }

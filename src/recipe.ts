@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 import { ExitCode, LapidaryError } from './base/errors.ts';
-import type { Compressor, Rewrite } from './methods/contract.ts';
+import type { Compressor, Method, ModelTraining, Rewrite } from './methods/contract.ts';
 import { findMethod } from './methods/index.ts';
 import { parseOptions } from './options.ts';
 
@@ -77,13 +77,18 @@ export interface CompressStep {
   readonly targets: readonly string[];
   readonly options: Options;
 }
-export interface RewriteStep {
-  readonly method: Rewrite;
+/** Rewrites come before what compresses, training after it, wherever they stand. */
+export interface ModelStep {
+  readonly method: Rewrite | ModelTraining;
   readonly options: Options;
 }
-export type Step = CompressStep | RewriteStep;
+export type Step = CompressStep | ModelStep;
 
 export const isCompression = (step: Step): step is CompressStep => 'targets' in step;
+
+/** Whether a method is for single matrices or blocks, so that a step of it has targets. */
+export const compresses = (method: Method): method is Compressor =>
+  method.shape === 'linear' || (method.shape === 'train' && method.scope === 'block');
 
 export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
 
@@ -102,11 +107,11 @@ function parseStep(
 ): Step {
   const method = findMethod(name);
   const options = parseOptions(method.options, rest, where) as Options;
-  if (method.shape !== 'rewrite') return { method, targets: targets ?? ['blocks'], options };
+  if (compresses(method)) return { method, targets: targets ?? ['blocks'], options };
   if (!targets) return { method, options };
   throw new LapidaryError(
     {
-      what: `${name} rewrites the whole model and has no targets`,
+      what: `${name} is for the whole model and has no targets`,
       where,
       fix: 'leave targets out; those of the compressors decide what is compressed',
     },

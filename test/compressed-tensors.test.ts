@@ -64,7 +64,8 @@ describe('a folder of compressed-tensors', () => {
   });
 
   it('has a group for every scheme, by the names of its matrices, and tells what vLLM does not take', async () => {
-    const steps = [four, { method: 'rtn', bits: 8, group: 32, targets: ['*.down_proj', '*.v_proj'] }];
+    const eight = { method: 'rtn', bits: 8, group: 32, symmetric: false };
+    const steps = [four, { ...eight, targets: ['*.down_proj', '*.v_proj'] }];
     const { report, settings } = await run('mixed', steps);
     const groups = Object.values<{ targets: string[]; weights: { num_bits: number } }>(
       settings.config_groups,
@@ -75,6 +76,7 @@ describe('a folder of compressed-tensors', () => {
     ]);
     expect(report.file.type).toBe('W4A16+W8A16');
     expect(report.notes.join('\n')).toContain('query, key and value at once');
+    expect(report.notes.join('\n')).toContain('vLLM loads the zero points');
   });
 
   it('opens as what was written, whole rows of eight bits with rounded inputs too', async () => {

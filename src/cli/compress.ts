@@ -9,11 +9,12 @@ import { shellWord } from '../base/shell.ts';
 import { compress, planOf } from '../compress.ts';
 import type { Check } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
+import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
 import { describeOptions } from '../options.ts';
 import type { Recipe } from '../recipe.ts';
-import { isCompression, parseRecipe, plainRecipe } from '../recipe.ts';
+import { compresses, isCompression, parseRecipe, plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import type { RunFlags } from './common.ts';
@@ -55,7 +56,7 @@ export function command(): Command {
     .addOption(
       new Option(
         '--method <name>',
-        `how the blocks are compressed: ${namesOf('compressor')}; after rewrites joined by +: ${namesOf('rewrite')} (default: what the format recommends)`,
+        `how the blocks are compressed: ${namesOf(compresses)}; after rewrites: ${namesOf(({ shape }) => shape === 'rewrite')}; before training: ${namesOf((method) => method.shape === 'train' && !compresses(method))}; joined by + (default: what the format recommends)`,
       ),
     )
     .addOption(
@@ -117,9 +118,9 @@ Examples:
     .action((model: string | undefined, flags: Flags) => run(model, flags, result));
 }
 
-const namesOf = (kind: 'compressor' | 'rewrite'): string =>
+const namesOf = (are: (method: Method) => boolean): string =>
   methods
-    .filter(({ shape }) => (shape === 'rewrite') === (kind === 'rewrite'))
+    .filter(are)
     .map(({ name }) => name)
     .join(', ');
 
@@ -179,7 +180,7 @@ function defaultFolder({ model = 'pebble', steps }: Recipe): string {
   const name = basename(resolve(model), '.gguf');
   const main = steps.find(isCompression)!;
   const { options } = main;
-  const rewrites = steps.filter((step) => !isCompression(step)).map(({ method }) => `${method.name}-`);
+  const rewrites = steps.flatMap(({ method }) => (method.shape === 'rewrite' ? `${method.name}-` : []));
   const kind = options.type ?? (options.bits === undefined ? undefined : `${options.bits}bit`);
   return [`${name}-${rewrites.join('')}${main.method.name}`, kind]
     .filter((part) => part !== undefined)

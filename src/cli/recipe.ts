@@ -11,7 +11,7 @@ import { findMethod, methods } from '../methods/index.ts';
 import { isShipped } from '../open.ts';
 import { describeOptions } from '../options.ts';
 import type { Recipe, RecipeInput } from '../recipe.ts';
-import { parseRecipe, readRecipe } from '../recipe.ts';
+import { compresses, parseRecipe, readRecipe } from '../recipe.ts';
 
 type FormatName = Recipe['export']['format'];
 
@@ -49,7 +49,8 @@ export function recipeInput(
   );
   return {
     ...rest,
-    ...(same ? defined({ made, reason }) : defined({ reason: recommended?.reason })),
+    ...(same ? defined({ made, reason }) : {}),
+    ...defined({ reason: recommended?.reason }),
     ...defined({ model, revision: given('revision'), seed: given('seed') }),
     steps,
     calibration: section('calibration', {
@@ -178,13 +179,17 @@ function namedSteps(
   const last = chain.at(-1)!;
   const follower = last.shape === 'rewrite' ? last.followedBy : recommended;
   const all = last.shape === 'rewrite' ? [...chain, findMethod(follower!.method)] : chain;
-  const early = all.slice(0, -1).find(({ shape }) => shape !== 'rewrite');
+  const main = all.findIndex(compresses);
+  const early = all.find(
+    ({ shape }, index) =>
+      (shape === 'rewrite') !== index < main || (compresses(all[index]) && index !== main),
+  );
   if (early) {
     throw new LapidaryError(
       {
-        what: `${early.name} compresses, and nothing can follow it`,
+        what: `${early.name} cannot stand there`,
         where: '--method',
-        expected: 'rewrites, then one compressor: awq+gptq',
+        expected: 'rewrites, then one compressor, then training: awq+gptq+e2e-qp',
         fix: 'give other matrices another method with --also',
       },
       ExitCode.usage,
@@ -192,13 +197,13 @@ function namedSteps(
   }
   for (const name of Object.keys(options))
     if (!(recommended && name === 'bits') && !all.some((method) => optionNames(method).includes(name)))
-      throw notItsFlag(name, all.at(-1)!, named === undefined);
+      throw notItsFlag(name, all[main]!, named === undefined);
   return all.map((method) => {
     const own = Object.fromEntries(
       Object.entries(options).filter(([name]) => optionNames(method).includes(name)),
     );
-    if (method.shape === 'rewrite') return { method: method.name, ...own };
-    const start = { ...(method === all.at(-1) ? follower : {}), method: method.name };
+    if (!compresses(method)) return { method: method.name, ...own };
+    const start = { ...follower, method: method.name };
     return fitted({ ...start, targets: ['blocks'], ...own }, format, own);
   });
 }
@@ -222,7 +227,7 @@ function changedSteps(
     );
   }
   return steps.map((step) => {
-    if (findMethod(step.method).shape === 'rewrite') return step;
+    if (!compresses(findMethod(step.method))) return step;
     const { targets = ['blocks'], ...rest } = step;
     const own = targets.includes('blocks') ? options : {};
     const named = own === options && method !== undefined;
@@ -250,10 +255,10 @@ function tableSteps(
     );
   }
   if (asked === undefined && (fromFile || formats[format].keepsTables)) return [];
-  const main = steps.at(-1)!;
+  const main = steps.findLast(({ targets }) => targets)!;
   const { at } = findMethod(main.method) as { at?: unknown };
   if (at && asked === undefined) {
-    steps[steps.length - 1] = { ...main, targets: ['blocks', 'embeddings'] };
+    steps[steps.indexOf(main)] = { ...main, targets: ['blocks', 'embeddings'] };
     return [];
   }
   // A later step wins where two name the same matrices.

@@ -14,6 +14,7 @@ import { restoreGrouped } from './grouped.ts';
 import { restoreLevels } from './levels.ts';
 import { restoreIntegers } from './integer.ts';
 import { restoreRounded } from './rounded.ts';
+import { restoreShifted } from './shifted.ts';
 
 const kinds: ReadonlyMap<unknown, (atRest: EncodingAtRest) => Encoding> = new Map([
   ['dense', restoreDense],
@@ -25,6 +26,7 @@ const kinds: ReadonlyMap<unknown, (atRest: EncodingAtRest) => Encoding> = new Ma
   ['rounded', (atRest) => restoreRounded(atRest, restore)],
   ['byte-scales', (atRest) => restoreByteScales(atRest, restore)],
   ['columns', (atRest) => restoreColumns(atRest, restore)],
+  ['shifted', (atRest) => restoreShifted(atRest, restore)],
   ['sparse', (atRest) => restoreSparse(atRest, restore)],
 ]);
 

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { byteLength, elementCount } from '../base/tensor.ts';
 import type { OnnxModel, OnnxNode, OnnxTensor } from '../io/onnx/model.ts';
 import { readOnnx } from '../io/onnx/reader.ts';
+import { computedWeights } from './computed.ts';
 
 export interface Cost {
   /** Of all files that the model needs to run: the .onnx file and its external data. */
@@ -84,15 +85,24 @@ interface Weights {
 /** What of a model are its weights, and how many. */
 function weightsOf(model: OnnxModel): Weights {
   const { trace, sides } = tracer(model);
+  const computed = computedWeights(model);
   const tensors = new Set<OnnxTensor>();
   let [parameters, multiplyAdds] = [0, 0];
   const count = (tensor: OnnxTensor, elements: number) => {
     if (!tensors.has(tensor)) parameters += elements;
     tensors.add(tensor);
   };
+  const useComputed = (name: string) => {
+    const { shape, tensors: parts } = computed(name) ?? { shape: [], tensors: [] };
+    if (shape.length !== 2) return;
+    multiplyAdds += elementCount(shape);
+    count(parts[0], elementCount(shape));
+    for (const part of parts) tensors.add(part);
+  };
   const use = (node: OnnxNode, roles: Roles, multiplies: boolean) => {
     for (const index of roles.weight) {
       const tensor = trace(node.inputs[index]);
+      if (!tensor && multiplies) useComputed(node.inputs[index]);
       if (!tensor || tensor.shape.length < 2) continue;
       const elements = elementsOf(node, tensor);
       if (multiplies) multiplyAdds += elements;
@@ -104,7 +114,7 @@ function weightsOf(model: OnnxModel): Weights {
   };
   // Products first: what a quantized embedding shares with the head is then counted by its true size.
   for (const node of model.nodes) if (node.type in products) use(node, products[node.type], true);
-  const width = embeddingWidth(model, trace);
+  const width = embeddingWidth(model, (name) => trace(name)?.shape ?? computed(name)?.shape);
   for (const node of model.nodes) {
     const tensor = node.type in lookups ? trace(node.inputs[0]) : undefined;
     if (tensor && isPacked(node, tensor)) {
@@ -168,14 +178,13 @@ function widthOf(node: OnnxNode, tensor: OnnxTensor | undefined): number | undef
 }
 
 /** Of the hidden states: what the last product, the head, takes in. */
-function embeddingWidth(model: OnnxModel, trace: (name: string) => OnnxTensor | undefined): number {
+function embeddingWidth(model: OnnxModel, shapeOf: (name: string) => readonly number[] | undefined): number {
   const head = model.nodes.findLast(
-    ({ type, inputs }) => type in products && (trace(inputs[1])?.shape.length ?? 0) > 1,
+    ({ type, inputs }) => type in products && (shapeOf(inputs[1])?.length ?? 0) > 1,
   );
   if (!head) return 0;
   if (head.type === 'MatMulNBits') return attribute(head, 'K', 0);
-  const { shape } = trace(head.inputs[1])!;
-  return shape[attribute(head, 'transB', 0) === 1 ? 1 : 0];
+  return shapeOf(head.inputs[1])![attribute(head, 'transB', 0) === 1 ? 1 : 0];
 }
 
 /** A table of codes [rows, blocks, bytes], which plain nodes behind the lookup unpack. */

@@ -5,7 +5,11 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { random } from '../base/random.ts';
 import { walk } from '../calibrate/walk.ts';
 import { exportTransformers } from '../export/transformers.ts';
+import type { Encoding } from '../encodings/encoding.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
+import type { Matrix } from '../methods/contract.ts';
+import { binary, roundToSigns } from '../methods/quantize/binary.ts';
+import { roundToLevels } from '../methods/quantize/levels.ts';
 import { rtn } from '../methods/quantize/rtn.ts';
 import { loadModel } from '../models/index.ts';
 import type { Model } from '../models/model.ts';
@@ -79,6 +83,30 @@ describe.each(['llama', 'llama-tied-llama3rope', 'qwen3', 'mistral', 'gpt2'])('%
       expect(cost.bytes).toBeGreaterThan(stored);
     }
   });
+});
+
+/** What the matrices are rounded to; in a graph they are looked up, and summed. */
+const lookedUp: readonly (readonly [string, (weight: Matrix) => Promise<Encoding>])[] = [
+  ...(['nf4', 'mxfp4', 'nvfp4', 'fp8-e4m3'] as const).map(
+    (numbers) => [numbers, (weight: Matrix) => roundToLevels(weight, { numbers, range: 'minmax' })] as const,
+  ),
+  ['two planes of signs', (weight) => roundToSigns(weight, binary.options.parse({}))],
+];
+
+it.each(lookedUp)('%s cost in a file what they cost in memory', async (_, round) => {
+  const model = await quantized(await open('llama'), 8, true);
+  const matrices = new Map(model.matrices);
+  for (const [name, { shape, dense }] of model.matrices) {
+    if (name === 'model.embed_tokens') continue;
+    matrices.set(name, await round({ rows: shape[0], columns: shape[1], values: dense() }));
+  }
+  const rounded = { ...model, matrices };
+  const path = written(rounded);
+  const cost = fileCost(path);
+  expect(cost.parameters).toBe(parameters(rounded));
+  expect(cost.multiplyAdds).toBe(multiplyAdds(rounded));
+  expect(cost.bitsPerWeight).toBeCloseTo(bitsPerWeight(rounded), 10);
+  expect(difference(await all(await fileScorer(path)), await all(modelScorer(rounded)))).toBeLessThan(1e-4);
 });
 
 describe('a written file', () => {

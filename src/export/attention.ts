@@ -148,12 +148,9 @@ function fusedAttention(config: Configuration, shared: Shared): Attention {
       expand(unsqueeze(sub(total, scalar(graph, 1, 'int32')), [0]), [sizes.batch]),
     );
     const bias = once('bias', () => paddingBias(shared));
+    const inputs = { query, key, value, pastKey, pastValue, lengths, total, bias };
     const [mixed, presentKey, presentValue] = groupQueryAttention(
-      {
-        ...{ query, key, value, pastKey, pastValue, lengths, total, bias },
-        ...rope(config, shared, headSize),
-        ...cacheScales(shared, layer),
-      },
+      { ...inputs, ...rope(config, shared, headSize), ...cacheScales(shared, layer) },
       { heads, keyValueHeads, window, present: sizes.total, cacheBits: shared.cache?.bits },
     );
     shared.present(layer, presentKey, presentValue);

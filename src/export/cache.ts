@@ -7,6 +7,9 @@ import type { Model } from '../models/model.ts';
 import type { IntegerCache } from './attention.ts';
 import { exportGraph } from './graph.ts';
 
+/** Share of the largest size that codes reach: at four bits, clipping it costs less than a coarser grid (pebble: -25% KL). */
+const reach = { 8: 1, 4: 0.85 } as const;
+
 export interface CacheOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly signal?: AbortSignal | undefined;
 }
@@ -40,7 +43,7 @@ export async function measureCache(
   } finally {
     await runner.close();
   }
-  const top = 2 ** (bits - 1) - 1;
+  const top = (2 ** (bits - 1) - 1) / reach[bits];
   const scale = (layer: number, sizes: Float32Array) => {
     const { keyValueHeads, headSize } = layers[layer];
     // A channel that was never used needs a scale all the same.

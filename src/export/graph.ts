@@ -10,12 +10,17 @@ import { openScope } from '../models/scope.ts';
 import type { IntegerCache } from './attention.ts';
 import { cachedAttention, sizes } from './attention.ts';
 import { portable } from './dense.ts';
+import { asQdq } from './qdq.ts';
 
 export interface ExportOptions {
   /** Of activations, dense weights and the cache; float32 where it is not given. Logits are float32 in any case. */
   readonly activations?: ActivationType | undefined;
   /** How products with quantized weights are computed; 0 where it is not given. */
   readonly accuracyLevel?: AccuracyLevel | undefined;
+  /**
+   * How products with grouped integers are written: ONNX Runtime's operator, or "qdq", operators of ONNX alone (see `asQdq`).
+   */
+  readonly products?: 'matmulnbits' | 'qdq' | undefined;
   /** Keys and values as integers, for engines on the CPU; see `measureCache`. Floats where it is not given. */
   readonly cache?: IntegerCache | undefined;
 }
@@ -36,7 +41,10 @@ export function exportGraph(model: Model, options: ExportOptions = {}): Graph {
   const mask = graph.input('attention_mask', 'int64', [sizes.batch, sizes.total]);
   const kept = graph.input('num_logits_to_keep', 'int64', []);
   const { attention, positions } = cachedAttention(graph, config, mask, activations, options.cache);
-  const weights = { vectors: model.vectors, matrices: portableWhereDense(model.matrices, activations) };
+  const weights = {
+    vectors: model.vectors,
+    matrices: written(model.matrices, activations, options.products),
+  };
   const scope = openScope(graph, { config, weights, attention, positions, dtype: activations, accuracy });
   let x = architecture.embed(scope, ids);
   for (let layer = 0; layer < config.layers.length; layer++) x = architecture.block(scope, x, layer);
@@ -51,14 +59,17 @@ function lastTokens(x: Value, kept: Value): Value {
   return slice(x, 1, reshape(neg(kept), [1]), toEnd, 'kept_length');
 }
 
-function portableWhereDense(
+/** Matrices as the graph is to compute with them. */
+function written(
   matrices: ReadonlyMap<string, Encoding>,
   type: ActivationType,
+  products: ExportOptions['products'],
 ): Map<string, Encoding> {
   return new Map(
     [...matrices].map(([name, encoding]) => {
       const weight = encoding.bits >= 16 ? encoding.tensors.get('weight') : undefined;
-      return [name, weight ? portable(weight, type) : encoding];
+      if (weight) return [name, portable(weight, type)];
+      return [name, products === 'qdq' ? asQdq(encoding) : encoding];
     }),
   );
 }

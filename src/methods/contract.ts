@@ -119,6 +119,7 @@ export interface RewriteContext {
 /** Compresses all matrices of a block together, so that the block computes what it did. */
 export interface TrainMethod<Options = unknown> extends Common<Options> {
   readonly shape: 'train';
+  readonly scope: 'block';
   train(block: TrainedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
   /** As of a linear method; what matrices outside of blocks are compressed by, too. */
   plain(weight: Matrix, options: Options): Promise<Encoding>;
@@ -141,7 +142,24 @@ export interface TrainedBlock {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Trains what is left to choose when all is compressed, end to end: the bytes stay as many. */
+export interface ModelTraining<Options = unknown> extends Common<Options> {
+  readonly shape: 'train';
+  readonly scope: 'model';
+  /** @param teacher the model before it was compressed */
+  train(student: Model, teacher: Model, options: Options, context: TrainingContext): Promise<Changes>;
+}
+
+export interface TrainingContext {
+  /** Of calibration; token ids, all of one length; at least one. */
+  readonly sequences: readonly Int32Array[];
+  readonly seed: number;
+  readonly session: Pick<SessionOptions, 'device' | 'threads'>;
+  readonly progress?: Progress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Compresses matrices, one at a time or a block's together. */
 export type Compressor = LinearMethod | TrainMethod;
 export type Rewrite = BlockRewrite | ModelRewrite;
-export type Method = Compressor | Rewrite;
+export type Method = Compressor | Rewrite | ModelTraining;

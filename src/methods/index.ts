@@ -6,8 +6,10 @@ import type { Method } from './contract.ts';
 import { autoround } from './quantize/autoround.ts';
 import { awq } from './quantize/awq.ts';
 import { binary } from './quantize/binary.ts';
+import { e2eQp } from './quantize/e2e-qp.ts';
 import { ggml } from './quantize/ggml.ts';
 import { gptq } from './quantize/gptq.ts';
+import { hqq } from './quantize/hqq.ts';
 import { llmInt8 } from './quantize/llm-int8.ts';
 import { owq } from './quantize/owq.ts';
 import { quarot } from './quantize/quarot.ts';
@@ -23,7 +25,9 @@ export const methods: readonly Method[] = [
   autoround,
   awq,
   binary,
+  e2eQp,
   ggml,
+  hqq,
   llmInt8,
   owq,
   quarot,

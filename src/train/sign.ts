@@ -8,7 +8,7 @@ import { LapidaryError } from '../base/errors.ts';
 import { gradient } from '../graph/gradient.ts';
 import type { Graph, Value } from '../graph/graph.ts';
 import { mul, scale, sign, sub } from '../graph/ops.ts';
-import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
+import type { Feeds, SessionOptions } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
 import { names } from './step.ts';
 
@@ -42,29 +42,25 @@ export interface SignDescent {
    * @throws LapidaryError when it is no number
    */
   step(batch: Feeds, rate: number): Promise<number>;
-  /** Keeps the parameters as they are now, in place of those kept before. */
-  keep(): void;
-  /** The parameters as they are now, or as they were kept, on the device; valid until the next step. */
-  readonly now: Feeds;
-  readonly kept: Feeds;
+  /** The parameters as they are, on the device; valid until the next step. */
+  parameters(): Feeds;
   /** The parameters are of no use any more. */
   release(): Promise<void>;
 }
 
 /**
  * @param graph with a `signStep`; what else it takes is fed with each batch
- * @param start of every parameter, by name; kept at first
+ * @param start of every parameter, by name; stays the caller's
  */
 export async function openSignDescent(
   graph: Graph,
-  start: Readonly<Record<string, Tensor>>,
+  start: Feeds,
   options: Pick<SessionOptions, 'device' | 'threads'>,
 ): Promise<SignDescent> {
   const parameters = Object.keys(start);
-  const session: Session = await openSession(graph, { ...options, keep: parameters.map(names.next) });
+  const session = await openSession(graph, { ...options, keep: parameters.map(names.next) });
   const fixed = graph.weightsAs === 'inputs' ? feedsOf(graph.weights) : {};
   let now = start;
-  let kept = start;
   let steps = 0;
   return {
     async step(batch, rate) {
@@ -76,24 +72,14 @@ export async function openSignDescent(
         dispose(next);
         throw new LapidaryError({ what: `training diverged at step ${steps + 1}`, found: `loss ${loss}` });
       }
-      if (now !== kept) dispose(now);
+      if (now !== start) dispose(now);
       now = next;
       steps += 1;
       return loss;
     },
-    keep() {
-      if (kept !== now) dispose(kept);
-      kept = now;
-    },
-    get now() {
-      return now;
-    },
-    get kept() {
-      return kept;
-    },
+    parameters: () => now,
     async release() {
-      if (kept !== now) dispose(kept);
-      dispose(now);
+      if (now !== start) dispose(now);
       await session.release();
     },
   };

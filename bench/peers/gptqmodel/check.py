@@ -14,6 +14,9 @@ import os
 import sys
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# GPTQModel quantizes on a CPU only where it counts three cores or more.
+cores = os.cpu_count() or 1
+os.cpu_count = lambda: max(cores, 4)
 
 import torch
 from gptqmodel import BACKEND, GPTQModel, QuantizeConfig

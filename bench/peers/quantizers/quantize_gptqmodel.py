@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
     model.save(folder)
     del model
     backend = BACKEND.AWQ_TORCH if awq else BACKEND.GPTQ_TORCH
-    loaded = GPTQModel.load(folder, device="cpu", backend=backend, dtype=torch.float32).model
+    loaded = GPTQModel.load(folder, device="cpu", backend=backend, dtype=torch.float16).model
     tensors = load_model().state_dict()
     found = loaded.state_dict()
     for name in tensors:
@@ -46,6 +46,6 @@ with tempfile.TemporaryDirectory() as folder:
             if not hasattr(module, "qweight"):
                 continue
             # x W^T of the identity is W^T, whatever the format; a bias is none here.
-            identity = torch.eye(module.in_features, dtype=torch.float32)
+            identity = torch.eye(module.in_features, dtype=torch.float16)
             tensors[f"{name}.weight"] = module(identity).float().T
 finish(tensors, bits + (16 + (0 if symmetric else bits)) / group, ["gptqmodel", "torch", "transformers"])

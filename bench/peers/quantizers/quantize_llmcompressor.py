@@ -16,6 +16,9 @@ from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
 
+if job["device"] == "cpu":
+    # AWQ pins memory for a device that is not there (0.14).
+    torch.Tensor.pin_memory = lambda self: self
 options = dict(options)
 method, symmetric = options.pop("method", "gptq"), options.pop("symmetric", True)
 weights = QuantizationArgs(

@@ -151,7 +151,7 @@ describe("AWQ's format", () => {
       scales: new Float32Array(8).fill(1),
     });
     const bytes = awqTensors(encoding, { group: 16 })!.get('qweight')!.bytes();
-    expect([...bytes.slice(0, 4)]).toEqual([0x20, 0x64, 0x31, 0x75]);
+    expect(bytes.slice(0, 4)).toEqual(Uint8Array.of(0x20, 0x64, 0x31, 0x75));
   });
 
   it('stores all matrices in one group size, and repeats the scales of wider groups', () => {

@@ -4,6 +4,7 @@ import { LapidaryError } from '../../base/errors.ts';
 import type { Stored } from '../../base/tensor.ts';
 import { stored } from '../../base/tensor.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
+import { packing } from '../../encodings/grouped.ts';
 import { integerParts } from '../../encodings/integer.ts';
 import { baseDescription } from '../../encodings/rounded.ts';
 import { packWords, turned, wordCount } from '../../encodings/words.ts';
@@ -70,12 +71,7 @@ function packed(encoding: Encoding, sizes: IntegerSizes, floats: FloatName): Sto
   const { rows, columns, symmetric, groups } = sizes;
   const bits = sizes.bits === 3 && !symmetric ? 4 : sizes.bits;
   const tensors = new Map<string, Stored>([
-    [
-      'weight_packed',
-      made('int32', [rows, wordCount(columns, bits)], () =>
-        packWords(integersOf(encoding).codes, columns, bits),
-      ),
-    ],
+    ['weight_packed', packedCodes(encoding, sizes, bits)],
     ['weight_scale', scales(encoding, sizes, floats)],
     ['weight_shape', stored('int64', [2], BigInt64Array.of(BigInt(rows), BigInt(columns)))],
   ]);
@@ -90,6 +86,16 @@ function packed(encoding: Encoding, sizes: IntegerSizes, floats: FloatName): Sto
     weights: weightArguments({ ...sizes, bits }),
     tensors,
   };
+}
+
+function packedCodes(encoding: Encoding, sizes: IntegerSizes, bits: number): Stored {
+  const { rows, columns } = sizes;
+  const shape = [rows, wordCount(columns, bits)];
+  const { width, block } = packing({ ...sizes, zeroPoints: !sizes.symmetric });
+  // Whole blocks of codes that fill their containers are the same bytes here and there.
+  if (width === bits && columns % block === 0 && (columns * bits) % 32 === 0)
+    return { ...encoding.tensors.get('codes')!, dtype: 'int32', shape };
+  return made('int32', shape, () => packWords(integersOf(encoding).codes, columns, bits));
 }
 
 function checkSizes(sizes: IntegerSizes): void {

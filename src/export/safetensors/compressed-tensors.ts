@@ -149,6 +149,11 @@ export function engineNotes(model: Model, floats: FloatName): string[] {
         `vLLM's kernels have groups of 32, 64, 128 and whole rows, none of ${group}; transformers takes them.`,
       );
     }
+    if (tensors.has('zeros')) {
+      notes.add(
+        'vLLM loads the zero points; transformers (5.23, compressed-tensors 0.20) only with CompressedTensorsConfig(dequantize=True). With symmetric: true it needs nothing.',
+      );
+    }
     if (bits === 2 && tensors.has('zeros')) {
       notes.add('vLLM takes zero points with 4 and 8 bits only; transformers takes them with 2 as well.');
     }

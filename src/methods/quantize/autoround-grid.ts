@@ -47,8 +47,6 @@ export interface Start {
   readonly scales: Float32Array;
   /** [rows, groups]; without them the middle code. */
   readonly zeros?: Uint8Array | undefined;
-  /** Offsets V [rows, columns]; 0 without them. */
-  readonly offsets?: Float32Array | undefined;
   /** Whether the ends of the ranges move, too. */
   readonly minmax: boolean;
 }
@@ -132,11 +130,9 @@ const endsOf = ({ minmax, choice }: Start): readonly ('low' | 'high')[] => {
 };
 
 function parametersOf(name: string, start: Start, { groups, length }: Layout): Record<string, Tensor> {
-  const { rows, columns } = start.weight;
-  // The half that makes rounding of floor is among the offsets: one pass less over the weights.
-  const offsets = start.offsets
-    ? padded(start.offsets, columns, groups * length).map((offset) => offset + 0.5)
-    : new Float32Array(rows * groups * length).fill(0.5);
+  const { rows } = start.weight;
+  // No offset is 0.5: the half that makes rounding of floor is among them, which saves a pass over the weights.
+  const offsets = new Float32Array(rows * groups * length).fill(0.5);
   const ones = () => tensor('float32', [rows, groups, 1], new Float32Array(rows * groups).fill(1));
   return {
     [offsetName(name)]: tensor('float32', [rows, groups, length], offsets),
@@ -180,15 +176,34 @@ function stepIn(graph: Graph, name: string, start: Start, place: Place): Step {
   const top = 2 ** choice.bits - 1;
   const zeroOf = (g: number) => zeros?.[g] ?? 2 ** (choice.bits - 1);
   const constant = (suffix: string, of: (g: number) => number) =>
-    place(suffix, stored('float32', shape, Float32Array.from(scales, (_, g) => of(g))));
+    place(
+      suffix,
+      stored(
+        'float32',
+        shape,
+        Float32Array.from(scales, (_, g) => of(g)),
+      ),
+    );
   const factor = (end: 'low' | 'high') => graph.input(endName(name, end), 'float32', shape);
   if (!minmax) return { value: constant('step', (g) => scales[g]), zero: constant('zero', zeroOf) };
   if (choice.symmetric) {
-    const value = representable(mul(constant('step', (g) => scales[g]), factor('high')), choice);
+    const value = representable(
+      mul(
+        constant('step', (g) => scales[g]),
+        factor('high'),
+      ),
+      choice,
+    );
     return { value, zero: constant('zero', zeroOf) };
   }
-  const low = mul(constant('low', (g) => scales[g] * zeroOf(g)), factor('low'));
-  const high = mul(constant('high', (g) => scales[g] * (top - zeroOf(g))), factor('high'));
+  const low = mul(
+    constant('low', (g) => scales[g] * zeroOf(g)),
+    factor('low'),
+  );
+  const high = mul(
+    constant('high', (g) => scales[g] * (top - zeroOf(g))),
+    factor('high'),
+  );
   const value = representable(scale(add(low, high), 1 / top), choice);
   const ratio = div(low, value);
   const nearest = floor(add(ratio, scalar(graph, 0.5)));

@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
+import type { Value } from '../../graph/graph.ts';
 import { Graph } from '../../graph/graph.ts';
 import { mul, reduceMean, sub } from '../../graph/ops.ts';
 import type { Feeds, Tensor } from '../../graph/session.ts';
@@ -16,7 +17,6 @@ import { openSignDescent, signStep } from '../../train/sign.ts';
 import type { TrainedBlock, TrainMethod } from '../contract.ts';
 import type { RoundedMatrix } from './autoround-grid.ts';
 import { roundedMatrix } from './autoround-grid.ts';
-import { startOf } from './autoround-start.ts';
 import { gridOptions } from './options.ts';
 import { roundToNearest } from './rtn.ts';
 
@@ -35,75 +35,128 @@ const options = z.strictObject({
     .number()
     .min(0)
     .max(1)
-    .default(1)
-    .describe('How fast ranges move, as a share of the rate, in shares of the range.'),
-  start: z
-    .enum(['nearest', 'gptq'])
-    .default('nearest')
-    .describe('Codes that training starts from: plain rounding, or what GPTQ chooses.'),
+    .default(0.2)
+    .describe('How fast ranges move, in shares of them a step, as a share of the rate; the authors: 1.'),
 });
 export type AutoRoundOptions = z.infer<typeof options>;
 
 export const autoround: TrainMethod<AutoRoundOptions> = {
   shape: 'train',
+  scope: 'block',
   name: 'autoround',
-  summary: 'AutoRound (arXiv:2309.05516): trains roundings and ranges so that each block computes what it did.',
+  summary:
+    'AutoRound (arXiv:2309.05516): trains roundings and ranges so that each block computes what it did.',
   options,
   plain: async (weight, choice) => groupedPacked(await roundToNearest(weight, choice)),
   train,
 };
 
 async function train(block: TrainedBlock, choice: AutoRoundOptions): Promise<Map<string, Encoding>> {
-  const starts = await startOf(block, choice);
-  const matrices = new Map(
-    block.names.map((name) => [name, roundedMatrix(name, { ...starts.get(name)!, choice, minmax: choice.minmax })]),
-  );
+  const matrices = await roundedMatrices(block, choice);
   const sequences = sequencesOf(block);
   const size = Math.min(choice.batch, sequences.length);
-  const graph = lossGraph(block, matrices, { size, choice });
-  const start = Object.assign({}, ...[...matrices.values()].map(({ parameters }) => parameters));
-  const descent = await openSignDescent(graph, start, block.session);
+  const start: Feeds = Object.assign({}, ...[...matrices.values()].map(({ parameters }) => parameters));
+  const descent = await openSignDescent(stepGraph(block, matrices, size, choice), start, block.session);
   try {
     const { integer } = random(block.seed);
-    let least = Number.POSITIVE_INFINITY;
     const rate = choice.rate || 1 / choice.steps;
     for (let step = 0; step < choice.steps; step++) {
       block.signal?.throwIfAborted();
       const batch = batchOf(sequences, drawn(sequences.length, size, integer));
-      const loss = await descent.step(batch, rate * (1 - step / choice.steps));
-      if (process.env['AR_LOG'] && (step % 10 === 0 || step === choice.steps - 1)) console.log(step, loss);
-      least = Math.min(loss, least);
+      await descent.step(batch, rate * (1 - step / choice.steps));
       block.step(step + 1, choice.steps);
     }
-    return await encodings(block, matrices, descent.now);
+    const trained = descent.parameters();
+    const [before, after] = await losses(block, matrices, size, [start, trained]);
+    return await encodings(block, matrices, after < before ? trained : start);
   } finally {
     await descent.release();
   }
 }
 
-/** The block with rounded matrices, the mean squared error of what it gives, and the step that makes it smaller. */
-function lossGraph(
-  { model, layer, inputs, session }: TrainedBlock,
-  matrices: ReadonlyMap<string, RoundedMatrix>,
-  { size, choice }: { readonly size: number; readonly choice: AutoRoundOptions },
-): Graph {
+/** All on the grids of plain rounding. */
+async function roundedMatrices(
+  { model, names, signal }: TrainedBlock,
+  choice: AutoRoundOptions,
+): Promise<ReadonlyMap<string, RoundedMatrix>> {
+  const found = new Map<string, RoundedMatrix>();
+  for (const name of names) {
+    signal?.throwIfAborted();
+    const matrix = model.matrices.get(name)!;
+    const [rows, columns] = matrix.shape;
+    const weight = { rows, columns, values: matrix.dense() };
+    const { scales, zeros } = await roundToNearest(weight, choice);
+    found.set(name, roundedMatrix(name, { weight, scales, zeros, choice, minmax: choice.minmax }));
+  }
+  return found;
+}
+
+const weightsOn = ({ session }: TrainedBlock) => (session.device === 'webgpu' ? 'initializers' : 'inputs');
+
+/** Of the block with rounded matrices, for so many sequences: the mean squared error of what it gives. */
+function blockLoss(block: TrainedBlock, matrices: ReadonlyMap<string, RoundedMatrix>, size: number): Value {
+  const { model, layer, inputs } = block;
   const { architecture, config, vectors } = model;
   const [, time, hidden] = inputs[0].dims;
-  const graph = new Graph(session.device === 'webgpu' ? 'initializers' : 'inputs');
+  const graph = new Graph(weightsOn(block));
   const find = (name: string) => matrices.get(name)?.encoding ?? model.matrices.get(name);
   const scope = plainScope(graph, config, { matrices: { get: find }, vectors }, { time });
-  const x = graph.input('x', 'float32', [size, time, hidden]);
-  const error = sub(architecture.block(scope, x, layer), graph.input('target', 'float32', [size, time, hidden]));
-  const loss = reduceMean(mul(error, error), [0, 1, 2]);
+  const given = architecture.block(scope, graph.input('x', 'float32', [size, time, hidden]), layer);
+  const error = sub(given, graph.input('target', 'float32', [size, time, hidden]));
+  return reduceMean(mul(error, error), [0, 1, 2]);
+}
+
+function stepGraph(
+  block: TrainedBlock,
+  matrices: ReadonlyMap<string, RoundedMatrix>,
+  size: number,
+  { rangeRate }: AutoRoundOptions,
+): Graph {
+  const loss = blockLoss(block, matrices, size);
   const offsets = new Set([...matrices.values()].map(({ offset }) => offset));
   const parameters = new Set([...matrices.values()].flatMap((each) => Object.keys(each.parameters)));
-  const moving = graph.inputs.filter(({ name }) => parameters.has(name));
+  const moving = loss.graph.inputs.filter(({ name }) => parameters.has(name));
   signStep(
     loss,
-    moving.map((value) => ({ value, share: offsets.has(value.name) ? 1 : choice.rangeRate })),
+    moving.map((value) => ({ value, share: offsets.has(value.name) ? 1 : rangeRate })),
   );
-  return graph;
+  return loss.graph;
 }
+
+/** Batches that decide whether training was of use: it may not be where text is little. */
+const judges = 4;
+
+/** Mean loss over the same few batches, for each set of parameters. */
+async function losses(
+  block: TrainedBlock,
+  matrices: ReadonlyMap<string, RoundedMatrix>,
+  size: number,
+  candidates: readonly Feeds[],
+): Promise<readonly number[]> {
+  const loss = blockLoss(block, matrices, size);
+  loss.graph.output('loss', loss);
+  const session = await openSession(loss.graph, block.session);
+  const fixed = fixedFeeds(loss.graph);
+  const sequences = sequencesOf(block);
+  const batches = Math.min(judges, Math.floor(sequences.length / size));
+  try {
+    const sums = candidates.map(() => 0);
+    for (let start = 0; start < batches * size; start += size) {
+      const batch = batchOf(
+        sequences,
+        Array.from({ length: size }, (_, i) => start + i),
+      );
+      for (const [i, parameters] of candidates.entries()) {
+        sums[i] += Number((await session.run({ ...fixed, ...batch, ...parameters })).loss.data[0]);
+      }
+    }
+    return sums;
+  } finally {
+    await session.release();
+  }
+}
+
+const fixedFeeds = (graph: Graph): Feeds => (graph.weightsAs === 'inputs' ? feedsOf(graph.weights) : {});
 
 /** One sequence's input and target, [time, hidden] each. */
 interface Sequence {
@@ -148,16 +201,15 @@ function batchOf(sequences: readonly Sequence[], indices: readonly number[]): Fe
 
 /** Codes are taken from the nodes that training ran, so that they are those that were trained. */
 async function encodings(
-  { session: options }: TrainedBlock,
+  block: TrainedBlock,
   matrices: ReadonlyMap<string, RoundedMatrix>,
   parameters: Feeds,
 ): Promise<Map<string, Encoding>> {
-  const graph = new Graph(options.device === 'webgpu' ? 'initializers' : 'inputs');
+  const graph = new Graph(weightsOn(block));
   for (const { addCodes } of matrices.values()) addCodes(graph);
-  const session = await openSession(graph, options);
+  const session = await openSession(graph, block.session);
   try {
-    const fixed = graph.weightsAs === 'inputs' ? feedsOf(graph.weights) : {};
-    const outputs = await session.run({ ...fixed, ...parameters });
+    const outputs = await session.run({ ...fixedFeeds(graph), ...parameters });
     return new Map([...matrices].map(([name, { collect }]) => [name, collect(outputs)]));
   } finally {
     await session.release();

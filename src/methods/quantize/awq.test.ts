@@ -10,7 +10,7 @@ import { openForCompression, shipped } from '../../open.ts';
 import type { Block } from '../contract.ts';
 import { awq } from './awq.ts';
 import { plainly, rtn } from './rtn.ts';
-import { block, down, goldenCase, scalesIn } from './scaling-cases.ts';
+import { block, down, goldenCase, scalesIn } from '../../../test/scaling-cases.ts';
 
 const { awq: goldens } = JSON.parse(
   readFileSync(new URL('../../../test/goldens/scaling.json', import.meta.url), 'utf8'),
@@ -52,8 +52,8 @@ describe.each(goldens)(
   },
 );
 
-describe('channels without scales of their own', () => {
-  it('are those that nobody who reads them is rounded', async () => {
+describe('channels that take no scales', () => {
+  it('are those whose readers are not rounded', async () => {
     const found = await awq.rewrite(
       block(goldenCase(), async () => undefined),
       awq.options.parse({}),
@@ -81,23 +81,23 @@ describe('the first blocks of pebble', () => {
     const opened = await openForCompression(undefined);
     const { config } = opened.model;
     model = { ...opened.model, config: { ...config, layers: config.layers.slice(0, 2) } };
-    const documents = await readDocuments(shipped.data, { limit: 200 });
-    ({ sequences } = packSequences(documents, opened.tokenizer, { length: 128, count: 12, seed: 0 }));
+    const documents = await readDocuments(shipped.data, { limit: 40 });
+    ({ sequences } = packSequences(documents, opened.tokenizer, { length: 96, count: 8, seed: 0 }));
   });
 
   /** Mean squared error of the logits on text that nothing was fitted to. */
   async function lost(bits: number, rewritten: boolean): Promise<number> {
     const options = rtn.options.parse({ bits, group: 64, range: 'minmax' });
-    const walked = await walk(model, sequences.slice(0, 8), {
+    const walked = await walk(model, sequences.slice(0, 6), {
       assign: ({ place }) => (place === 'block' ? { method: rtn, options } : undefined),
       rewrites: rewritten ? [{ method: awq, options: awq.options.parse({}) }] : [],
     });
-    const [a, b] = [await logits(model, sequences.slice(8)), await logits(walked.model, sequences.slice(8))];
+    const [a, b] = [await logits(model, sequences.slice(6)), await logits(walked.model, sequences.slice(6))];
     const [before, after] = [a.data as Float32Array, b.data as Float32Array];
     return before.reduce((sum, value, index) => sum + (value - after[index]) ** 2, 0) / before.length;
   }
 
   it.each([3, 4])('lose less at %i bits than by rounding alone', async (bits) => {
-    expect(await lost(bits, true)).toBeLessThan(0.95 * (await lost(bits, false)));
+    expect(await lost(bits, true)).toBeLessThan(0.97 * (await lost(bits, false)));
   });
 });

@@ -20,16 +20,16 @@ const options = z.strictObject({
     .min(1)
     .max(100)
     .default(20)
-    .describe('Exponents that are tried, evenly spaced from 0 (no scaling) to below 1.'),
+    .describe('Exponents to choose from, evenly spaced from 0 to below 1.'),
   duo: z
     .union([z.boolean(), z.literal('both')])
-    .default('both')
+    .default(true)
     .describe('Whether scales also make up for the size of the weights; both tries it either way.'),
   clip: z
     .boolean()
     .default(true)
     .describe(
-      'Clips outlying weights where that lowers the error; not before methods that compensate errors.',
+      'Clips outlying weights where that lowers the error; turn it off before methods that compensate errors.',
     ),
 });
 export type AwqOptions = z.infer<typeof options>;
@@ -83,17 +83,30 @@ async function searchScales(
   const { tokens, sizes, gram } = inputsOf(block, scaling.readers[0]);
   const x = gathered(scaling, sizes, 'mean').map((sum) => sum / tokens);
   const w = gathered(scaling, relativeSizes(readers), 'mean');
-  const forms = duo === 'both' ? [false, true] : [duo];
+  const errorWith = (scales: Float32Array) => errorOf(block, readers, gram, spread(scaling, scales));
   let best: Float32Array | undefined;
   let least = await errorOf(block, readers, gram);
-  for (const weights of forms) {
-    // The exponent 0 without weights is no scaling.
-    for (let step = weights ? 0 : 1; step < steps; step++) {
-      const scales = scalesOf(x, weights ? w : undefined, step / steps);
-      const error = await errorOf(block, readers, gram, spread(scaling, scales));
-      if (error < least) [least, best] = [error, scales];
-    }
+  for (const weights of duo === 'both' ? [false, true] : [duo]) {
+    const trial = (step: number) => scalesOf(x, weights ? w : undefined, step / steps);
+    const found = await leastOf(steps, (step) => errorWith(trial(step)));
+    if (found.error < least) [least, best] = [found.error, trial(found.step)];
   }
+  return best;
+}
+
+/** Tries every second step, then those beside the best: errors fall towards it from both sides, but for what is chance. */
+async function leastOf(
+  steps: number,
+  errorAt: (step: number) => Promise<number>,
+): Promise<{ step: number; error: number }> {
+  let best = { step: 0, error: Number.POSITIVE_INFINITY };
+  const attempt = async (step: number) => {
+    const error = await errorAt(step);
+    if (error < best.error) best = { step, error };
+  };
+  for (let step = 0; step < steps; step += 2) await attempt(step);
+  const middle = best.step;
+  for (const step of [middle - 1, middle + 1]) if (step > 0 && step < steps) await attempt(step);
   return best;
 }
 
@@ -145,15 +158,17 @@ async function errorOf(
 ): Promise<number> {
   let total = 0;
   for (const { name, sample } of readers) {
-    const scaled = { ...sample, values: sample.values.slice() };
+    const { rows, columns, values } = sample;
+    const scaled = { rows, columns, values: values.slice() };
     if (scales) scaleColumns(scaled, scales);
     const rounded = (await block.rounded(name, scaled))!;
-    const back = scales?.map((scale) => 1 / scale);
-    if (back) scaleColumns({ ...sample, values: rounded }, back);
-    for (let index = 0; index < rounded.length; index++) rounded[index] -= sample.values[index];
+    for (let row = 0, index = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, index++)
+        rounded[index] = rounded[index] / (scales ? scales[column] : 1) - values[index];
+    }
     const energies = await rowEnergies({ ...sample, values: rounded }, gram);
     // The sample stands for all rows.
-    const weight = block.model.matrices.get(name)!.shape[0] / sample.rows;
+    const weight = block.model.matrices.get(name)!.shape[0] / rows;
     total += weight * energies.reduce((sum, energy) => sum + energy, 0);
   }
   return total;
@@ -233,12 +248,7 @@ async function clipMatrix(
   for (let step = 0; step < clipping.tried; step++) {
     const share = 1 - step / clipping.steps;
     const trial = { rows, columns, values: values.slice() };
-    clamp(
-      trial,
-      length,
-      bounds,
-      shares.map(() => share),
-    );
+    clamp(trial, length, bounds, share);
     const rounded = (await block.rounded(name, trial))!;
     for (let index = 0; index < rounded.length; index++) rounded[index] -= values[index];
     const errors = await groupEnergies({ rows, columns, values: rounded }, length, blocks);
@@ -268,14 +278,18 @@ function clamp(
   { rows, columns, values }: Matrix,
   length: number,
   bounds: Float32Array,
-  shares: Float32Array,
+  shares: Float32Array | number,
 ): void {
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const group = Math.floor(column / length) * rows + row;
-      const bound = bounds[group] * shares[group];
-      const at = row * columns + column;
-      values[at] = Math.min(Math.max(values[at], -bound), bound);
+  const groups = Math.ceil(columns / length);
+  for (let group = 0; group < groups; group++) {
+    const [start, end] = [group * length, Math.min((group + 1) * length, columns)];
+    for (let row = 0; row < rows; row++) {
+      const share = typeof shares === 'number' ? shares : shares[group * rows + row];
+      const bound = share * bounds[group * rows + row];
+      for (let at = row * columns + start; at < row * columns + end; at++) {
+        if (values[at] > bound) values[at] = bound;
+        else if (values[at] < -bound) values[at] = -bound;
+      }
     }
   }
 }

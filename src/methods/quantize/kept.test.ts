@@ -1,14 +1,20 @@
 /** Methods that keep some weights apart, on inputs of which a few columns are far larger than the others. */
 
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { toFloat32 } from '../../base/half.ts';
 import { random } from '../../base/random.ts';
+import { integerGrid } from '../../encodings/grid.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { encodedBytes } from '../../encodings/encoding.ts';
 import { Graph } from '../../graph/graph.ts';
 import { openSession, tensor } from '../../graph/session.ts';
+import { openSafetensors } from '../../io/safetensors/read.ts';
 import type { LinearMethod, Statistic } from '../contract.ts';
+import { rowEnergies } from './energy.ts';
 import { gptq } from './gptq.ts';
 import { largest, llmInt8 } from './llm-int8.ts';
+import { savings } from './leave-one-out.ts';
 import { owq } from './owq.ts';
 import { spqr } from './spqr.ts';
 import { w4a8 } from './w4a8.ts';
@@ -73,12 +79,12 @@ const loss = async (method: LinearMethod, some: object = {}) => lossOf(await com
 describe.each([2, 3, 4] as const)('at %d bits', (bits) => {
   it('OWQ and SpQR lose less than GPTQ, the more the more they keep', async () => {
     const plain = await loss(gptq, { bits, group: 32 });
-    const columns = await loss(owq, { bits, group: 32, share: 0.02 });
+    const columns = await loss(owq, { bits, passes: 0, share: 0.02 });
     expect(columns).toBeLessThan(0.9 * plain);
-    expect(await loss(owq, { bits, group: 32, share: 0.1 })).toBeLessThan(columns);
-    const weights = await loss(spqr, { bits, group: 32, share: 0.01 });
+    expect(await loss(owq, { bits, passes: 0, share: 0.1 })).toBeLessThan(columns);
+    const weights = await loss(spqr, { bits, passes: 0, group: 32, share: 0.01 });
     expect(weights).toBeLessThan(0.9 * plain);
-    expect(await loss(spqr, { bits, group: 32, share: 0.05 })).toBeLessThan(weights);
+    expect(await loss(spqr, { bits, passes: 0, group: 32, share: 0.05 })).toBeLessThan(weights);
   });
 });
 
@@ -127,6 +133,28 @@ describe('SpQR', () => {
           expect(rowEnergy(moved, row)).toBeGreaterThan(rowEnergy(best, row));
         }
       }
+    }
+  });
+});
+
+describe.each([false, true])('what keeping a weight saves, symmetric %s', (symmetric) => {
+  it('is the error of its group less that of the group without it', () => {
+    const [length, top] = [8, 7];
+    const group = Float32Array.from({ length }, normal);
+    const importance = Float64Array.from({ length }, () => 1 + uniform());
+    const matrix = { rows: 1, columns: length, values: group };
+    const saved = savings(matrix, importance, { length, top, symmetric });
+    const grid = integerGrid({ bits: 3, symmetric, range: 'minmax', scales: 'float32' });
+    const errorOf = (places: readonly number[]) => {
+      const parameters = grid.fit(Float32Array.from(places, (i) => group[i]));
+      const cost = (i: number) =>
+        importance[i] * (group[i] - grid.value(grid.round(group[i], parameters), parameters)) ** 2;
+      return places.reduce((sum, i) => sum + cost(i), 0);
+    };
+    const all = [...group.keys()];
+    for (const i of all) {
+      const expected = Math.max(errorOf(all) - errorOf(all.filter((other) => other !== i)), 0);
+      expect(saved[i]).toBeCloseTo(expected, 4);
     }
   });
 });
@@ -202,3 +230,45 @@ function rowEnergy(found: Float32Array, row: number): number {
 
 const energyOf = (found: Float32Array): number =>
   Array.from({ length: rows }, (_, row) => rowEnergy(found, row)).reduce((a, b) => a + b);
+
+describe("on the authors' example (test/goldens/README.md)", () => {
+  const folder = new URL('../../../test/goldens/', import.meta.url);
+  const golden = JSON.parse(readFileSync(new URL('outliers.json', folder), 'utf8')) as Record<
+    string,
+    { error: number; columns?: number[]; share?: number }
+  >;
+  const stored = openSafetensors(new URL('inputs.safetensors', folder).pathname).tensors;
+  const [values, x] = ['weight', 'inputs'].map((name) => toFloat32(stored.get(name)!));
+  const [rows, columns, tokens] = [48, 128, 512];
+  const gram = new Float32Array(columns * columns);
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < columns; i++) {
+      for (let j = 0; j < columns; j++) gram[i * columns + j] += x[t * columns + i] * x[t * columns + j];
+    }
+  }
+
+  async function error(method: LinearMethod, options: object): Promise<number> {
+    const weight = { rows, columns, values: values.slice() };
+    const encoding = await method.compress(
+      weight,
+      { tokens, gram: gram.slice() },
+      method.options.parse(options),
+    );
+    const energy = async (values: Float32Array) =>
+      (await rowEnergies({ rows, columns, values }, gram)).reduce((a, b) => a + b);
+    const difference = encoding.dense().map((value, at) => value - values[at]);
+    return Math.sqrt((await energy(difference)) / (await energy(values)));
+  }
+
+  it.each([3, 4])('OWQ loses no more than theirs with as many columns, at %d bits', async (bits) => {
+    const theirs = golden[`owq ${bits} 32`];
+    expect(await error(owq, { bits, share: theirs.columns!.length / columns })).toBeLessThan(theirs.error);
+  });
+
+  it.each([3, 4])('SpQR loses no more than theirs with as many weights, at %d bits', async (bits) => {
+    const plain = golden[`spqr ${bits} 16`];
+    const second = golden[`spqr ${bits} 16 second`];
+    expect(await error(spqr, { bits, scales: 'float16', share: plain.share })).toBeLessThan(plain.error);
+    expect(await error(spqr, { bits, share: second.share })).toBeLessThan(second.error);
+  });
+});

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { scaleTypes } from '../../encodings/grid.ts';
 import type { GroupSize } from '../../encodings/grouped.ts';
 import { groupSizes } from '../../encodings/grouped.ts';
+import { numberFormats } from '../../encodings/levels/numbers.ts';
 import { numberNames } from '../../encodings/levels.ts';
 
 const groups = z.union([z.literal(-1), ...groupSizes.map((size) => z.literal(size))]);
@@ -47,11 +48,8 @@ export const numberOptions = {
 export function withGroup<T extends { readonly numbers: string; readonly group?: GroupSize | undefined }>(
   choice: T,
 ): T & { readonly group: GroupSize } {
-  const own = { nf4: 64, ternary: 64, nvfp4: 16, 'fp8-e4m3': -1, 'fp8-e5m2': -1 } as Record<
-    string,
-    GroupSize
-  >;
-  return { ...choice, group: choice.group ?? own[choice.numbers] ?? 32 };
+  const own = numberFormats.get(choice.numbers)?.group as GroupSize | undefined;
+  return { ...choice, group: choice.group ?? own ?? 32 };
 }
 
 /** Of what error-compensating methods are fitted to. */

@@ -29,8 +29,10 @@ const options = z.strictObject({
     .int()
     .min(0)
     .max(20)
-    .default(0)
-    .describe('As of gptq: times that all groups are gone over again.'),
+    .default(4)
+    .describe(
+      'As of gptq: times that all groups are gone over again, where they divide rows and scales are float16.',
+    ),
 });
 export type OwqOptions = z.infer<typeof options>;
 
@@ -43,7 +45,8 @@ export const owq: LinearMethod<OwqOptions> = {
   async compress(weight, { gram }, { share, ...choice }) {
     if (!gram) throw new LapidaryError({ what: 'owq needs the Gram matrix of the layer inputs' });
     const { rows, columns: width } = weight;
-    const rounded = groupedPacked(await roundToNearest(weight, choice)).dense();
+    const grid = { ...choice, group: -1, scales: 'float32' } as const;
+    const rounded = groupedPacked(await roundToNearest(weight, grid)).dense();
     const columns = largest(costs(weight, rounded, gram), Math.round(share * width));
     const fit = await freeColumns(gram, columns, choice.damping);
     const original = { rows, columns: width, values: weight.values.slice() };

@@ -2,7 +2,8 @@
  * QuaRot (Ashkboos, Mohtashami, Croci, Li, Cameron, Jaggi, Alistarh, Hoefler, Hensman, 2024, arXiv:2404.00456): random
  * Hadamard rotations spread outliers over all channels. Here what is fused into the weights: of the residual stream and of
  * the values of attention. The paper's rotations at run time (of what down projections read, of queries and keys) are
- * not done: they would be operators that no engine has.
+ * not done: they would be operators that no engine has. A tied head is untied, at the cost of its own bytes: it reads
+ * what the last norm gives, whose weight it takes in, and the embedding does not.
  */
 
 import { z } from 'zod';

@@ -132,7 +132,7 @@ export function changes({ matrices, vectors }: Folded): Changes {
 }
 
 /** Rows that scales are tried on; each is rounded by itself. */
-const mostRows = 256;
+const mostRows = 128;
 
 /** Evenly spaced rows of a matrix that has many. */
 export function sampled(matrix: Matrix): Matrix {

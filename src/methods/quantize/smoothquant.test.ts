@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { Block } from '../contract.ts';
 import { plainly, rtn } from './rtn.ts';
-import { block, down, goldenCase, scalesIn } from './scaling-cases.ts';
+import { block, down, goldenCase, scalesIn } from '../../../test/scaling-cases.ts';
 import { smoothquant } from './smoothquant.ts';
 
 const { smoothquant: goldens } = JSON.parse(

@@ -17,7 +17,7 @@ const options = z.strictObject({
     .describe(
       'Share of the difficulty that moves from inputs to weights; search: of each layer, by its error.',
     ),
-  activationBits: z.int().min(2).max(8).default(8).describe('Of the inputs, which the search rounds to.'),
+  inputBits: z.int().min(2).max(8).default(8).describe('Of the inputs, which the search rounds to.'),
 });
 export type SmoothQuantOptions = z.infer<typeof options>;
 
@@ -48,7 +48,7 @@ export const smoothquant: BlockRewrite<SmoothQuantOptions> = {
 async function smooth(
   block: Block,
   scaling: Scaling,
-  { alpha, activationBits }: SmoothQuantOptions,
+  { alpha, inputBits }: SmoothQuantOptions,
 ): Promise<Float32Array | undefined> {
   const inputs = inputsOf(block, scaling.readers[0]);
   const matrices = scaling.readers.map((name) => matrixOf(block.model, name));
@@ -56,7 +56,7 @@ async function smooth(
   const w = gathered(scaling, columnPeaks(matrices), 'largest');
   if (alpha !== 'search') return scalesOf(x, w, alpha);
   const readers = scaling.readers.map((name, index) => ({ name, sample: sampled(matrices[index]) }));
-  const levels = 2 ** (activationBits - 1) - 1;
+  const levels = 2 ** (inputBits - 1) - 1;
   let best: Float32Array | undefined;
   let least = await errorOf(block, readers, inputs, levels);
   for (let step = 0; step <= steps; step++) {

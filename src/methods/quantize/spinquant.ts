@@ -11,10 +11,8 @@ import { z } from 'zod';
 import { random } from '../../base/random.ts';
 import type { ModelRewrite, RewriteContext } from '../contract.ts';
 import type { Model } from '../../models/model.ts';
-import type { Learned } from './rotation/cayley.ts';
 import { openCayley, unlearned } from './rotation/cayley.ts';
 import { fold } from './rotation/fold.ts';
-import type { Loss } from './rotation/loss.ts';
 import { openLoss } from './rotation/loss.ts';
 import type { Rotations } from './rotation/rotate.ts';
 import { rotate } from './rotation/rotate.ts';
@@ -29,14 +27,14 @@ const options = z.strictObject({
     .min(-1)
     .default(32)
     .describe('Weights along a row that share a scale, as in what follows; -1 for the whole row.'),
-  activationBits: z
+  inputBits: z
     .int()
     .min(2)
     .max(16)
     .default(8)
     .describe('Bits of inputs, rounded token by token, that the rotations are learned for.'),
   steps: z.int().min(0).default(200).describe('Steps of Cayley SGD, each on one layer.'),
-  rate: z
+  angle: z
     .number()
     .positive()
     .max(0.5)
@@ -63,49 +61,43 @@ export const spinquant: ModelRewrite<SpinquantOptions> = {
     }),
 };
 
-/** @returns the rotations, and the mean loss of all layers before and after, as expected shares of error */
+/** @returns the rotations, and the loss of each step's layer before the step, as an expected share of error */
 export async function learn(
   folded: Model,
   choice: SpinquantOptions,
   context: RewriteContext,
   turner: Turner,
-): Promise<{ readonly rotations: Rotations; readonly before: number; readonly after: number }> {
+): Promise<{ readonly rotations: Rotations; readonly losses: readonly number[] }> {
   const { architecture, config } = folded;
-  const { session, seed } = context;
+  const { session, seed, signal, progress } = context;
   const draw = random(seed).fork('spinquant');
   const sites = await sitesOf(folded, context, { samples: choice.samples, random: draw.fork('samples') });
+  const headsOf = await randomHeads(folded, seed, turner);
+  let stream = unlearned(await randomStream(folded, seed, turner));
+  const heads = config.layers.map((_, layer) => unlearned(headsOf(layer)));
   const loss = openLoss(sites, config.hidden, choice, session);
   const cayley = {
     stream: await openCayley(architecture.around(config).centered, session),
     heads: await openCayley(false, session),
   };
-  const headsOf = await randomHeads(folded, seed, turner);
-  let stream = unlearned(await randomStream(folded, seed, turner));
-  const heads = config.layers.map((_, layer) => unlearned(headsOf(layer)));
+  const losses: number[] = [];
   try {
-    const before = await meanLoss(loss, stream, heads);
     const order = Int32Array.from(config.layers.keys());
     for (let step = 0; step < choice.steps; step++) {
-      context.signal?.throwIfAborted();
+      signal?.throwIfAborted();
       if (step % order.length === 0) draw.shuffle(order);
       const layer = order[step % order.length];
       const found = await loss.at(layer, stream, heads[layer]);
-      const angle = choice.rate * (1 - step / choice.steps);
+      const angle = choice.angle * (1 - step / choice.steps);
       stream = await cayley.stream.step(stream, found.stream, angle);
       heads[layer] = await cayley.heads.step(heads[layer], found.heads, angle);
-      context.progress?.({ phase: 'learn rotations', done: step + 1, total: choice.steps });
+      losses.push(found.loss);
+      progress?.({ phase: 'learn rotations', done: step + 1, total: choice.steps });
     }
-    const after = await meanLoss(loss, stream, heads);
-    return { rotations: { stream, heads: (layer) => heads[layer] }, before, after };
+    return { rotations: { stream, heads: (layer) => heads[layer] }, losses };
   } finally {
     await loss.release();
     await cayley.stream.release();
     await cayley.heads.release();
   }
-}
-
-async function meanLoss(loss: Loss, stream: Learned, heads: readonly Learned[]): Promise<number> {
-  let sum = 0;
-  for (const [layer, own] of heads.entries()) sum += (await loss.at(layer, stream, own)).loss;
-  return sum / heads.length;
 }

@@ -1,8 +1,9 @@
 /**
  * SpQR (Dettmers, Svirschevski, Egiazarian and others, 2023, arXiv:2306.03078): single weights whose rounding would cost most,
- * (w - q)^2 / [H^-1]_jj, are kept in float16, and GPTQ rounds the others in small groups, whose ranges the kept ones no
- * longer widen. The share of weights that is kept is given, where the authors give a threshold. When all others are
- * rounded, the kept ones take the values that make up best for what that did to their row, which the authors leave out.
+ * by (w - q)^2 / [H^-1]_jj over their group, are kept in float16, and GPTQ rounds the others in small groups, whose ranges
+ * the kept ones no longer widen. The share of weights that is kept is given, where the authors give a threshold. When all
+ * others are rounded, the kept ones take the values that make up best for what that did to their row, which the authors
+ * leave out.
  *
  * The authors store scales and zero points of groups of 16 in 3 bits each, with a second level of four float16 over 16
  * groups: 0.63 bits a weight. ONNX Runtime takes zero points in the bits of codes and a float for each scale, which is
@@ -22,9 +23,11 @@ import { damp } from './factor.ts';
 import { byDiagonal, factorizeDamped } from './columns.ts';
 import { gptq, quantize } from './gptq.ts';
 import { fitPlaces, meanDiagonal } from './kept.ts';
+import { savings } from './leave-one-out.ts';
 import { gridOptions } from './options.ts';
 import { products } from './products.ts';
 import { roundToNearest } from './rtn.ts';
+import { groupLength } from './tiles.ts';
 
 const options = z.strictObject({
   ...gridOptions,
@@ -41,8 +44,10 @@ const options = z.strictObject({
     .int()
     .min(0)
     .max(20)
-    .default(0)
-    .describe('As of gptq: times that all groups are gone over again.'),
+    .default(4)
+    .describe(
+      'As of gptq: times that all groups are gone over again, where they divide rows and scales are float16.',
+    ),
 });
 export type SpqrOptions = z.infer<typeof options>;
 
@@ -55,9 +60,11 @@ export const spqr: LinearMethod<SpqrOptions> = {
   statistic: () => 'gram',
   async compress(weight, { gram }, { share, ...choice }) {
     if (!gram) throw new LapidaryError({ what: 'spqr needs the Gram matrix of the layer inputs' });
-    const rounded = groupedPacked(await roundToNearest(weight, choice)).dense();
-    const scales = await sensitivities(gram, choice.damping);
-    const kept = largestCosts(weight, rounded, scales, Math.round(share * weight.values.length));
+    const importance = await sensitivities(gram, choice.damping);
+    const { bits, symmetric } = choice;
+    const rule = { length: groupLength(choice, weight.columns), top: 2 ** bits - 1, symmetric };
+    const saved = savings(weight, importance, rule);
+    const kept = largestOf(saved, weight, Math.round(share * weight.values.length));
     const original = weight.values.slice();
     for (let row = 0; row < weight.rows; row++) {
       for (let i = kept.starts[row]; i < kept.starts[row + 1]; i++)
@@ -98,13 +105,11 @@ async function sensitivities(gram: Float32Array, damping: number): Promise<Float
 }
 
 /** Where the `count` largest costs are, row after row; of equal ones the first. Values are yet to be found. */
-function largestCosts(
-  { rows, columns, values }: Matrix,
-  rounded: Float32Array,
-  scales: Float64Array,
+function largestOf(
+  costs: Float32Array,
+  { rows, columns }: Pick<Matrix, 'rows' | 'columns'>,
   count: number,
 ): KeptWeights {
-  const costs = values.map((value, at) => (value - rounded[at]) ** 2 * scales[at % columns]);
   const least = count === 0 ? Number.POSITIVE_INFINITY : costs.toSorted().at(-count)!;
   let equal = count - costs.reduce((larger, cost) => larger + (cost > least ? 1 : 0), 0);
   const starts = new Int32Array(rows + 1);

@@ -8,6 +8,7 @@ import { toFloat32 } from '../../base/half.ts';
 import { elementCount } from '../../base/tensor.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { Bits } from '../../encodings/grid.ts';
+import { groupedPacked, packing } from '../../encodings/grouped.ts';
 import { integers } from '../../encodings/integer.ts';
 import { turned, unpackWords, wordCount } from '../../encodings/words.ts';
 import type { Scheme, WeightScheme } from './compressed-tensors.ts';
@@ -32,41 +33,60 @@ export function intMatrix(
   if (strategy !== 'group' && strategy !== 'channel' && strategy !== 'tensor')
     return refuse('weights.strategy', 'group, channel or tensor', strategy);
   if (inputs && inputs.type !== 'int') return refuse('input_activations.type', '"int"', inputs.type);
-  const { rows, columns, codes } = codesOf(tensors, bits);
+  const { rows, columns, codes, packed } = codesOf(tensors, bits);
   const groups = weights.group === -1 ? 1 : Math.ceil(columns / weights.group);
   const scales = scalesOf(tensors, weights, [rows, groups]);
   const plain = bits === 8 && weights.group === -1 && symmetric && inputs?.bits === 8;
   const input = inputs && !inputs.dynamic ? inputScale(tensors) : undefined;
   if (plain) {
-    const signed = Int8Array.from(codes, (code) => code - 128);
+    const signed = Int8Array.from(codes(), (code) => code - 128);
     return { encoding: integers({ rows, columns, codes: signed, scales, input }), rounded: true };
   }
   if (input !== undefined) return refuse('input_scale', 'inputs by token, or 8-bit rows', 'one stored scale');
   const zeros = symmetric
     ? new Uint8Array(rows * groups).fill(2 ** (bits - 1))
     : zerosOf(tensors, bits, [rows, groups]);
-  const read = { rows, columns, bits, group: weights.group, codes, scales, zeros } satisfies Integers;
-  return { encoding: encodingOf(read, tensors, groups), rounded: false };
+  const parts = { rows, columns, bits, group: weights.group, scales, zeros };
+  const read = (): Integers => ({ ...parts, codes: codes() });
+  return { encoding: encodingOf(parts, read, packed, tensors), rounded: false };
 }
 
 /** Grouped where groups are ours and in the order of the columns; otherwise the values that the codes stand for. */
-function encodingOf(read: Integers, tensors: MatrixTensors, groups: number): Encoding {
-  const { rows, columns, group } = read;
+function encodingOf(
+  parts: Omit<Integers, 'codes'>,
+  read: () => Integers,
+  packed: Uint8Array | undefined,
+  tensors: MatrixTensors,
+): Encoding {
+  const { rows, columns, bits, group, zeros } = parts;
+  const groups = zeros.length / rows;
   const index = tensors.has('weight_g_idx') ? groupIndex(tensors, columns, groups) : undefined;
   const inOrder = !index || index.every((of, i) => of === (group === -1 ? 0 : Math.floor(i / group)));
   const size = groupOf(group, columns);
-  if (inOrder && size !== undefined) return integerEncoding({ ...read, group: size });
-  return halfEncoding([rows, columns], () => read, index);
+  if (!inOrder || size === undefined) return halfEncoding([rows, columns], read, index);
+  const { width, block } = packing({ columns, bits, group: size, zeroPoints: true });
+  // Whole blocks of codes that fill their containers are the same bytes here and there.
+  if (!packed || width !== bits || columns % block !== 0) return integerEncoding({ ...read(), group: size });
+  const symmetric = zeros.every((zero) => zero === 2 ** (bits - 1));
+  return groupedPacked({ ...parts, group: size, packed, zeros: symmetric ? undefined : zeros });
 }
 
-/** Codes from 0 on, [rows, columns]. */
-function codesOf(tensors: MatrixTensors, bits: Bits) {
+interface Codes {
+  readonly rows: number;
+  readonly columns: number;
+  /** From 0 on, [rows, columns]. */
+  codes(): Uint8Array;
+  /** As one stream of bits in every row, which starts at a word. */
+  readonly packed?: Uint8Array | undefined;
+}
+
+function codesOf(tensors: MatrixTensors, bits: Bits): Codes {
   if (!tensors.has('weight_packed')) {
     const { shape, bytes } = tensorOf(tensors, 'weight', ['int8']);
     const middle = 2 ** (bits - 1);
     const codes = Uint8Array.from(new Int8Array(bytes().slice().buffer), (code) => code + middle);
     if (codes.some((code) => code >= 2 ** bits)) refuse('weight', `integers of ${bits} bits`, 'larger ones');
-    return { rows: shape[0], columns: shape[1], codes };
+    return { rows: shape[0], columns: shape[1], codes: () => codes };
   }
   const packed = tensorOf(tensors, 'weight_packed', ['int32']);
   const [rows, columns] = shapeOf(tensors);
@@ -76,8 +96,9 @@ function codesOf(tensors: MatrixTensors, bits: Bits) {
   if (packed.shape[0] !== rows || !(stream || packed.shape[1] === Math.ceil(columns / perWord))) {
     refuse('weight_packed', `[${rows}, ${wordCount(columns, bits)}]`, `[${packed.shape.join(', ')}]`);
   }
-  const words = wordsOf(packed);
-  return { rows, columns, codes: stream ? unpackWords(words, columns, bits) : apart(words, columns, bits) };
+  if (!stream) return { rows, columns, codes: () => apart(wordsOf(packed), columns, bits) };
+  const codes = () => unpackWords(wordsOf(packed), columns, bits);
+  return { rows, columns, codes, packed: new Uint8Array(packed.bytes()) };
 }
 
 /** Words that each hold whole codes, from their lowest bits on. */

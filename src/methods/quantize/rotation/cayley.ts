@@ -48,7 +48,7 @@ export const unlearned = (rotation: Rotation): Learned => ({
 /** @param keepsMean steps leave the vector of ones where it is */
 export async function openCayley(
   keepsMean: boolean,
-  options: Pick<SessionOptions, 'threads'>,
+  { threads }: Pick<SessionOptions, 'threads'>,
 ): Promise<Cayley> {
   const graph = new Graph();
   const input = (name: string) => graph.input(name, 'float32', ['size', 'size']);
@@ -60,7 +60,7 @@ export async function openCayley(
   const by = mul(neg(skew), div(angle, add(length, scalar(graph, 1e-20))));
   graph.output('next', orthonormal(turned(r, by)));
   graph.output('kept', matmul(skew, r));
-  const session = await openSession(graph, options);
+  const session = await openSession(graph, { threads });
   return {
     async step(rotation, toRotation, turn) {
       const { size } = rotation;

@@ -33,7 +33,7 @@ export interface LossOptions {
   readonly bits: number;
   /** Weights along a row that share a grid; -1 for whole rows. */
   readonly group: number;
-  readonly activationBits: number;
+  readonly inputBits: number;
 }
 
 export interface LayerLoss {
@@ -54,18 +54,19 @@ export function openLoss(
   layers: readonly LayerSites[],
   hidden: number,
   options: LossOptions,
-  session: Pick<SessionOptions, 'threads'>,
+  { threads }: Pick<SessionOptions, 'threads'>,
 ): Loss {
   const sessions = new Map<string, Promise<Session>>();
   const feeds = layers.map((sites) => feedsOf(sites, hidden));
   const scales = layers.map(() => undefined as Promise<Feeds> | undefined);
-  const energies = energySession(session);
+  const energies = energySession(threads);
   return {
     async at(layer, stream, heads) {
       const fed = feeds[layer]();
       scales[layer] ??= energies.then((open) => outputScales(open, layers[layer], fed));
       const shapes = JSON.stringify(Object.entries(fed).map(([name, { dims }]) => [name, dims]));
-      const opened = sessions.get(shapes) ?? openSession(lossGraph(layers[layer], hidden, options), session);
+      const opened =
+        sessions.get(shapes) ?? openSession(lossGraph(layers[layer], hidden, options), { threads });
       sessions.set(shapes, opened);
       const outputs = await (
         await opened
@@ -109,13 +110,13 @@ function feedsOf({ reads, writes, headSize }: LayerSites, hidden: number): () =>
 }
 
 /** A session for sum((W S) * W) and sum(W^2). */
-function energySession(options: Pick<SessionOptions, 'threads'>): Promise<Session> {
+function energySession(threads: number | undefined): Promise<Session> {
   const graph = new Graph();
   const w = graph.input('w', 'float32', ['rows', 'columns']);
   const s = graph.input('s', 'float32', ['columns', 'columns']);
   graph.output('energy', reduceSum(mul(matmul(w, s), w), [0, 1]));
   graph.output('size', reduceSum(mul(w, w), [0, 1]));
-  return openSession(graph, options);
+  return openSession(graph, { threads });
 }
 
 /** One over each matrix's mean squared outputs, and for readers the sum of squared weights over it. */
@@ -170,7 +171,7 @@ function lossGraph({ reads, writes, headSize }: LayerSites, hidden: number, opti
     const moments = input(`moments.${site}`, [hidden, hidden]);
     const spread = reduceSum(mul(stream, matmul(moments, stream)), [0]);
     const turned = matmul(input(`samples.${site}`, [samples.length / hidden, hidden]), stream);
-    const noise = inputNoise(turned, options.activationBits);
+    const noise = inputNoise(turned, options.inputBits);
     for (const [index, reader] of readers.entries()) {
       const name = readName(site, index);
       const { shape } = reader.matrix;

@@ -116,9 +116,9 @@ export interface Turner {
 /** Numbers that are copied at once. */
 const pieceSize = 2 ** 22;
 
-async function openTurner(options: Pick<SessionOptions, 'threads'>): Promise<Turner> {
-  const right = await session(options, ['other', 'size'], (x, r) => matmul(x, r));
-  const left = await session(options, ['size', 'other'], (x, r) => fusedMatmul(r, x, { transA: true }));
+async function openTurner({ threads }: Pick<SessionOptions, 'threads'>): Promise<Turner> {
+  const right = await session(threads, ['other', 'size'], (x, r) => matmul(x, r));
+  const left = await session(threads, ['size', 'other'], (x, r) => fusedMatmul(r, x, { transA: true }));
   return {
     async columns(values, { size, values: r }) {
       const length = Math.max(1, Math.floor(pieceSize / size)) * size;
@@ -162,12 +162,12 @@ async function turn(session: Session, x: Float32Array, shape: readonly number[],
 }
 
 function session(
-  options: Pick<SessionOptions, 'threads'>,
+  threads: number | undefined,
   shape: readonly string[],
   product: (x: Value, r: Value) => Value,
 ): Promise<Session> {
   const graph = new Graph();
   const [x, r] = [graph.input('x', 'float32', shape), graph.input('r', 'float32', ['size', 'size'])];
   graph.output('y', product(x, r));
-  return openSession(graph, options);
+  return openSession(graph, { threads });
 }

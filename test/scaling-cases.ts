@@ -1,8 +1,8 @@
 /** One layer whose matrix before the last has channels with far larger values than others: for tests of scaling methods. */
 
-import { stored } from '../../base/tensor.ts';
-import { loadModel } from '../../models/index.ts';
-import type { Block, Changes, Matrix, Statistic } from '../contract.ts';
+import { stored } from '../src/base/tensor.ts';
+import { loadModel } from '../src/models/index.ts';
+import type { Block, Changes, Matrix, Statistic } from '../src/methods/contract.ts';
 
 export const down = 'model.layers.0.mlp.down_proj';
 const up = 'model.layers.0.mlp.up_proj';
