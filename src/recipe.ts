@@ -56,6 +56,14 @@ const schema = z.strictObject({
         .union([z.literal('auto'), z.literal(0), z.literal(4)])
         .default('auto')
         .describe('MatMulNBits on CPU: 0 float32, 4 int8 activations, auto measures both'),
+      cache: z
+        .enum(['floats', 'int8', 'int4'])
+        .default('floats')
+        .describe('ONNX: how keys and values are kept; integers for ONNX Runtime on the CPU and its genai'),
+      products: z
+        .enum(['matmulnbits', 'qdq'])
+        .default('matmulnbits')
+        .describe("ONNX: products with integers by ONNX Runtime's operator, or by operators of ONNX alone"),
       floats: z
         .enum(['F16', 'BF16', 'F32'])
         .default('F16')

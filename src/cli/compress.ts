@@ -91,6 +91,19 @@ export function command(): Command {
       ]),
     )
     .addOption(
+      new Option('--cache <type>', 'onnx: how keys and values are kept; integers are for the CPU').choices([
+        'floats',
+        'int8',
+        'int4',
+      ]),
+    )
+    .addOption(
+      new Option('--products <kind>', "onnx: ONNX Runtime's operator, or operators of ONNX alone").choices([
+        'matmulnbits',
+        'qdq',
+      ]),
+    )
+    .addOption(
       new Option('--floats <type>', 'gguf and safetensors: type of what is not quantized').choices([
         'F16',
         'BF16',

@@ -64,6 +64,8 @@ export function recipeInput(
     export: section('export', {
       format,
       activations: given('activations'),
+      cache: given('cache'),
+      products: given('products'),
       floats: given('floats'),
     }),
   } as RecipeInput;
@@ -120,6 +122,8 @@ function widthsOf(model: string | undefined): readonly number[] {
 /** Flags that say something about some formats. */
 const formatFlags: Readonly<Record<string, readonly FormatName[]>> = {
   activations: ['onnx'],
+  cache: ['onnx'],
+  products: ['onnx'],
   floats: (Object.keys(formats) as FormatName[]).filter((name) => name !== 'onnx'),
 };
 

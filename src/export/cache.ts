@@ -7,7 +7,7 @@ import type { Model } from '../models/model.ts';
 import type { IntegerCache } from './attention.ts';
 import { exportGraph } from './graph.ts';
 
-/** Share of the largest size that codes reach: at four bits, clipping it costs less than a coarser grid (pebble: -25% KL). */
+/** Share of the largest size that codes reach: at four bits, clipping it costs less than a coarser grid. */
 const reach = { 8: 1, 4: 0.85 } as const;
 
 export interface CacheOptions extends Pick<SessionOptions, 'device' | 'threads'> {

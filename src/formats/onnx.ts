@@ -5,6 +5,7 @@ import { encodedBytes } from '../encodings/encoding.ts';
 import { measureSpeed } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import { chooseAccuracy } from '../export/accuracy.ts';
+import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
 import type { Model } from '../models/model.ts';
@@ -27,9 +28,10 @@ export const onnx: Format = {
   async write(job) {
     const { recipe, compressed, folder, session, progress, texts, note } = job;
     const accuracy = await accuracyOf(job);
-    const { activations } = recipe.export;
+    const { activations, products } = recipe.export;
+    const cache = await cacheOf(job);
     const [{ path, dtype, bytes, options }] = exportTransformers(compressed, folder, {
-      files: [{ activations, accuracyLevel: accuracy.level }],
+      files: [{ activations, accuracyLevel: accuracy.level, products, cache }],
     });
     const [before, after] = [job.original.model, compressed].map(weightBytes) as [number, number];
     if (bytes > before && bytes > 2.5 * after)
@@ -83,9 +85,28 @@ const exported = ({ original: { name, tokenizer, context } }: Job, file: string)
   file,
 });
 
+/** Scales of keys and values, where these are kept as integers. */
+async function cacheOf({ recipe, compressed, texts, session, signal, note }: Job) {
+  const { cache, activations } = recipe.export;
+  if (cache === 'floats') return undefined;
+  const bits = cache === 'int8' ? 8 : 4;
+  const text =
+    texts.calibration.length > 0 ? texts.calibration.slice(0, cacheSequences) : [texts.verification];
+  const wide = cacheBytes(compressed, activations === 'float16' ? 16 : 32);
+  note(
+    `Keys and values take ${cacheBytes(compressed, bits)} bytes a token in place of ${wide}. transformers.js does not make such caches: use ONNX Runtime or onnxruntime-genai, on the CPU.`,
+  );
+  return measureCache(compressed, text, bits, { ...session, signal });
+}
+
+/** Enough to know the largest keys and values. */
+const cacheSequences = 16;
+
 async function accuracyOf(job: Job): Promise<AccuracyChoice> {
-  const { accuracyLevel, activations } = job.recipe.export;
+  const { accuracyLevel, activations, cache, products } = job.recipe.export;
   if (accuracyLevel !== 'auto') return { level: accuracyLevel };
+  // What is measured there is another file.
+  if (cache !== 'floats' || products !== 'matmulnbits') return { level: 0 };
   if (activations === 'float16' || !job.texts.evaluation) return { level: 0 };
   return chooseAccuracy(job.compressed, job.scratch, (file, level) =>
     lossOf(job, exported(job, file), `evaluate with ${level === 0 ? 'float' : 'integer'} activations`),

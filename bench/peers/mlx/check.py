@@ -11,10 +11,11 @@ Needs mlx (mlx[cpu] on Linux) and mlx-lm.
 
 import json
 import sys
+from pathlib import Path
 
 import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
-from pathlib import Path
 
 
 def dequantized(module):
@@ -29,9 +30,9 @@ def quantized(model):
 
 
 def greedy_after(model, ids, count):
-    found = []
+    found, cache = [], make_prompt_cache(model)
     for _ in range(count):
-        logits = model(mx.array([ids + found]))
+        logits = model(mx.array([found[-1:] or ids]), cache=cache)
         found.append(mx.argmax(logits[0, -1]).item())
     return found
 

@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
-import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
+import { groupsOf } from '../../encodings/grouped.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
 import type { Rounding, Tools } from './columns.ts';
@@ -21,7 +21,7 @@ import { compensation, numberOptions, withGroup } from './options.ts';
 import { correctedWeight } from './gptaq.ts';
 import { products } from './products.ts';
 import { canRefine, refineGroups } from './refine.ts';
-import { plainly } from './rtn.ts';
+import { integersIn, plainly } from './rtn.ts';
 import type { GridChoice } from './tiles.ts';
 import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
 
@@ -79,7 +79,7 @@ export const gptq: LinearMethod<GptqOptions> = {
     const target = cross ? await correctedWeight(weight, gram, cross, choice) : weight;
     const { numbers } = choice;
     return numbers === 'integers'
-      ? groupedPacked(await quantize(target, gram, choice))
+      ? integersIn(choice, await quantize(target, gram, choice))
       : compensateLevels(target, gram, { ...choice, numbers });
   },
   plain: plainly,

@@ -4,6 +4,7 @@
 
 import { z } from 'zod';
 import { checkFiniteMatrix } from '../../base/finite.ts';
+import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
@@ -35,9 +36,13 @@ export const rtn: LinearMethod<RtnOptions> = {
 export async function plainly(weight: Matrix, choice: RtnOptions): Promise<Encoding> {
   const { numbers } = choice;
   return numbers === 'integers'
-    ? groupedPacked(await roundToNearest(weight, choice))
+    ? integersIn(choice, await roundToNearest(weight, choice))
     : roundToLevels(weight, { ...choice, numbers });
 }
+
+/** With scales in the type that was chosen. */
+export const integersIn = ({ scales }: Pick<GridChoice, 'scales'>, codes: PackedCodes): Encoding =>
+  scales === 'byte' ? groupedInBytes(codes) : groupedPacked(codes);
 
 /** @param threads see `withKernels` */
 export async function roundToNearest(
