@@ -6,15 +6,12 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
+import { applyRecipe } from './apply.ts';
 import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkFinite } from './base/finite.ts';
 import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
-import { rounded } from './calibrate/compress.ts';
-import { targetsOf } from './calibrate/targets.ts';
-import { readUnit, writeUnit } from './calibrate/resume.ts';
 import type { LayerRow, Walked } from './calibrate/walk.ts';
-import { walk } from './calibrate/walk.ts';
 import { encodedBytes } from './encodings/encoding.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
 import type { Job, Written } from './formats/format.ts';
@@ -27,13 +24,12 @@ import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
 import { checkUnchanged, identify } from './io/range.ts';
 import { costOf } from './measure.ts';
-import type { Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
 import type { Plan } from './plan.ts';
 import { checkDisk, memoryWarning, planRun } from './plan.ts';
 import type { Texts } from './prepare.ts';
-import { assignment, blockRewrites, calibrationFile, rankingOf, readTexts } from './prepare.ts';
+import { calibrationFile, readTexts } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 import { plainRecipe, writeRecipe } from './recipe.ts';
 import { emptyPage, reportHtml } from './report/html.ts';
@@ -158,26 +154,13 @@ async function fill(
   const tight = memoryWarning(plan);
   if (tight) warn(tight);
 
-  const model = await rewritten(original.model, recipe, texts, { ...options, progress });
-  const ranking = await rankingOf(recipe, model, texts, { ...session, signal });
-  clock.lap('rewrite');
-  const walked = await walk(model, texts.calibration, {
+  const { model: compressed, layers } = await applyRecipe(original.model, recipe, texts, {
     ...session,
-    assign: assignment(recipe, model, ranking),
-    rewrites: blockRewrites(recipe),
-    seed: recipe.seed,
-    // Errors are then those of outputs for methods that need no data themselves.
-    collect: texts.calibration.length > 0 ? 'gram' : 'none',
     journal,
     progress,
     signal,
   });
   clock.lap('compress');
-  const compressed = await trained(walked.model, original.model, recipe, texts, journal, {
-    ...options,
-    progress,
-  });
-  clock.lap('train');
 
   // Beside the result: a disk that takes this one takes those that are measured and thrown away, and abandoning removes both.
   const scratch = join(output.staging, '.scratch');
@@ -196,64 +179,10 @@ async function fill(
   };
   mkdirSync(scratch);
   try {
-    return await finish(output, job, { layers: walked.layers, made, notes, clock, out: options.out });
+    return await finish(output, job, { layers, made, notes, clock, out: options.out });
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
-}
-
-/** The model as the rewrites of the whole of it leave it; it computes what it did. */
-async function rewritten(
-  original: Model,
-  recipe: Recipe,
-  texts: Texts,
-  { session = {}, progress, signal }: CompressOptions,
-): Promise<Model> {
-  let model = original;
-  for (const { method, options } of recipe.steps) {
-    if (method.shape !== 'rewrite' || method.scope !== 'model') continue;
-    const assign = assignment(recipe, model);
-    const planned = targetsOf(model).flatMap((target) => {
-      const assigned = assign(target);
-      return assigned ? [{ ...target, ...assigned }] : [];
-    });
-    progress?.({ phase: 'rewrite', done: 0, total: 1, detail: method.name });
-    model = await method.rewrite(model, options, {
-      sequences: texts.calibration,
-      seed: recipe.seed,
-      rounded: rounded(planned),
-      session,
-      progress,
-      signal,
-    });
-  }
-  return model;
-}
-
-/** The model as training leaves it, when all is compressed. */
-async function trained(
-  compressed: Model,
-  teacher: Model,
-  recipe: Recipe,
-  texts: Texts,
-  journal: Journal,
-  { session = {}, progress, signal }: CompressOptions,
-): Promise<Model> {
-  let model = compressed;
-  for (const [index, { method, options }] of recipe.steps.entries()) {
-    if (method.shape !== 'train' || method.scope !== 'model') continue;
-    const unit = `training-${index}`;
-    const context = { sequences: texts.calibration, seed: recipe.seed, session, progress, signal };
-    const known = readUnit(journal, unit, [])?.changes;
-    const changes = known ?? (await method.train(model, teacher, options, context));
-    if (!known) await writeUnit(journal, unit, { done: [], changes });
-    model = {
-      ...model,
-      matrices: new Map([...model.matrices, ...changes.matrices]),
-      vectors: new Map([...model.vectors, ...changes.vectors]),
-    };
-  }
-  return model;
 }
 
 /** Everything behind the walk: written, verified, measured, reported. */

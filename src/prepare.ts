@@ -49,7 +49,7 @@ export function assignment(
 export async function rankingOf(
   recipe: Recipe,
   model: Model,
-  { calibration }: Texts,
+  { calibration }: Pick<Texts, 'calibration'>,
   options: Omit<SensitivityOptions, 'assign'>,
 ): Promise<Ranking | undefined> {
   const sensitive = (step: Recipe['steps'][number]) =>

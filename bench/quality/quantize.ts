@@ -11,12 +11,10 @@
  */
 
 import { parseArgs } from 'node:util';
-import { rounded } from '../../src/calibrate/compress.ts';
+import { applyRecipe } from '../../src/apply.ts';
 import { targetsOf } from '../../src/calibrate/targets.ts';
-import { walk } from '../../src/calibrate/walk.ts';
 import { encodedBytes } from '../../src/encodings/encoding.ts';
 import type { Model } from '../../src/models/model.ts';
-import { assignment, blockRewrites, rankingOf } from '../../src/prepare.ts';
 import type { Recipe } from '../../src/recipe.ts';
 import { parseRecipe } from '../../src/recipe.ts';
 import { openYardstick, show, yardstickFlags } from '../peers/quantizers/tokens.ts';
@@ -26,25 +24,8 @@ const { values: flags } = parseArgs({
 });
 const { model: base, calibration, threads, measure } = await openYardstick(flags);
 
-async function compressed(recipe: Recipe): Promise<Model> {
-  const { seed } = recipe;
-  let model = base;
-  for (const { method, options } of recipe.steps) {
-    if (method.shape !== 'rewrite' || method.scope !== 'model') continue;
-    const assign = assignment(recipe, model);
-    const planned = targetsOf(model).flatMap((target) => {
-      const assigned = assign(target);
-      return assigned ? [{ ...target, ...assigned }] : [];
-    });
-    const context = { sequences: calibration, seed, rounded: rounded(planned), session: { threads } };
-    model = await method.rewrite(model, options, context);
-  }
-  const texts = { calibration, verification: calibration[0] };
-  const ranking = await rankingOf(recipe, model, texts, { threads });
-  const assign = assignment(recipe, model, ranking);
-  const walked = await walk(model, calibration, { assign, rewrites: blockRewrites(recipe), seed, threads });
-  return walked.model;
-}
+const compressed = async (recipe: Recipe): Promise<Model> =>
+  (await applyRecipe(base, recipe, { calibration }, { threads })).model;
 
 /** Of the matrices in blocks. */
 function sizeOf(model: Model) {

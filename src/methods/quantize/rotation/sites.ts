@@ -1,23 +1,13 @@
 /** What a model's layers look like to those who learn rotations: weights, and moments of what they are fed. */
 
 import { collect, embedded, forward } from '../../../calibrate/streams.ts';
-import type { Value } from '../../../graph/graph.ts';
-import {
-  fusedMatmul,
-  mul,
-  reciprocal,
-  reduceMean,
-  reduceSum,
-  reshape,
-  transpose,
-} from '../../../graph/ops.ts';
 import type { Tensor } from '../../../graph/session.ts';
 import type { Encoding } from '../../../encodings/encoding.ts';
 import type { LayerStructure, Model } from '../../../models/model.ts';
 import type { Runner } from '../../../models/runner.ts';
 import { openRunner } from '../../../models/runner.ts';
 import type { Random } from '../../../base/random.ts';
-import type { RewriteContext, StatisticKind } from '../../contract.ts';
+import type { RewriteContext, Statistic, StatisticKind } from '../../contract.ts';
 
 /** A matrix that reads the residual stream. */
 export interface Reader {
@@ -38,7 +28,7 @@ export interface ReadSite {
 /** A matrix that writes to the residual stream. */
 export interface WriteSite {
   readonly matrix: Encoding;
-  /** Weighted sums over all tokens: of x x^T by head where it reads heads [heads, headSize, headSize], else of x^2 [in]. */
+  /** Means over all tokens: of x x^T by head where it reads heads [heads, headSize, headSize], else of x^2 [in]. */
   readonly moments: Float32Array;
   readonly ofHeads: boolean;
 }
@@ -84,14 +74,12 @@ async function layerSites(
   drawing: Drawing,
 ): Promise<LayerSites> {
   const { architecture, config, matrices } = runner.model;
-  const { headSize } = config.layers[layer];
+  const { heads, headSize } = config.layers[layer];
   const structure = architecture.structure(config, layer);
   const through = structure.passages.filter((passage) => passage.heads);
-  const needs = new Map(structure.norms.map(({ readers }) => [readers[0].matrix, 'gram' as StatisticKind]));
+  const needs = needsOf(structure);
   const open: Parameters<typeof collect>[1]['open'] = (part) => runner.block(layer, part);
   const statistics = await collect(needs, { open, hidden }, undefined, drawing.signal);
-  const byHeads = new Set(through.map(({ to }) => to));
-  const written = await writtenMoments(runner, layer, hidden, { ...structure, byHeads });
   const inputs = await inputsOf(runner, layer, hidden[0], structure);
   const rows = rowsOf(inputs[0].length / config.hidden, drawing);
   return {
@@ -101,61 +89,26 @@ async function layerSites(
         matrix: matrices.get(matrix)!,
         ofHeads: through.some(({ from }) => from === matrix),
       })),
-      moments: statistics.get(readers[0].matrix)!.gram!.map((sum) => sum / tokensOf(hidden)),
+      moments: means(statistics.get(readers[0].matrix)!, 'gram'),
       samples: picked(inputs[index], rows, config.hidden),
     })),
-    writes: structure.writers.map(({ matrix }, index) => ({
-      matrix: matrices.get(matrix)!,
-      moments: written[index],
-      ofHeads: byHeads.has(matrix),
-    })),
+    writes: structure.writers.map(({ matrix }) => {
+      const ofHeads = through.some(({ to }) => to === matrix);
+      const statistic = statistics.get(matrix)!;
+      const moments = ofHeads
+        ? blocks(means(statistic, 'gram'), heads, headSize)
+        : means(statistic, 'squares');
+      return { matrix: matrices.get(matrix)!, moments, ofHeads };
+    }),
   };
 }
 
-const tokensOf = (hidden: readonly Tensor[]): number =>
-  hidden.reduce((sum, { dims: [rows, time] }) => sum + rows * time, 0);
-
-/**
- * Moments of what writers read. A token counts by one over the mean square of its residual stream, which the next norm
- * divides by: else the few tokens with massive activations would be all that counts.
- */
-async function writtenMoments(
-  runner: Runner,
-  layer: number,
-  hidden: readonly Tensor[],
-  { writers, byHeads }: Pick<LayerStructure, 'writers'> & { readonly byHeads: ReadonlySet<string> },
-): Promise<Float32Array[]> {
-  const { headSize } = runner.model.config.layers[layer];
-  const stage = await runner.block(layer, {
-    extensionOnly: true,
-    extend: ({ graph, scope, input }) => {
-      const weight = reciprocal(reduceMean(mul(input, input), [2], true));
-      for (const [index, { matrix }] of writers.entries()) {
-        const x = scope.linears.get(matrix)!.input;
-        const moments = byHeads.has(matrix)
-          ? headMoments(x, weight, headSize)
-          : reduceSum(mul(mul(x, x), weight), [0, 1]);
-        graph.output(`moments.${index}`, moments);
-      }
-    },
-  });
-  const sums: Float32Array[] = [];
-  for (const x of hidden) {
-    const outputs = await stage.run({ x });
-    for (const index of writers.keys()) {
-      const found = outputs[`moments.${index}`].data as Float32Array;
-      sums[index] = sums[index]?.map((sum, i) => sum + found[i]) ?? found;
-    }
-  }
-  await stage.release();
-  return sums;
-}
-
-/** Sums of weight x x^T by head, [heads, headSize, headSize]. */
-function headMoments(x: Value, weight: Value, size: number): Value {
-  const heads = (x.shape[2] as number) / size;
-  const byHead = (value: Value) => transpose(reshape(value, [-1, heads, size]), [1, 0, 2]);
-  return fusedMatmul(byHead(mul(x, weight)), byHead(x), { transA: true });
+function needsOf({ norms, writers, passages }: LayerStructure): Map<string, StatisticKind> {
+  const byHeads = new Set(passages.flatMap(({ heads, to }) => (heads ? [to] : [])));
+  return new Map<string, StatisticKind>([
+    ...norms.map(({ readers }) => [readers[0].matrix, 'gram'] as const),
+    ...writers.map(({ matrix }) => [matrix, byHeads.has(matrix) ? 'gram' : 'norm'] as const),
+  ]);
 }
 
 /** What each norm gives for one batch, [tokens, hidden]. */
@@ -181,4 +134,16 @@ function picked(values: Float32Array, rows: readonly number[], columns: number):
   const some = new Float32Array(rows.length * columns);
   rows.forEach((row, i) => some.set(values.subarray(row * columns, (row + 1) * columns), i * columns));
   return some;
+}
+
+const means = (statistic: Statistic, part: 'gram' | 'squares'): Float32Array =>
+  statistic[part]!.map((value) => value / statistic.tokens);
+
+/** The blocks on a matrix's diagonal, one for each head. */
+function blocks(gram: Float32Array, heads: number, size: number): Float32Array {
+  const columns = heads * size;
+  return Float32Array.from({ length: heads * size * size }, (_, i) => {
+    const [head, row, column] = [Math.floor(i / size ** 2), Math.floor(i / size) % size, i % size];
+    return gram[(head * size + row) * columns + head * size + column];
+  });
 }

@@ -1,0 +1,80 @@
+import { describe, expect, it } from 'vitest';
+import { tinyLlama } from '../../test/models/tiny.ts';
+import { selector } from './select.ts';
+import { rankBySensitivity } from './sensitivity.ts';
+import { findMethod } from '../methods/index.ts';
+import type { Compressor } from '../methods/contract.ts';
+import { random } from '../base/random.ts';
+import { targetsOf } from './targets.ts';
+
+const model = tinyLlama({ tied: false });
+const names = (expression: string, ranking?: readonly string[]) =>
+  targetsOf(model)
+    .filter(selector(expression, model, ranking))
+    .map(({ name }) => name.replace('model.layers.', '').replace('model.', ''));
+
+describe('a target', () => {
+  it('is a place: the blocks, the embedding with the head, the head alone', () => {
+    expect(names('blocks')).toHaveLength(14);
+    expect(names('embeddings')).toEqual(['embed_tokens', 'lm_head']);
+    expect(names('head')).toEqual(['lm_head']);
+  });
+
+  it('is a part of every block', () => {
+    expect(names('attention').slice(0, 4)).toEqual([
+      '0.self_attn.q_proj',
+      '0.self_attn.k_proj',
+      '0.self_attn.v_proj',
+      '0.self_attn.o_proj',
+    ]);
+    expect(names('feed-forward').slice(3)).toEqual(['1.mlp.gate_proj', '1.mlp.up_proj', '1.mlp.down_proj']);
+  });
+
+  it('is a position: the first blocks, the last, a range', () => {
+    expect(names('first').every((name) => name.startsWith('0.'))).toBe(true);
+    expect(names('last')).toHaveLength(7);
+    expect(names('last:2')).toHaveLength(14);
+    expect(names('layers:1')).toEqual(names('last'));
+    expect(names('layers:0-1')).toEqual(names('blocks'));
+  });
+
+  it('is a name, its end, or one with *', () => {
+    expect(names('model.layers.1.mlp.up_proj')).toEqual(['1.mlp.up_proj']);
+    expect(names('down_proj')).toEqual(['0.mlp.down_proj', '1.mlp.down_proj']);
+    expect(names('*.self_attn.[qk]_proj')).toHaveLength(4);
+  });
+
+  it('is a share of the most sensitive, by a ranking', () => {
+    const ranking = [
+      'model.layers.1.mlp.up_proj',
+      'model.layers.0.mlp.up_proj',
+      'model.layers.0.mlp.down_proj',
+    ];
+    expect(names('sensitive:34%', ranking)).toEqual(['0.mlp.up_proj', '1.mlp.up_proj']);
+    expect(names('sensitive:10%')).toEqual(names('blocks'));
+  });
+
+  it.each(['down', 'layers:9', 'sensitive:200%', 'sensitive:x', 'first:0x', 'layers:', '*.nothing'])(
+    'that means nothing is refused: %s',
+    (expression) => {
+      expect(() => names(expression)).toThrow(/target "/);
+    },
+  );
+});
+
+it('ranks matrices by what plain rounding costs them, the most sensitive first', async () => {
+  const source = random(1);
+  const sequences = [Int32Array.from({ length: 16 }, () => source.integer(10))];
+  const rtn = findMethod('rtn') as Compressor;
+  const coarse = 'model.layers.1.mlp.down_proj';
+  // The one that has fewer bits than the others loses most.
+  const ranking = await rankBySensitivity(model, sequences, {
+    threads: 1,
+    assign: ({ name }) => ({
+      method: rtn,
+      options: rtn.options.parse({ group: 16, bits: name === coarse ? 2 : 4 }),
+    }),
+  });
+  expect(ranking).toHaveLength(14);
+  expect(ranking[0]).toBe(coarse);
+});
