@@ -13,7 +13,7 @@ import type { SessionOptions } from './graph/session.ts';
 import type { Journal } from './io/journal.ts';
 import type { Model } from './models/model.ts';
 import type { Texts } from './prepare.ts';
-import { assignment, blockRewrites, rankingOf } from './prepare.ts';
+import { assignment, blockRewrites, needsText, rankingOf } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 
 export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'> {
@@ -21,6 +21,8 @@ export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'>
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+
+const errorSequences = 8;
 
 /** The compressed model, with a row for each matrix as the walk left it. */
 export async function applyRecipe(
@@ -32,13 +34,17 @@ export async function applyRecipe(
   const { journal, progress, signal, ...session } = options;
   const model = await rewritten(original, recipe, texts, options);
   const ranking = await rankingOf(recipe, model, texts, { ...session, signal });
-  const walked = await walk(model, texts.calibration, {
+  const rewrites = blockRewrites(recipe);
+  // Where no method asks for text, a little tells the errors of outputs.
+  const fitted = recipe.steps.some(needsText);
+  const sequences = fitted ? texts.calibration : texts.calibration.slice(0, errorSequences);
+  const walked = await walk(model, sequences, {
     ...session,
     assign: assignment(recipe, model, ranking),
-    rewrites: blockRewrites(recipe),
+    rewrites,
     seed: recipe.seed,
-    // Errors are then those of outputs for methods that need no data themselves.
-    collect: texts.calibration.length > 0 ? 'gram' : 'none',
+    // Errors are those of outputs for methods that need no data themselves, unless that costs a pass of its own.
+    collect: sequences.length > 0 && rewrites.length === 0 ? 'gram' : 'none',
     journal,
     progress,
     signal,

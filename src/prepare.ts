@@ -132,7 +132,8 @@ export async function readTexts(
   };
 }
 
-function needsText({ method, options }: Step): boolean {
+/** Whether a step cannot do without calibration text. */
+export function needsText({ method, options }: Step): boolean {
   if (method.shape === 'train') return true;
   if (method.shape === 'rewrite' && method.scope === 'model') return method.needsText(options);
   return method.statistic(options) !== 'none';

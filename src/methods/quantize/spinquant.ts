@@ -1,10 +1,10 @@
 /**
  * SpinQuant (Liu, Zhao, Fedorov, Soran, Choudhary, Krishnamoorthi, Chandra, Tian, Blankevoort, 2024, arXiv:2405.16406):
  * the rotations of the residual stream (R1) and of attention values (R2, one for each layer) are learned on the orthogonal
- * group by Cayley SGD, from random Hadamard matrices on, or from no rotation where that is expected to lose less. The paper lowers the cross-entropy of the whole quantized network;
+ * group by Cayley SGD, from random Hadamard matrices on. The paper lowers the cross-entropy of the whole quantized network;
  * here a step lowers the error that rounding is expected to make in the outputs of one layer's matrices (rotation/loss.ts),
- * layer after layer in random order, which needs one layer in memory and seconds instead of hours. What that gives away:
- * no layer knows how much its errors matter to the logits.
+ * layer after layer in random order, which needs the weights of one layer and the moments of all in memory, and minutes. What
+ * that gives away: no layer knows how much its errors matter to the logits.
  */
 
 import { z } from 'zod';
@@ -13,12 +13,11 @@ import type { ModelRewrite, RewriteContext } from '../contract.ts';
 import type { Model } from '../../models/model.ts';
 import { openCayley, unlearned } from './rotation/cayley.ts';
 import { fold } from './rotation/fold.ts';
-import type { Loss } from './rotation/loss.ts';
 import { openLoss } from './rotation/loss.ts';
 import type { Rotations } from './rotation/rotate.ts';
 import { rotate } from './rotation/rotate.ts';
-import type { Rotation, Turner } from './rotation/rotation.ts';
-import { identity, randomHeads, randomStream, withTurner } from './rotation/rotation.ts';
+import type { Turner } from './rotation/rotation.ts';
+import { randomHeads, randomStream, withTurner } from './rotation/rotation.ts';
 import { sitesOf } from './rotation/sites.ts';
 
 const options = z.strictObject({
@@ -62,32 +61,6 @@ export const spinquant: ModelRewrite<SpinquantOptions> = {
     }),
 };
 
-/** Layers that beginnings are compared on. */
-const compared = 8;
-
-interface Start extends Rotations {
-  heads(layer: number): Rotation;
-}
-
-/** The one that loses less: groups of weights along a row may keep outliers apart that rotations would spread. */
-async function better(loss: Loss, layers: number, starts: readonly Start[]): Promise<Start> {
-  const stride = Math.ceil(layers / compared);
-  const sums: number[] = [];
-  for (const { stream, heads } of starts) {
-    let sum = 0;
-    for (let layer = 0; layer < layers; layer += stride) {
-      sum += (await loss.at(layer, stream, heads(layer))).loss;
-    }
-    sums.push(sum);
-  }
-  return starts[sums.indexOf(Math.min(...sums))];
-}
-
-const unturned = ({ config }: Model): Start => ({
-  stream: identity(config.hidden),
-  heads: (layer) => identity(config.layers[layer].headSize),
-});
-
 /** @returns the rotations, and the loss of each step's layer before the step, as an expected share of error */
 export async function learn(
   folded: Model,
@@ -99,6 +72,9 @@ export async function learn(
   const { session, seed, signal, progress } = context;
   const draw = random(seed).fork('spinquant');
   const sites = await sitesOf(folded, context, { samples: choice.samples, random: draw.fork('samples') });
+  const headsOf = await randomHeads(folded, seed, turner);
+  let stream = unlearned(await randomStream(folded, seed, turner));
+  const heads = config.layers.map((_, layer) => unlearned(headsOf(layer)));
   const loss = openLoss(sites, config.hidden, choice, session);
   const cayley = {
     stream: await openCayley(architecture.around(config).centered, session),
@@ -106,13 +82,6 @@ export async function learn(
   };
   const losses: number[] = [];
   try {
-    const turned = {
-      stream: await randomStream(folded, seed, turner),
-      heads: await randomHeads(folded, seed, turner),
-    };
-    const start = await better(loss, config.layers.length, [turned, unturned(folded)]);
-    let stream = unlearned(start.stream);
-    const heads = config.layers.map((_, layer) => unlearned(start.heads(layer)));
     const order = Int32Array.from(config.layers.keys());
     for (let step = 0; step < choice.steps; step++) {
       signal?.throwIfAborted();

@@ -17,11 +17,6 @@ export interface Rotation {
   readonly values: Float32Array;
 }
 
-export const identity = (size: number): Rotation => ({
-  size,
-  values: Float32Array.from({ length: size * size }, (_, i) => (i % (size + 1) === 0 ? 1 : 0)),
-});
-
 /** Blocks smaller than this mix too few channels to be worth more than a dense random rotation. */
 const smallestBlock = 32;
 
