@@ -52,6 +52,8 @@ export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSign
 export interface Fed {
   readonly open: (options: PartOptions) => Promise<Stage>;
   readonly hidden: readonly Tensor[];
+  /** Whether the graph is one of several for a block, whose memory would add up. */
+  readonly temporary?: boolean | undefined;
 }
 
 /**
@@ -60,16 +62,16 @@ export interface Fed {
  */
 export async function collect(
   needs: Needs,
-  { open, hidden }: Fed,
+  { open, hidden, temporary }: Fed,
   original: Fed | undefined,
   signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, Statistic>> {
   const collector = openCollector(needs);
   // A head's logits would be the largest thing of all.
-  const stage = await open({ extend: collector.extend, extensionOnly: true });
+  const stage = await open({ extend: collector.extend, extensionOnly: true, temporary });
   const before =
     collector.originals.length > 0
-      ? await original!.open({ extend: collector.extendOriginal, extensionOnly: true })
+      ? await original!.open({ extend: collector.extendOriginal, extensionOnly: true, temporary })
       : undefined;
   for (const [index, x] of hidden.entries()) {
     signal?.throwIfAborted();

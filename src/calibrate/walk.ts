@@ -315,15 +315,17 @@ async function linears(
   original: Original,
 ): Promise<void> {
   const { streams } = original;
-  for (const stage of await stagesOf(
+  const stages = await stagesOf(
     planned.filter((each) => !isTrained(each)),
     open,
-  )) {
+  );
+  const temporary = stages.length > 1 || streams.original !== undefined;
+  for (const stage of stages) {
     const needs = new Map(stage.map(({ name, statistic }) => [name, statistic]));
     const statistics = stage.some(({ statistic }) => statistic !== 'none')
       ? await collect(
           needs,
-          { open, hidden: streams.hidden },
+          { open, hidden: streams.hidden, temporary },
           streams.original && { open: original.open, hidden: streams.original },
           state.options.signal,
         )

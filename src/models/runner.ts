@@ -39,6 +39,8 @@ export interface PartOptions {
   readonly extend?: ((part: Part) => void) | undefined;
   /** Only the outputs of the extension, and nothing computed that these do not need. */
   readonly extensionOnly?: boolean | undefined;
+  /** Its session is not kept for equal parts: the memory that it ran in is given back with the stage. */
+  readonly temporary?: boolean | undefined;
 }
 
 /** A part with its weights in place. */
@@ -114,7 +116,7 @@ interface Opened {
 async function openStage(
   { model, session: options, longest, sessions }: Opened,
   { prefix = '', input, output: name, build }: PartPlan,
-  { weights = model, extend, extensionOnly = false }: PartOptions,
+  { weights = model, extend, extensionOnly = false, temporary = false }: PartOptions,
 ): Promise<Stage> {
   const onGpu = options.device === 'webgpu';
   const graph = new Graph(onGpu ? 'initializers' : 'inputs');
@@ -130,14 +132,15 @@ async function openStage(
   if (onGpu) return openSession(graph, options);
   const bytes = encodeModel(graph);
   const key = createHash('sha256').update(bytes).digest('hex');
-  const opening = sessions.get(key) ?? openSession(bytes, options);
-  sessions.set(key, opening);
+  const opening = (temporary ? undefined : sessions.get(key)) ?? openSession(bytes, options);
+  if (!temporary) sessions.set(key, opening);
   const session = await opening;
   let placed = feedsOf(graph.weights);
   return {
     run: (feeds, outputs) => session.run({ ...placed, ...feeds }, outputs),
     release: async () => {
       placed = {};
+      if (temporary) await session.release();
     },
   };
 }

@@ -176,7 +176,9 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
   const batch = Math.min(texts.calibration.length, Math.floor(batchTokens / length) || 1);
   const kinds = blockKinds(facts, { batch, time: length });
   const plain = total(kinds.map(({ values }) => values));
-  const all = total(kinds.map(({ values, variants }) => (1 + variants) * values));
+  // Beside the graphs that stay: those that collect, one of each stream at a time.
+  const collecting = streams(facts) > 1 ? 2 : 0;
+  const all = total(kinds.map(({ values, variants }) => (1 + variants + collecting) * values));
   const isBlock = chosen.every(({ place }) => place === 'block');
   const layers = config.layers.map((_, layer) => chosen.filter((matrix) => matrix.layer === layer));
   return {
