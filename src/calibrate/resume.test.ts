@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { random } from '../base/random.ts';
 import { openJournal } from '../io/journal.ts';
-import type { LinearMethod } from '../methods/contract.ts';
+import type { BlockRewrite, Compressor, LinearMethod } from '../methods/contract.ts';
 import { findMethod } from '../methods/index.ts';
 import type { Model } from '../models/model.ts';
 import { readUnit } from './resume.ts';
@@ -165,5 +165,40 @@ describe('a journal that does not fit the model', () => {
     expect(readUnit(journal, 'block-0', targets)).toBeUndefined();
     await journal.write('block-0', { tensors, data });
     expect(readUnit(journal, 'block-0', targets)!.done).toHaveLength(7);
+  });
+});
+
+describe.each([
+  ['scaling', 'awq', 'rtn', {}],
+  [
+    'what earlier layers lost, layer after layer',
+    undefined,
+    'gptq',
+    { asymmetric: 1, sequential: true, passes: 1 },
+  ],
+  ['training', undefined, 'autoround', { steps: 3 }],
+] as const)('a walk with %s that is interrupted', (_, rewrite, name, options) => {
+  it('continues to the same bytes, of matrices and of vectors', async () => {
+    const model = tinyLlama({ tied: true });
+    const method = findMethod(name) as Compressor;
+    const chosen = method.options.parse({ group: 16, ...options });
+    const scaling = rewrite && (findMethod(rewrite) as BlockRewrite);
+    const run = (more: Partial<WalkOptions>) =>
+      walk(model, sequences, {
+        threads: 1,
+        assign: ({ place }) => (place === 'block' ? { method, options: chosen } : undefined),
+        rewrites: scaling ? [{ method: scaling, options: scaling.options.parse({}) }] : [],
+        ...more,
+      });
+    const whole = await run({});
+    const output = place();
+    const stopped = new AbortController();
+    const progress: WalkOptions['progress'] = ({ done }) => done >= 9 && stopped.abort();
+    await expect(run({ journal: journalOf(output), progress, signal: stopped.signal })).rejects.toThrow();
+    const again = await run({ journal: journalOf(output) });
+    expect(again.resumed).toBe(7);
+    expect(bytesOf(again.model)).toEqual(bytesOf(whole.model));
+    for (const [key, vector] of whole.model.vectors)
+      expect(again.model.vectors.get(key)!.bytes()).toEqual(vector.bytes());
   });
 });

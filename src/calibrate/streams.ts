@@ -66,6 +66,7 @@ export async function collect(
   original: Fed | undefined,
   signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, Statistic>> {
+  if ([...needs.values()].every((kind) => kind === 'none')) return new Map();
   const collector = openCollector(needs);
   // A head's logits would be the largest thing of all.
   const stage = await open({ extend: collector.extend, extensionOnly: true, temporary });

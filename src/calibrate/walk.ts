@@ -322,15 +322,13 @@ async function linears(
   const temporary = stages.length > 1 || streams.original !== undefined;
   for (const stage of stages) {
     const needs = new Map(stage.map(({ name, statistic }) => [name, statistic]));
-    const statistics = stage.some(({ statistic }) => statistic !== 'none')
-      ? await collect(
-          needs,
-          { open, hidden: streams.hidden, temporary },
-          streams.original && { open: original.open, hidden: streams.original },
-          state.options.signal,
-        )
-      : undefined;
-    for (const each of stage) await compressMatrix(state, each, statistics?.get(each.name));
+    const statistics = await collect(
+      needs,
+      { open, hidden: streams.hidden, temporary },
+      streams.original && { open: original.open, hidden: streams.original },
+      state.options.signal,
+    );
+    for (const each of stage) await compressMatrix(state, each, statistics.get(each.name));
   }
 }
 
