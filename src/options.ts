@@ -60,7 +60,8 @@ function choicesOf(schema: JsonSchema): readonly (string | number)[] | undefined
 /** One option as a flag, a form field or a search's domain needs it. */
 export interface OptionInfo {
   readonly name: string;
-  readonly type: 'number' | 'string' | 'boolean';
+  /** "mixed": a number or true or false, or one of some words. */
+  readonly type: 'number' | 'string' | 'boolean' | 'mixed';
   readonly choices?: readonly (string | number)[] | undefined;
   readonly minimum?: number | undefined;
   readonly maximum?: number | undefined;
@@ -85,10 +86,10 @@ interface JsonSchema {
 export function describeOptions(schema: z.ZodType): OptionInfo[] {
   return Object.entries(jsonSchema(schema).properties ?? {}).map(([name, property]) => {
     const choices = choicesOf(property);
-    const type = choices ? typeof choices[0] : (property.type ?? 'string');
+    const type = choices ? typeof choices[0] : (property.type ?? (property.anyOf ? 'mixed' : 'string'));
     return {
       name,
-      type: type === 'integer' || type === 'number' ? 'number' : type === 'boolean' ? 'boolean' : 'string',
+      type: type === 'integer' ? 'number' : (type as OptionInfo['type']),
       choices,
       minimum: property.minimum,
       maximum: property.maximum,

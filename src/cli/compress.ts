@@ -21,7 +21,7 @@ import type { RunFlags } from './common.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
 import { describePlan } from './plan.ts';
 import { duration } from './progress.ts';
-import { flagOf, recipeInput } from './recipe.ts';
+import { flagOf, plainValue, recipeInput } from './recipe.ts';
 import { interval } from '../report/interval.ts';
 import { formatBytes, formatCount, table } from './table.ts';
 
@@ -35,86 +35,21 @@ export function command(): Command {
   const result = new Command('compress')
     .summary('compress a model, verify it, and measure what was lost')
     .description(
-      'Compresses a model and writes a folder that transformers.js (ONNX) or llama.cpp (GGUF) loads, with what was lost measured.',
+      'Compresses a model and writes a folder that transformers.js (ONNX), llama.cpp (GGUF), vLLM or mlx-lm loads, with what was lost measured.',
     )
     .argument(
       '[model]',
       'folder, hub id or .gguf file; left out: pebble, the model that ships with the package',
     )
-    .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it')
-    .addOption(
-      new Option(
-        '--format <name>',
-        'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',
-      ).choices(Object.keys(formats)),
-    )
-    .addOption(
-      new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(
-        Object.values(formats).flatMap(({ engines }) => engines),
-      ),
-    )
-    .addOption(
-      new Option(
-        '--method <name>',
-        `how the blocks are compressed: ${namesOf(compresses)}; after rewrites: ${namesOf(({ shape }) => shape === 'rewrite')}; before training: ${namesOf((method) => method.shape === 'train' && !compresses(method))}; joined by + (default: what the format recommends)`,
-      ),
-    )
-    .addOption(
-      new Option(
-        '--also <targets>',
-        'other options for some matrices, as often as wanted: "last bits=8", "sensitive:10% bits=8", "*.down_proj method=rtn bits=8"',
-      ).argParser((text: string, before: readonly string[] = []) => [...before, text]),
-    )
-    .option('--revision <name>', 'branch, tag or commit of a hub id')
-    .addOption(
-      new Option(
-        '--embedding-bits <number>',
-        'bits of the embedding and the head, by rtn; 16 keeps them (default: 8; with ggml, what its type has for them)',
-      ).choices(['2', '3', '4', '8', '16']),
-    )
-    .option('--calibration <file>', 'text, JSONL or Parquet that the methods are fitted to')
-    .option('--generated-calibration', 'calibrates on text that the model writes itself')
-    .option(
-      '--evaluation <file>',
-      'text that the loss is measured on (default: a held-out part of the calibration text)',
-    )
-    .option('--separator <text>', 'what stands between the documents of a text file')
-    .option('--field <name>', 'field of JSONL or column of Parquet (default: "text")')
-    .addOption(
-      new Option('--sequences <number>', 'calibration sequences (default: 128)').argParser(wholeNumber),
-    )
-    .addOption(new Option('--length <tokens>', 'tokens a sequence (default: 512)').argParser(wholeNumber))
-    .addOption(
-      new Option('--activations <type>', 'onnx: type the written graph computes in').choices([
-        'float32',
-        'float16',
-      ]),
-    )
-    .addOption(
-      new Option('--cache <type>', 'onnx: how keys and values are kept; integers are for the CPU').choices([
-        'floats',
-        'int8',
-        'int4',
-      ]),
-    )
-    .addOption(
-      new Option('--products <kind>', "onnx: ONNX Runtime's operator, or operators of ONNX alone").choices([
-        'matmulnbits',
-        'qdq',
-      ]),
-    )
-    .addOption(
-      new Option('--floats <type>', 'gguf and safetensors: type of what is not quantized').choices([
-        'F16',
-        'BF16',
-        'F32',
-      ]),
-    )
-    .option('--memory', 'show what the run will need, in memory and on the disk, and end')
-    .option('--out <folder>', 'where to write (default: named by model and method)')
-    .option('--overwrite', 'replace a folder that Lapidary did not write');
-  for (const option of methodFlags()) result.addOption(option);
-  for (const option of runOptions()) result.addOption(option);
+    .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it');
+  const options = [
+    ...whatOptions(),
+    ...textOptions(),
+    ...writingOptions(),
+    ...methodFlags(),
+    ...runOptions(),
+  ];
+  for (const option of options) result.addOption(option);
   return result
     .addHelpText(
       'after',
@@ -123,12 +58,84 @@ Examples:
   lapidary compress
   lapidary compress ./my-model --calibration text.jsonl
   lapidary compress org/name --method rtn --bits 8 --group 128 --out ./small
+  lapidary compress ./my-model --bits 4 --for llama.cpp --calibration text.jsonl
+  lapidary compress ./my-model --method awq --bits 4 --format awq --calibration text.jsonl
+  lapidary compress ./my-model --also "sensitive:10% bits=8" --calibration text.jsonl
   lapidary compress ./my-model --format gguf --type Q4_K_M --calibration text.jsonl
   lapidary compress ./my-model --format gguf --type Q8_0 --fit plain
   lapidary compress ./my-model --calibration text.jsonl --memory
   lapidary compress --recipe recipe.yaml --out ./again`,
     )
     .action((model: string | undefined, flags: Flags) => run(model, flags, result));
+}
+
+/** What is made of it. */
+function whatOptions(): Option[] {
+  return [
+    new Option(
+      '--format <name>',
+      'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',
+    ).choices(Object.keys(formats)),
+    new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(
+      Object.values(formats).flatMap(({ engines }) => engines),
+    ),
+    new Option(
+      '--method <name>',
+      `how the blocks are compressed: ${namesOf(compresses)}; after rewrites: ${namesOf(({ shape }) => shape === 'rewrite')}; before training: ${namesOf((method) => method.shape === 'train' && !compresses(method))}; joined by + (default: what the format recommends)`,
+    ),
+    new Option(
+      '--also <targets>',
+      'other options for some matrices, as often as wanted: "last bits=8", "sensitive:10% bits=8", "*.down_proj method=rtn bits=8"',
+    ).argParser((text: string, before: readonly string[] = []) => [...before, text]),
+    new Option('--revision <name>', 'branch, tag or commit of a hub id'),
+    new Option(
+      '--embedding-bits <number>',
+      'bits of the embedding and the head, by rtn; 16 keeps them (default: 8; with ggml, what its type has for them)',
+    ).choices(['2', '3', '4', '8', '16']),
+  ];
+}
+
+/** Texts to calibrate and to measure on. */
+function textOptions(): Option[] {
+  return [
+    new Option('--calibration <file>', 'text, JSONL or Parquet that the methods are fitted to'),
+    new Option('--generated-calibration', 'calibrates on text that the model writes itself'),
+    new Option(
+      '--evaluation <file>',
+      'text that the loss is measured on (default: a held-out part of the calibration text)',
+    ),
+    new Option('--separator <text>', 'what stands between the documents of a text file'),
+    new Option('--field <name>', 'field of JSONL or column of Parquet (default: "text")'),
+    new Option('--sequences <number>', 'calibration sequences (default: 128)').argParser(wholeNumber),
+    new Option('--length <tokens>', 'tokens a sequence (default: 512)').argParser(wholeNumber),
+  ];
+}
+
+/** What is written, and where. */
+function writingOptions(): Option[] {
+  return [
+    new Option('--activations <type>', 'onnx: type the written graph computes in').choices([
+      'float32',
+      'float16',
+    ]),
+    new Option('--cache <type>', 'onnx: how keys and values are kept; integers are for the CPU').choices([
+      'floats',
+      'int8',
+      'int4',
+    ]),
+    new Option('--products <kind>', "onnx: ONNX Runtime's operator, or operators of ONNX alone").choices([
+      'matmulnbits',
+      'qdq',
+    ]),
+    new Option('--floats <type>', 'gguf and safetensors: type of what is not quantized').choices([
+      'F16',
+      'BF16',
+      'F32',
+    ]),
+    new Option('--memory', 'show what the run will need, in memory and on the disk, and end'),
+    new Option('--out <folder>', 'where to write (default: named by model and method)'),
+    new Option('--overwrite', 'replace a folder that Lapidary did not write'),
+  ];
 }
 
 const namesOf = (are: (method: Method) => boolean): string =>
@@ -139,30 +146,43 @@ const namesOf = (are: (method: Method) => boolean): string =>
 
 /** One flag for each option that some method has; what it means for the chosen one is the recipe's business. */
 function methodFlags(): Option[] {
-  const known = new Map<string, { info: OptionInfo; names: string[] }>();
+  const known = new Map<string, { readonly info: OptionInfo; readonly names: string[] }[]>();
   for (const { name, options } of methods) {
     for (const info of describeOptions(options)) {
-      const entry = known.get(info.name) ?? { info, names: [] };
-      entry.names.push(name);
-      known.set(info.name, entry);
+      const meanings = known.get(info.name) ?? [];
+      known.set(info.name, meanings);
+      const same = meanings.find((one) => one.info.help === info.help && one.info.default === info.default);
+      if (same) same.names.push(name);
+      else meanings.push({ info, names: [name] });
     }
   }
-  return [...known.values()].flatMap(({ info, names }) => {
-    const flag = flagOf(info.name);
-    const whose = names.length === methods.length ? '' : `${names.join(', ')}: `;
-    const help = `${whose}${info.help.replace(/\.$/, '')} (default: ${info.default})`;
-    if (info.type === 'boolean') {
-      // Shown is the one that changes something.
-      const [on, off] = [new Option(`--${flag}`, help), new Option(`--no-${flag}`, `without: ${help}`)];
-      return info.default === true ? [on.hideHelp(), off] : [on, off.hideHelp()];
-    }
-    const option = new Option(`--${flag} <${info.type === 'number' ? 'number' : 'name'}>`, help);
-    return [
-      info.type === 'number'
-        ? option.argParser(realNumber)
-        : option.choices((info.choices ?? []).map(String)),
-    ];
-  });
+  return [...known.values()].flatMap((meanings) =>
+    flagFor(meanings[0]!.info, meanings.map(described).join('; ')),
+  );
+}
+
+/** What an option means for some methods. */
+function described({
+  info,
+  names,
+}: {
+  readonly info: OptionInfo;
+  readonly names: readonly string[];
+}): string {
+  const standard = info.default === undefined ? '' : ` (default: ${info.default})`;
+  return `${names.join(', ')}: ${info.help.replace(/\.$/, '')}${standard}`;
+}
+
+function flagFor({ name, type, choices, default: standard }: OptionInfo, help: string): Option[] {
+  const flag = flagOf(name);
+  if (type === 'boolean') {
+    // Shown is the one that changes something.
+    const [on, off] = [new Option(`--${flag}`, help), new Option(`--no-${flag}`, `without: ${help}`)];
+    return standard === true ? [on.hideHelp(), off] : [on, off.hideHelp()];
+  }
+  const option = new Option(`--${flag} <${type === 'number' ? 'number' : 'name'}>`, help);
+  if (type === 'number') return [option.argParser(realNumber)];
+  return [type === 'mixed' ? option.argParser(plainValue) : option.choices((choices ?? []).map(String))];
 }
 
 async function run(model: string | undefined, flags: Flags, command: Command): Promise<void> {

@@ -301,7 +301,8 @@ function alsoSteps(main: Step, format: FormatName, also: readonly string[] = [])
 const camel = (flag: string): string =>
   flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-function plainValue(text: string): unknown {
+/** A flag's text as YAML would have it. */
+export function plainValue(text: string): unknown {
   if (text === 'true' || text === 'false') return text === 'true';
   return Number.isNaN(Number(text)) ? text : Number(text);
 }

@@ -21,6 +21,7 @@ import { byDiagonal, compensateBlocks, factorizeDamped } from './columns.ts';
 import { damp } from './factor.ts';
 import { products } from './products.ts';
 import { groupLength, toTiles } from './tiles.ts';
+import { damping } from './options.ts';
 
 const options = z.strictObject({
   planes: z
@@ -31,12 +32,7 @@ const options = z.strictObject({
     .union([z.literal(-1), ...groupSizes.map((size) => z.literal(size))])
     .default(64)
     .describe('Weights along a row that share a scale; -1 for the whole row.') as z.ZodType<GroupSize>,
-  damping: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(0.01)
-    .describe('Share of the mean diagonal that is added to the diagonal.'),
+  damping,
 });
 export type BinaryOptions = z.infer<typeof options>;
 

@@ -14,7 +14,7 @@ import { ggufFileTypes, typeInMix } from '../../models/gguf-mixes.ts';
 import type { LinearMethod, Statistic } from '../contract.ts';
 import { compensated } from './compensated.ts';
 import { correctedWeight } from './gptaq.ts';
-import { compensation } from './options.ts';
+import { compensation, damping } from './options.ts';
 
 const options = z.strictObject({
   type: z
@@ -26,12 +26,7 @@ const options = z.strictObject({
     .enum(['plain', 'importance', 'compensated'])
     .default('compensated')
     .describe('As ggml does, as it does with importance, or with errors compensated by later columns.'),
-  damping: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(0.1)
-    .describe('Share of the mean diagonal of the Gram matrix that is added to the diagonal.'),
+  damping: damping.default(0.1),
   ...compensation,
 });
 export type GgmlOptions = z.infer<typeof options>;

@@ -17,7 +17,7 @@ import type { Rounding, Tools } from './columns.ts';
 import { byDiagonal, compensateBlocks, factorizeDamped, inverted } from './columns.ts';
 import { damp } from './factor.ts';
 import { compensateLevels } from './levels.ts';
-import { compensation, numberOptions, withGroup } from './options.ts';
+import { compensation, damping, numberOptions, passes, withGroup } from './options.ts';
 import { correctedWeight } from './gptaq.ts';
 import { products } from './products.ts';
 import { canRefine, refineGroups } from './refine.ts';
@@ -34,20 +34,8 @@ const schema = z.strictObject({
       'Rounds the columns with the largest inputs first; with groups, their grids are fixed beforehand.',
     ),
   staticGroups: z.boolean().default(false).describe('Fits all groups before the first column is rounded.'),
-  damping: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(0.01)
-    .describe('Share of the mean diagonal that is added to the diagonal.'),
-  passes: z
-    .int()
-    .min(0)
-    .max(20)
-    .default(0)
-    .describe(
-      'Chooses scales and zero points on the way, then goes over all groups so often again by coordinate descent. Without effect where groups do not divide rows, or scales are not float16.',
-    ),
+  damping,
+  passes,
   ...compensation,
   blockSize: z
     .int()

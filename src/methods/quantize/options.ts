@@ -65,3 +65,19 @@ export const compensation = {
     .default(false)
     .describe('Compresses the layers of a block in the order they run, each fed by those before it.'),
 };
+
+export const damping = z
+  .number()
+  .min(0)
+  .max(1)
+  .default(0.01)
+  .describe('Share of the mean diagonal of the Gram matrix that is added to the diagonal.');
+
+export const passes = z
+  .int()
+  .min(0)
+  .max(20)
+  .default(0)
+  .describe(
+    'Chooses scales and zero points on the way, then goes over all groups so often again by coordinate descent. Without effect where groups do not divide rows, or scales are not float16.',
+  );

@@ -13,26 +13,14 @@ import type { LinearMethod, Matrix } from '../contract.ts';
 import { gptq, quantize } from './gptq.ts';
 import { fitColumns, freeColumns } from './kept.ts';
 import { largest, takeColumns } from './llm-int8.ts';
-import { gridOptions } from './options.ts';
+import { damping, gridOptions, passes } from './options.ts';
 import { roundToNearest } from './rtn.ts';
 
 const options = z.strictObject({
   ...gridOptions,
   share: z.number().min(0).max(0.5).default(0.01).describe('Share of columns that is kept in float16.'),
-  damping: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(0.01)
-    .describe('Share of the mean diagonal that is added to the diagonal.'),
-  passes: z
-    .int()
-    .min(0)
-    .max(20)
-    .default(4)
-    .describe(
-      'As of gptq: times that all groups are gone over again, where they divide rows and scales are float16.',
-    ),
+  damping,
+  passes: passes.default(4),
 });
 export type OwqOptions = z.infer<typeof options>;
 

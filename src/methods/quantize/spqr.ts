@@ -24,7 +24,7 @@ import { byDiagonal, factorizeDamped } from './columns.ts';
 import { gptq, quantize } from './gptq.ts';
 import { fitPlaces, meanDiagonal } from './kept.ts';
 import { savings } from './leave-one-out.ts';
-import { gridOptions } from './options.ts';
+import { damping, gridOptions, passes } from './options.ts';
 import { products } from './products.ts';
 import { roundToNearest } from './rtn.ts';
 import { groupLength } from './tiles.ts';
@@ -34,20 +34,8 @@ const options = z.strictObject({
   group: gridOptions.group.default(16),
   scales: gridOptions.scales.default('byte'),
   share: z.number().min(0).max(0.2).default(0.01).describe('Share of weights that is kept in float16.'),
-  damping: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(0.01)
-    .describe('Share of the mean diagonal that is added to the diagonal.'),
-  passes: z
-    .int()
-    .min(0)
-    .max(20)
-    .default(4)
-    .describe(
-      'As of gptq: times that all groups are gone over again, where they divide rows and scales are float16.',
-    ),
+  damping,
+  passes: passes.default(4),
 });
 export type SpqrOptions = z.infer<typeof options>;
 
