@@ -38,9 +38,9 @@ export function integers({ bits, text }: Wanted, own: Readonly<Record<string, un
     return { step: { method: 'rtn', bits, ...own }, reason };
   }
   return {
-    step: { method: 'gptq', bits, ...own, passes: 2, asymmetric: 1, sequential: true },
+    step: { method: 'gptq', bits, passes: 2, asymmetric: 1, sequential: true, ...own },
     reason:
-      'GPTQ that chooses scales on the way, makes up for what earlier layers lost and goes over all groups again loses least for the bytes',
+      'GPTQ layer after layer, making up for what earlier layers lost, loses least for the bytes in minutes on a CPU (SmolLM2-135M at 4 bits: KL 0.131, GPTQ 0.236, AWQ 0.200); --method gptq is three times faster, autoround slower and, on small models, better',
   };
 }
 
