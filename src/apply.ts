@@ -22,7 +22,7 @@ export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'>
   readonly signal?: AbortSignal | undefined;
 }
 
-const errorSequences = 8;
+const errorSequences = 2;
 
 /** The compressed model, with a row for each matrix as the walk left it. */
 export async function applyRecipe(

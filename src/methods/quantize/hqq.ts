@@ -29,7 +29,7 @@ const options = z.strictObject({
     .enum(['float16', 'float32'])
     .default('float16')
     .describe('Type that scales and offsets are rounded to.'),
-  fitScale: z.boolean().default(true).describe('Fits scales as well as zero points; the authors do not.'),
+  fitScale: z.boolean().default(false).describe('Fits scales as well as zero points; the authors do not.'),
   power: z.number().min(0.1).max(1).default(0.7).describe('Exponent p of the error |w - q|^p.'),
   beta: z.number().min(0.1).max(1e6).default(10).describe('How little is taken for an outlier, at first.'),
   growth: z.number().min(1).max(2).default(1.01).describe('Factor of beta from one iteration to the next.'),
