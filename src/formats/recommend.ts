@@ -48,9 +48,13 @@ export function integers({ bits, text }: Wanted, own: Readonly<Record<string, un
 export function blocks({ bits, text }: Wanted): Recommendation {
   const type = ({ 2: 'Q2_K', 3: 'Q3_K_M', 4: 'Q4_K_M', 8: 'Q8_0' } as Record<number, string>)[bits];
   return {
-    step: { method: 'ggml', ...(type ? { type } : {}), ...(text ? {} : { fit: 'plain' }) },
+    step: {
+      method: 'ggml',
+      ...(type ? { type } : {}),
+      ...(text ? { asymmetric: 1, sequential: true } : { fit: 'plain' }),
+    },
     reason: text
-      ? "llama.cpp's own mix of types, with errors compensated: less is lost than with its quantizer and an importance matrix"
+      ? "llama.cpp's own mix of types, with errors compensated layer after layer: less is lost than with its quantizer and an importance matrix"
       : "llama.cpp's own mix of types, as it quantizes itself: there is no calibration text to do better with",
   };
 }
