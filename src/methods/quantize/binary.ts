@@ -14,12 +14,10 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import type { GroupSize } from '../../encodings/grouped.ts';
 import { groupSizes, groupsOf } from '../../encodings/grouped.ts';
 import { storedScale } from '../../encodings/levels/numbers.ts';
-import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
 import type { Tools } from './columns.ts';
-import { byDiagonal, compensateBlocks, factorizeDamped } from './columns.ts';
+import { byDiagonal, checkGram, compensateBlocks, factorizeDamped, withTools } from './columns.ts';
 import { damp } from './factor.ts';
-import { products } from './products.ts';
 import { groupLength, toTiles } from './tiles.ts';
 import { damping } from './options.ts';
 
@@ -81,23 +79,9 @@ export async function compensateSigns(
   choice: BinaryOptions,
   threads = availableParallelism(),
 ): Promise<Encoding> {
-  const { rows, columns } = weight;
-  if (gram.length !== columns * columns) {
-    throw new LapidaryError({
-      what: 'the Gram matrix does not fit the weight',
-      expected: `[${columns}, ${columns}]`,
-      found: `${gram.length} values for a weight [${rows}, ${columns}]`,
-    });
-  }
+  checkGram(weight, gram);
   const scales = fitScales(weight, choice);
-  const engine = await products(threads);
-  return withKernels(async (kernels) => {
-    try {
-      return await roundColumns({ kernels, engine }, weight, gram, choice, scales);
-    } finally {
-      engine.release();
-    }
-  }, threads);
+  return withTools(threads, (tools) => roundColumns(tools, weight, gram, choice, scales));
 }
 
 async function roundColumns(

@@ -3,15 +3,43 @@
 import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { Area, KernelName, Kernels } from '../../kernels/kernels.ts';
+import { withKernels } from '../../kernels/kernels.ts';
+import type { Matrix } from '../contract.ts';
 import type { FactorBlock, ReadRow } from './factor.ts';
 import { factorize } from './factor.ts';
 import type { Products } from './products.ts';
+import { products } from './products.ts';
 import type { Tiles } from './tiles.ts';
 
 /** What every step works with. */
 export interface Tools {
   readonly kernels: Kernels;
   readonly engine: Products;
+}
+
+/**
+ * Lends kernels and engine; what they reserved is given back at the end.
+ * @param threads see `withKernels`
+ */
+export async function withTools<T>(threads: number, work: (tools: Tools) => Promise<T>): Promise<T> {
+  const engine = await products(threads);
+  return withKernels(async (kernels) => {
+    try {
+      return await work({ kernels, engine });
+    } finally {
+      engine.release();
+    }
+  }, threads);
+}
+
+/** @throws LapidaryError where a Gram matrix is none of the weight's inputs */
+export function checkGram({ rows, columns }: Pick<Matrix, 'rows' | 'columns'>, gram: Float32Array): void {
+  if (gram.length === columns * columns) return;
+  throw new LapidaryError({
+    what: 'the Gram matrix does not fit the weight',
+    expected: `[${columns}, ${columns}]`,
+    found: `${gram.length} values for a weight [${rows}, ${columns}]`,
+  });
 }
 
 /** Columns by falling diagonal, equal ones in their order. */
@@ -68,13 +96,62 @@ export async function factorizeDamped(
 }
 
 /**
+ * The weights, column after column as they are rounded: [columns, stride], in the engine's memory.
+ * @param order of the columns; their own where it is not given
+ */
+export function inOrder(
+  { kernels, engine }: Tools,
+  { columns, stride, weights }: Tiles,
+  order: Int32Array | undefined,
+): Float32Array {
+  const natural = kernels.floats(weights);
+  const state = engine.reserve(columns * stride);
+  if (!order) state.set(natural);
+  else
+    order.forEach((column, line) => {
+      state.set(natural.subarray(column * stride, (column + 1) * stride), line * stride);
+    });
+  return state;
+}
+
+/** What is rounded together: a block's columns with the errors of all earlier blocks taken out, and as they were. */
+export interface BlockInWork extends FactorBlock {
+  readonly count: number;
+  /** [count, stride] each; rounding puts the errors in place of `origin`. */
+  readonly current: Area;
+  readonly origin: Area;
+}
+
+/**
+ * Goes from block to block, feeding errors forward.
+ * @param state [columns, stride]: weights; as blocks are done, their errors in their place, a prefix the engine can read
+ */
+export async function overBlocks(
+  { kernels, engine }: Tools,
+  blocks: readonly FactorBlock[],
+  state: Float32Array,
+  stride: number,
+  round: (block: BlockInWork) => void,
+): Promise<void> {
+  const most = blocks[0].end * stride;
+  const updated = engine.reserve(most);
+  const [current, origin] = [kernels.reserve(4 * most), kernels.reserve(4 * most)];
+  for (const block of blocks) {
+    const before = state.subarray(block.start * stride, block.end * stride);
+    kernels.floats(current).set(await withErrors(engine, block, state, updated, stride));
+    kernels.floats(origin).set(before);
+    round({ ...block, count: block.end - block.start, current, origin });
+    before.set(kernels.floats(origin).subarray(0, before.length));
+  }
+}
+
+/**
  * The weights of a block with the errors of all blocks before it.
- * @param state [columns, stride]: errors of blocks that are done, then weights
  * @param room for the result, where there are errors
  */
-export async function withErrors(
+async function withErrors(
   engine: Products,
-  { start, end, feedback }: Pick<FactorBlock, 'start' | 'end' | 'feedback'>,
+  { start, end, feedback }: FactorBlock,
   state: Float32Array,
   room: Float32Array,
   stride: number,
@@ -104,37 +181,22 @@ export interface Rounding {
 
 /** @returns codes, uint8 [columns, stride], in the order in which the columns were rounded */
 export async function compensateBlocks(
-  { kernels, engine }: Tools,
-  { columns, stride, weights }: Tiles,
+  tools: Tools,
+  tiles: Tiles,
   blocks: readonly FactorBlock[],
   { kernel, parameters, last = 0, order, length, fit }: Rounding,
 ): Promise<Area> {
-  const natural = kernels.floats(weights);
-  // Weights of blocks to come and, in their place, errors of blocks that are done: a prefix the engine can read.
-  const state = engine.reserve(columns * stride);
-  if (order) {
-    for (let line = 0; line < columns; line++) {
-      const from = order[line] * stride;
-      state.set(natural.subarray(from, from + stride), line * stride);
-    }
-  } else state.set(natural);
-  const size = blocks[0].end;
-  const updated = engine.reserve(size * stride);
+  const { kernels } = tools;
+  const { columns, stride } = tiles;
+  const state = inOrder(tools, tiles, order);
   const codes = kernels.reserve(columns * stride);
-  const [current, origin] = [kernels.reserve(size * stride * 4), kernels.reserve(size * stride * 4)];
-  const groupRows = kernels.reserve(size * 4);
+  const groupRows = kernels.reserve(blocks[0].end * 4);
   const rowOf = kernels.ints(groupRows);
-  for (const { start, end, inverse, pitch, feedback } of blocks) {
-    const count = end - start;
-    const before = state.subarray(start * stride, end * stride);
-    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
-    kernels.floats(current).set(now);
-    kernels.floats(origin).set(before);
+  await overBlocks(tools, blocks, state, stride, ({ start, count, inverse, pitch, current, origin }) => {
     fit?.(current.at, start, count);
     for (let i = 0; i < count; i++) rowOf[i] = Math.floor((order ? order[start + i] : start + i) / length);
     const block = [current.at, origin.at, count, stride, inverse.at, pitch, groupRows.at];
     kernels.run(kernel, stride / 16, 64 * count, ...block, ...parameters, codes.at + start * stride, last);
-    before.set(kernels.floats(origin).subarray(0, count * stride));
-  }
+  });
   return codes;
 }

@@ -8,14 +8,12 @@
 
 import { availableParallelism } from 'node:os';
 import type { BlockType } from '../../encodings/blocks/index.ts';
-import { withKernels } from '../../kernels/kernels.ts';
 import type { Matrix } from '../contract.ts';
 import { descend } from './descent.ts';
 import { damp } from './factor.ts';
-import { factorizeDamped } from './columns.ts';
+import { factorizeDamped, withTools } from './columns.ts';
 import { begin, collectBlocks } from './parts.ts';
 import { byParts, sweep } from './sweep.ts';
-import { products } from './products.ts';
 import { toTiles } from './tiles.ts';
 
 /** Columns between two updates of all that follow; at least a part. */
@@ -41,21 +39,15 @@ export async function compensated(
   threads = availableParallelism(),
 ): Promise<Uint8Array> {
   const fitted = await type.quantizeFast(values, columns, importance, threads);
-  const engine = await products(threads);
-  return withKernels(async (kernels) => {
-    try {
-      const tools = { kernels, engine };
-      const mean = damp(gram, columns, damping);
-      const size = Math.max(blockSize, type.part);
-      const order = byParts(gram, columns, type.part);
-      const tiles = toTiles(kernels, values, rows, columns);
-      const blocks = await factorizeDamped(tools, gram, mean, { damping, size, order });
-      const work = begin(tools, type, fitted, tiles, order);
-      await sweep(work, blocks);
-      for (let pass = 0; pass < passes; pass++) await descend(work, gram, size);
-      return collectBlocks(work, type, fitted);
-    } finally {
-      engine.release();
-    }
-  }, threads);
+  return withTools(threads, async (tools) => {
+    const mean = damp(gram, columns, damping);
+    const size = Math.max(blockSize, type.part);
+    const order = byParts(gram, columns, type.part);
+    const tiles = toTiles(tools.kernels, values, rows, columns);
+    const blocks = await factorizeDamped(tools, gram, mean, { damping, size, order });
+    const work = begin(tools, type, fitted, tiles, order);
+    await sweep(work, blocks);
+    for (let pass = 0; pass < passes; pass++) await descend(work, gram, size);
+    return collectBlocks(work, type, fitted);
+  });
 }

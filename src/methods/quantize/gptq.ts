@@ -11,15 +11,13 @@ import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupsOf } from '../../encodings/grouped.ts';
-import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
 import type { Rounding, Tools } from './columns.ts';
-import { byDiagonal, compensateBlocks, factorizeDamped, inverted } from './columns.ts';
+import { byDiagonal, checkGram, compensateBlocks, factorizeDamped, inverted, withTools } from './columns.ts';
 import { damp } from './factor.ts';
 import { compensateLevels } from './levels.ts';
 import { compensation, damping, numberOptions, passes, withGroup } from './options.ts';
 import { correctedWeight } from './gptaq.ts';
-import { products } from './products.ts';
 import { canRefine, refineGroups } from './refine.ts';
 import { integersIn, plainly } from './rtn.ts';
 import type { GridChoice } from './tiles.ts';
@@ -83,25 +81,10 @@ export async function quantize(
   choice: IntegerChoice,
   threads = availableParallelism(),
 ): Promise<PackedCodes> {
-  const { rows, columns } = weight;
-  if (gram.length !== columns * columns) {
-    throw new LapidaryError({
-      what: 'the Gram matrix does not fit the weight',
-      expected: `[${columns}, ${columns}]`,
-      found: `${gram.length} values for a weight [${rows}, ${columns}]`,
-    });
-  }
-  const engine = await products(threads);
-  return withKernels(async (kernels) => {
-    try {
-      const tools = { kernels, engine };
-      return (choice.passes ?? 0) > 0 && canRefine(choice, columns)
-        ? await refineGroups(tools, weight, gram, choice)
-        : await roundColumns(tools, weight, gram, choice);
-    } finally {
-      engine.release();
-    }
-  }, threads);
+  checkGram(weight, gram);
+  const refined = (choice.passes ?? 0) > 0 && canRefine(choice, weight.columns);
+  const round = refined ? refineGroups : roundColumns;
+  return withTools(threads, (tools) => round(tools, weight, gram, choice));
 }
 
 async function roundColumns(

@@ -4,7 +4,6 @@
  */
 
 import { availableParallelism } from 'node:os';
-import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { RangeRule, ScaleType } from '../../encodings/grid.ts';
@@ -20,8 +19,7 @@ import { withKernels } from '../../kernels/kernels.ts';
 import type { Matrix } from '../contract.ts';
 import { damp } from './factor.ts';
 import type { Tools } from './columns.ts';
-import { byDiagonal, compensateBlocks, factorizeDamped, inverted } from './columns.ts';
-import { products } from './products.ts';
+import { byDiagonal, checkGram, compensateBlocks, factorizeDamped, inverted, withTools } from './columns.ts';
 import type { Tiles } from './tiles.ts';
 import { collect, groupLength, toTiles } from './tiles.ts';
 
@@ -123,24 +121,12 @@ export async function compensateLevels(
   choice: CompensatedChoice,
   threads = availableParallelism(),
 ): Promise<Encoding> {
-  const { rows, columns, values } = weight;
-  if (gram.length !== columns * columns) {
-    throw new LapidaryError({
-      what: 'the Gram matrix does not fit the weight',
-      expected: `[${columns}, ${columns}]`,
-      found: `${gram.length} values for a weight [${rows}, ${columns}]`,
-    });
-  }
-  checkFiniteMatrix('weights', values, columns);
+  checkGram(weight, gram);
+  checkFiniteMatrix('weights', weight.values, weight.columns);
   const work = workFor(weight, choice);
-  const engine = await products(threads);
-  return withKernels(async (kernels) => {
-    try {
-      return encoded(weight, work, await roundColumns({ kernels, engine }, weight, gram, choice, work));
-    } finally {
-      engine.release();
-    }
-  }, threads);
+  return withTools(threads, async (tools) =>
+    encoded(weight, work, await roundColumns(tools, weight, gram, choice, work)),
+  );
 }
 
 async function roundColumns(

@@ -1,14 +1,14 @@
 /**
- * A matrix in work, for rounding with errors compensated and scales chosen on the way, to ggml's block types or to integer
- * groups: lines are columns in the order in which
- * they are rounded, whole parts after each other. The kernels that work on it: kernels/parts.ts.
+ * A matrix in work, for rounding with errors compensated and scales chosen on the way, to ggml's block types or to
+ * integer groups: lines are columns in the order in which they are rounded, whole parts after each other. The kernels
+ * that work on it: kernels/parts.ts.
  */
 
 import type { BlockType } from '../../encodings/blocks/index.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 import type { Tools } from './columns.ts';
-import { inverted } from './columns.ts';
+import { inOrder, inverted } from './columns.ts';
 import type { GridChoice, Parameters, Tiles } from './tiles.ts';
 import { collect, rowMajor } from './tiles.ts';
 
@@ -105,20 +105,17 @@ export function collectGroups(work: Work, choice: GridChoice): PackedCodes {
 
 /** Weights in the order in which they are rounded, and which part each line is of. */
 function linesOf(
-  { kernels, engine }: Tools,
+  tools: Tools,
   tiles: Tiles,
   part: number,
   order: Int32Array,
 ): Pick<Work, 'tiles' | 'part' | 'order' | 'which' | 'codes' | 'state'> {
+  const { kernels } = tools;
   const { columns, stride } = tiles;
   const which = kernels.reserve((4 * columns) / part);
   const parts = kernels.ints(which);
   for (let index = 0; index < parts.length; index++) parts[index] = Math.floor(order[index * part] / part);
-  const state = engine.reserve(columns * stride);
-  const natural = kernels.floats(tiles.weights);
-  order.forEach((column, line) => {
-    state.set(natural.subarray(column * stride, (column + 1) * stride), line * stride);
-  });
+  const state = inOrder(tools, tiles, order);
   return { tiles, part, order, which, codes: kernels.reserve(columns * stride), state };
 }
 

@@ -17,15 +17,13 @@ import type { KeptWeights } from '../../encodings/composite.ts';
 import { withSparse } from '../../encodings/composite.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
-import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
 import { damp } from './factor.ts';
-import { byDiagonal, factorizeDamped } from './columns.ts';
+import { byDiagonal, factorizeDamped, withTools } from './columns.ts';
 import { gptq, quantize } from './gptq.ts';
 import { fitPlaces, meanDiagonal } from './kept.ts';
 import { savings } from './leave-one-out.ts';
 import { damping, gridOptions, passes } from './options.ts';
-import { products } from './products.ts';
 import { roundToNearest } from './rtn.ts';
 import { groupLength } from './tiles.ts';
 
@@ -69,26 +67,20 @@ export const spqr: LinearMethod<SpqrOptions> = {
 /** 1 / [H_F^-1]_jj of each column, F being the columns that GPTQ has not rounded when it comes to this one. */
 async function sensitivities(gram: Float32Array, damping: number): Promise<Float64Array> {
   const n = Math.sqrt(gram.length);
-  const threads = availableParallelism();
   const diagonal = Float32Array.from({ length: n }, (_, i) => gram[i * n + i]);
   const found = new Float64Array(n);
-  const engine = await products(threads);
-  await withKernels(async (kernels) => {
-    try {
-      const mean = damp(gram, n, damping);
-      const order = byDiagonal(gram, n);
-      const blocks = await factorizeDamped({ kernels, engine }, gram, mean, { damping, size: 128, order });
-      for (const { start, end, inverse, pitch } of blocks) {
-        const triangle = kernels.floats(inverse);
-        for (let i = 0; i < end - start; i++) found[order[start + i]] = 1 / triangle[i * pitch + i] ** 2;
-      }
-    } finally {
-      engine.release();
-      diagonal.forEach((value, i) => {
-        gram[i * n + i] = value;
-      });
+  await withTools(availableParallelism(), async (tools) => {
+    const mean = damp(gram, n, damping);
+    const order = byDiagonal(gram, n);
+    const blocks = await factorizeDamped(tools, gram, mean, { damping, size: 128, order });
+    for (const { start, end, inverse, pitch } of blocks) {
+      const triangle = tools.kernels.floats(inverse);
+      for (let i = 0; i < end - start; i++) found[order[start + i]] = 1 / triangle[i * pitch + i] ** 2;
     }
-  }, threads);
+  });
+  diagonal.forEach((value, i) => {
+    gram[i * n + i] = value;
+  });
   return found;
 }
 

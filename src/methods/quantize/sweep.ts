@@ -5,7 +5,7 @@
  */
 
 import type { FactorBlock } from './factor.ts';
-import { withErrors } from './columns.ts';
+import { overBlocks } from './columns.ts';
 import type { Work } from './parts.ts';
 import { scratchBytes } from './parts.ts';
 
@@ -23,20 +23,11 @@ export function byParts(gram: Float32Array, n: number, part: number): Int32Array
 
 /** Rounds all lines, block after block. */
 export async function sweep(work: Work, blocks: readonly FactorBlock[]): Promise<void> {
-  const { kernels, engine, tiles, part, which, scales, minima, codes, state, form } = work;
+  const { kernels, tiles, part, which, scales, minima, codes, state, form } = work;
   const { stride } = tiles;
-  const most = blocks[0].end * stride;
-  const updated = engine.reserve(most);
-  const [current, origin] = [kernels.reserve(4 * most), kernels.reserve(4 * most)];
-  for (const { start, end, inverse, pitch, feedback } of blocks) {
-    const count = end - start;
-    const before = state.subarray(start * stride, end * stride);
-    const now = await withErrors(engine, { start, end, feedback }, state, updated, stride);
-    kernels.floats(current).set(now);
-    kernels.floats(origin).set(before);
+  await overBlocks(work, blocks, state, stride, ({ start, count, inverse, pitch, current, origin }) => {
     const block = [current.at, origin.at, count, stride, inverse.at, pitch, part];
     const target = [which.at + (4 * start) / part, scales.at, minima.at, codes.at + start * stride];
     kernels.run('sweepParts', stride / 16, scratchBytes(part) + 64 * count, ...block, ...target, ...form);
-    before.set(kernels.floats(origin).subarray(0, before.length));
-  }
+  });
 }
