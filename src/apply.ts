@@ -5,7 +5,10 @@
 
 import type { Progress } from './base/progress.ts';
 import { rounded } from './calibrate/compress.ts';
+import type { Importance } from './calibrate/importance.ts';
+import { everyLayer, tokenImportance } from './calibrate/importance.ts';
 import { readUnit, writeUnit } from './calibrate/resume.ts';
+import type { Ranking } from './calibrate/select.ts';
 import { targetsOf } from './calibrate/targets.ts';
 import type { Walked } from './calibrate/walk.ts';
 import { walk } from './calibrate/walk.ts';
@@ -13,7 +16,7 @@ import type { SessionOptions } from './graph/session.ts';
 import type { Journal } from './io/journal.ts';
 import type { Model } from './models/model.ts';
 import type { Texts } from './prepare.ts';
-import { assignment, blockRewrites, needsText, rankingOf } from './prepare.ts';
+import { asksForRanking, assignment, blockRewrites, needsText, rankingOf } from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 
 export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'> {
@@ -33,7 +36,7 @@ export async function applyRecipe(
 ): Promise<Walked> {
   const { journal, progress, signal, ...session } = options;
   const model = await rewritten(original, recipe, texts, options);
-  const ranking = await rankingOf(recipe, model, texts, { ...session, signal });
+  const { importance, ranking } = asksForRanking(recipe) ? await ranked(model, recipe, texts, options) : {};
   const rewrites = blockRewrites(recipe);
   // Where no method asks for text, a little tells the errors of outputs.
   const fitted = recipe.steps.some(needsText);
@@ -43,6 +46,7 @@ export async function applyRecipe(
     assign: assignment(recipe, model, ranking),
     rewrites,
     seed: recipe.seed,
+    importance,
     // Errors are those of outputs for methods that need no data themselves, unless that costs a pass of its own.
     collect: sequences.length > 0 && rewrites.length === 0 ? 'gram' : 'none',
     journal,
@@ -50,6 +54,20 @@ export async function applyRecipe(
     signal,
   });
   return { ...walked, model: await trained(walked.model, original, recipe, texts, options) };
+}
+
+/** Its matrices by what rounding costs them, and what tokens weigh for that, which is known then. */
+async function ranked(
+  model: Model,
+  recipe: Recipe,
+  texts: Pick<Texts, 'calibration'>,
+  options: ApplyOptions,
+): Promise<{ readonly importance: Importance | undefined; readonly ranking: Ranking }> {
+  const importance =
+    texts.calibration.length > 0
+      ? await tokenImportance(model, texts.calibration, everyLayer(model), { ...options, seed: recipe.seed })
+      : undefined;
+  return { importance, ranking: await rankingOf(recipe, model, texts, { ...options, importance }) };
 }
 
 /** As the rewrites of the whole of it leave it; it computes what it did. */

@@ -45,18 +45,20 @@ export function assignment(
   };
 }
 
-/** Those of its blocks' matrices that rounding hurts most, first, where the recipe asks for it. */
+const isSensitive = (step: Step) => isCompression(step) && step.targets.some(asksForSensitivity);
+
+/** Whether a step is for the matrices that rounding hurts most. */
+export const asksForRanking = ({ steps }: Recipe): boolean => steps.some(isSensitive);
+
+/** The matrices of its blocks that rounding hurts most, first. */
 export async function rankingOf(
   recipe: Recipe,
   model: Model,
   { calibration }: Pick<Texts, 'calibration'>,
   options: Omit<SensitivityOptions, 'assign'>,
-): Promise<Ranking | undefined> {
-  const sensitive = (step: Recipe['steps'][number]) =>
-    isCompression(step) && step.targets.some(asksForSensitivity);
-  if (!recipe.steps.some(sensitive)) return undefined;
+): Promise<Ranking> {
   // As they would be without what the ranking decides.
-  const others = { ...recipe, steps: recipe.steps.filter((step) => !sensitive(step)) };
+  const others = { ...recipe, steps: recipe.steps.filter((step) => !isSensitive(step)) };
   return rankBySensitivity(model, calibration, { ...options, assign: assignment(others, model) });
 }
 

@@ -79,13 +79,14 @@ interface Training {
   readonly layer: number;
   readonly inputs: readonly Tensor[];
   readonly targets: readonly Tensor[];
+  readonly importance: Float32Array | undefined;
   readonly statistics: ReadonlyMap<string, Statistic>;
 }
 
 export async function trainBlock(
   state: Compressing,
   planned: readonly Planned[],
-  { layer, inputs, targets, statistics }: Training,
+  { layer, inputs, targets, importance, statistics }: Training,
 ): Promise<void> {
   const { model, matrices, vectors, options, rows, plan } = state;
   const name = `block ${layer}`;
@@ -102,6 +103,7 @@ export async function trainBlock(
         names,
         inputs,
         targets,
+        importance,
         seed: (options.seed ?? 0) + layer,
         session: { device: options.device, threads: options.threads },
         step: (done, total) =>

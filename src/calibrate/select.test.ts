@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { selector } from './select.ts';
+import type { Importance } from './importance.ts';
+import { everyLayer, tokenImportance } from './importance.ts';
 import { rankBySensitivity } from './sensitivity.ts';
 import { findMethod } from '../methods/index.ts';
 import type { Compressor } from '../methods/contract.ts';
@@ -44,13 +46,14 @@ describe('a target', () => {
     expect(names('*.self_attn.[qk]_proj')).toHaveLength(4);
   });
 
-  it('is a share of the most sensitive, by a ranking', () => {
+  it('is a share of the weights, the most sensitive first, by a ranking', () => {
     const ranking = [
       'model.layers.1.mlp.up_proj',
       'model.layers.0.mlp.up_proj',
       'model.layers.0.mlp.down_proj',
     ];
-    expect(names('sensitive:34%', ranking)).toEqual(['0.mlp.up_proj', '1.mlp.up_proj']);
+    expect(names('sensitive:67%', ranking)).toEqual(['0.mlp.up_proj', '1.mlp.up_proj']);
+    expect(names('sensitive:1%', ranking)).toEqual(['1.mlp.up_proj']);
     expect(names('sensitive:10%')).toEqual(names('blocks'));
   });
 
@@ -77,4 +80,18 @@ it('ranks matrices by what plain rounding costs them, the most sensitive first',
   });
   expect(ranking).toHaveLength(14);
   expect(ranking[0]).toBe(coarse);
+});
+
+it('ranks by what a layer costs the predictions, where it is known what hangs on it', async () => {
+  const sequences = [Int32Array.of(3, 1, 4, 1, 5, 9, 2, 6)];
+  const rtn = findMethod('rtn') as Compressor;
+  const assign = () => ({ method: rtn, options: rtn.options.parse({ group: 16 }) });
+  const importance = await tokenImportance(model, sequences, everyLayer(model), { seed: 1 });
+  const of = (each: Importance) => rankBySensitivity(model, sequences, { assign, importance: each });
+  const ranking = await of(importance);
+  expect(ranking).toHaveLength(14);
+  const last = ranking.at(-1)!;
+  const { weights, mean } = importance.get(last)!;
+  const other = new Map(importance).set(last, { weights, mean: 1e6 * mean });
+  expect((await of(other))[0]).toBe(last);
 });

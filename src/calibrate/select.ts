@@ -22,7 +22,7 @@ type Selector = (target: Target) => boolean;
  */
 export function selector(expression: string, model: Model, ranking?: Ranking): Selector {
   const select =
-    bySensitivity(expression, ranking) ?? byPosition(expression, model) ?? byPart(expression, model);
+    bySensitivity(expression, model, ranking) ?? byPosition(expression, model) ?? byPart(expression, model);
   const found = select ?? byName(expression, model);
   if (!targetsOf(model).some(found)) throw meansNothing(expression, model);
   return found;
@@ -32,14 +32,25 @@ export const asksForSensitivity = (expression: string): boolean => expression.st
 
 const inBlock: Selector = ({ place }) => place === 'block';
 
-function bySensitivity(expression: string, ranking: Ranking | undefined): Selector | undefined {
+function bySensitivity(expression: string, model: Model, ranking: Ranking | undefined): Selector | undefined {
   if (!asksForSensitivity(expression)) return undefined;
   const share = /^sensitive:(\d+(?:\.\d+)?)%$/.exec(expression)?.[1];
   if (share === undefined || Number(share) > 100)
-    throw wrong(expression, 'a share of the matrices in blocks, like sensitive:10%');
+    throw wrong(expression, 'a share of the weights in blocks, like sensitive:10%');
   if (!ranking) return inBlock;
-  const chosen = new Set(ranking.slice(0, Math.ceil((ranking.length * Number(share)) / 100)));
+  const chosen = new Set(mostSensitive(ranking, model, Number(share) / 100));
   return ({ name }) => chosen.has(name);
+}
+
+/** The first of the ranking that have no more than the share of its weights; at least one. */
+function mostSensitive(ranking: Ranking, { matrices }: Model, share: number): readonly string[] {
+  const sizes = ranking.map((name) => matrices.get(name)!.shape.reduce((a, b) => a * b));
+  let left = share * sizes.reduce((a, b) => a + b, 0);
+  return ranking.filter((_, index) => {
+    const fits = index === 0 || sizes[index] <= left;
+    if (fits) left -= sizes[index];
+    return fits;
+  });
 }
 
 function byPosition(expression: string, { config }: Model): Selector | undefined {

@@ -1,6 +1,7 @@
 /**
- * Which matrices suffer most from plain rounding: the relative squared error of a layer's outputs, with its inputs taken
- * as independent, sum over columns of |w - w'|^2 E[x^2] (the weighting of llama.cpp's importance matrices). For
+ * Which matrices cost most by plain rounding, for each weight: half of what errors of a layer's outputs raise the KL
+ * divergence by, sum over columns of |w - w'|^2 E[x^2 g^2], g being the gradient of the predictions by an output (the
+ * diagonal of the Fisher information: Dong et al. 2019, HAWQ, arXiv:1905.03696, with the trace of the Hessian). For
  * recipes that give the most sensitive matrices more bits.
  */
 
@@ -8,6 +9,7 @@ import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import { openRunner } from '../models/runner.ts';
 import { asLinear } from './compress.ts';
+import type { Importance } from './importance.ts';
 import type { Ranking } from './select.ts';
 import { collect, embedded, forward } from './streams.ts';
 import type { Assignment, Target } from './targets.ts';
@@ -16,54 +18,73 @@ import { targetsOf } from './targets.ts';
 export interface SensitivityOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   /** What would be done to a matrix. */
   readonly assign: (target: Target) => Assignment | undefined;
+  /** Of all layers; needed where there are sequences. */
+  readonly importance?: Importance | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * The matrices of the blocks that `assign` compresses, the most sensitive first.
- * @param sequences token ids, all of one length; without any, inputs are taken as equally large
+ * @param sequences token ids, all of one length; without any, the relative error of weights decides
  */
 export async function rankBySensitivity(
   model: Model,
   sequences: readonly Int32Array[],
-  { assign, signal, ...session }: SensitivityOptions,
+  { assign, importance, signal, ...session }: SensitivityOptions,
 ): Promise<Ranking> {
-  const squares = sequences.length > 0 ? await inputSquares(model, sequences, session, signal) : new Map();
-  const errors: (readonly [name: string, error: number])[] = [];
-  for (const target of targetsOf(model)) {
-    const assigned = target.place === 'block' ? assign(target) : undefined;
+  const targets = targetsOf(model).filter(({ place }) => place === 'block');
+  const squares =
+    importance && sequences.length > 0
+      ? await weighedSquares(model, sequences, { targets, importance, session, signal })
+      : undefined;
+  const costs: (readonly [name: string, cost: number])[] = [];
+  for (const target of targets) {
+    const assigned = assign(target);
     if (!assigned) continue;
     signal?.throwIfAborted();
     const [rows, columns] = target.shape;
-    const weight = model.matrices.get(target.name)!;
+    const values = model.matrices.get(target.name)!.dense();
     const method = asLinear(assigned.method);
-    const plain = await method.plain?.({ rows, columns, values: weight.dense() }, assigned.options);
+    const plain = await method.plain?.({ rows, columns, values: values.slice() }, assigned.options);
     if (!plain) continue;
-    errors.push([
-      target.name,
-      relativeError(weight.dense(), plain.dense(), squares.get(target.name), columns),
-    ]);
+    const own = squares?.get(target.name);
+    const error = squaredError(values, plain.dense(), own, columns);
+    // An output's share of the gradient, for each weight; or the share of the weights that is lost.
+    const whole = own
+      ? rows * rows * columns
+      : squaredError(values, new Float32Array(values.length), own, columns);
+    costs.push([target.name, whole > 0 ? error / whole : 0]);
   }
-  return errors.sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  return costs.sort((a, b) => b[1] - a[1]).map(([name]) => name);
 }
 
-/** Per column, of every linear layer of the blocks, in the model as it is. */
-async function inputSquares(
+interface Weighing {
+  readonly targets: readonly Target[];
+  readonly importance: Importance;
+  readonly session: Pick<SessionOptions, 'device' | 'threads'>;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Of each layer's inputs, times the squared gradients of its outputs: sums over tokens, per column. */
+async function weighedSquares(
   model: Model,
   sequences: readonly Int32Array[],
-  session: Pick<SessionOptions, 'device' | 'threads'>,
-  signal: AbortSignal | undefined,
+  { targets, importance, session, signal }: Weighing,
 ): Promise<ReadonlyMap<string, Float32Array>> {
   const runner = openRunner(model, { ...session, longest: sequences[0].length });
+  const weights = new Map([...importance].map(([name, each]) => [name, each.weights]));
   const found = new Map<string, Float32Array>();
   try {
     const hidden = await embedded(runner, sequences, model, signal);
-    for (let layer = 0; layer < model.config.layers.length; layer++) {
-      const names = targetsOf(model).filter((target) => target.layer === layer);
+    for (const layer of model.config.layers.keys()) {
+      const names = targets.filter((target) => target.layer === layer);
       const needs = new Map(names.map(({ name }) => [name, 'norm' as const]));
-      const open = (part: object) => runner.block(layer, part);
-      for (const [name, { squares }] of await collect(needs, { open, hidden }, undefined, signal))
-        found.set(name, squares!);
+      const fed = { open: (part: object) => runner.block(layer, part), hidden, importance: weights };
+      for (const [name, { squares }] of await collect(needs, fed, undefined, signal))
+        found.set(
+          name,
+          squares!.map((square) => square * importance.get(name)!.mean),
+        );
       await forward(await runner.block(layer), hidden, signal);
     }
     return found;
@@ -72,17 +93,14 @@ async function inputSquares(
   }
 }
 
-function relativeError(
+function squaredError(
   before: Float32Array,
   after: Float32Array,
   squares: Float32Array | undefined,
   columns: number,
 ): number {
-  let [error, whole] = [0, 0];
-  for (let index = 0; index < before.length; index++) {
-    const weight = squares?.[index % columns] ?? 1;
-    error += weight * (before[index] - after[index]) ** 2;
-    whole += weight * before[index] ** 2;
-  }
-  return whole > 0 ? error / whole : 0;
+  let error = 0;
+  for (let index = 0; index < before.length; index++)
+    error += (squares?.[index % columns] ?? 1) * (before[index] - after[index]) ** 2;
+  return error;
 }

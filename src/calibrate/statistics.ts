@@ -15,6 +15,9 @@ import type { Part } from '../models/runner.ts';
 /** What each linear layer needs, by name; those that are not named need nothing. */
 export type Needs = ReadonlyMap<string, StatisticKind>;
 
+/** Of every token of the calibration text, 1 on average, by the name of the layer that weighs them so. */
+export type TokenWeights = ReadonlyMap<string, Float32Array>;
+
 const rank: Record<StatisticKind, number> = { none: 0, norm: 1, gram: 2, cross: 3 };
 
 /** The more telling of two: a Gram matrix holds the norms on its diagonal. */
@@ -22,11 +25,12 @@ export function moreOf(a: StatisticKind, b: StatisticKind): StatisticKind {
   return rank[a] >= rank[b] ? a : b;
 }
 
-/** One distinct input of a part's linear layers. */
+/** One distinct input of a part's linear layers, or what one layer makes of it where it weighs tokens its own way. */
 interface Collected {
   readonly kind: Exclude<StatisticKind, 'none'>;
   readonly columns: number;
   readonly linears: readonly string[];
+  readonly weighted: boolean;
 }
 
 export interface Collector {
@@ -38,16 +42,23 @@ export interface Collector {
   readonly outputs: readonly string[];
   /** Those of the original model; empty where nobody asks for "cross". */
   readonly originals: readonly string[];
-  /** The sums so far, to feed with the next batch. */
-  feeds(): Feeds;
+  /**
+   * The sums so far, to feed with the next batch.
+   * @param first the place of the batch's first token among all
+   * @param tokens of the batch
+   */
+  feeds(first: number, tokens: number): Feeds;
   /** Takes a run's outputs in. */
   take(outputs: Readonly<Record<string, Tensor>>, tokens: number): void;
   /** @throws LapidaryError naming the layer whose input is not finite */
   statistics(): ReadonlyMap<string, Statistic>;
 }
 
-/** Collects over runs of one part. Sums are inputs of the graph and come out with the batch added. */
-export function openCollector(needs: Needs): Collector {
+/**
+ * Collects over runs of one part. Sums are inputs of the graph and come out with the batch added.
+ * @param importance of tokens: products weigh them so; sizes and peaks do not
+ */
+export function openCollector(needs: Needs, importance?: TokenWeights): Collector {
   const inputs: Collected[] = [];
   const originals: string[] = [];
   let sums: Record<string, Tensor> = {};
@@ -58,15 +69,18 @@ export function openCollector(needs: Needs): Collector {
     },
     originals,
     extend({ graph, scope }) {
-      const users = new Map<Value, string[]>();
+      const users = new Map<Value | Float32Array, { readonly input: Value; readonly linears: string[] }>();
       for (const [name, { input }] of scope.linears) {
-        if ((needs.get(name) ?? 'none') !== 'none') users.set(input, [...(users.get(input) ?? []), name]);
+        if ((needs.get(name) ?? 'none') === 'none') continue;
+        const key = importance?.get(name) ?? input;
+        users.set(key, { input, linears: [...(users.get(key)?.linears ?? []), name] });
       }
-      for (const [input, linears] of users) {
+      for (const [key, { input, linears }] of users) {
         const kind = linears.map((name) => needs.get(name)!).reduce(moreOf) as Collected['kind'];
-        const index = inputs.push({ kind, columns: input.shape.at(-1) as number, linears }) - 1;
+        const weighted = key !== input;
+        const index = inputs.push({ kind, columns: input.shape.at(-1) as number, linears, weighted }) - 1;
         if (kind === 'cross') originals.push(sumName(index, 'original'));
-        for (const [name, shape] of addSums(graph, input, kind, index))
+        for (const [name, shape] of addSums(graph, input, { kind, weighted }, index))
           sums[name] = tensor('float32', shape, new Float32Array(shape.reduce((a, b) => a * b)));
       }
     },
@@ -77,7 +91,14 @@ export function openCollector(needs: Needs): Collector {
         graph.output(sumName(index, 'original'), reshape(input, [-1, columns]));
       }
     },
-    feeds: () => sums,
+    feeds(first, count) {
+      const weights = inputs.flatMap(({ weighted, linears }, index) => {
+        if (!weighted) return [];
+        const own = importance!.get(linears[0])!.subarray(first, first + count);
+        return [[sumName(index, 'weights'), tensor('float32', [count, 1], own)] as const];
+      });
+      return { ...sums, ...Object.fromEntries(weights) };
+    },
     take(results, count) {
       sums = Object.fromEntries(Object.keys(sums).map((name) => [name, results[after(name)]]));
       tokens += count;
@@ -101,10 +122,16 @@ const sumName = (index: number, part: string): string => `statistic.${index}.${p
 const after = (sum: string): string => `${sum}.next`;
 
 /** @returns the sums by name, each an input of the graph and, one batch later, an output */
-function addSums(graph: Graph, input: Value, kind: Collected['kind'], index: number) {
+function addSums(
+  graph: Graph,
+  input: Value,
+  { kind, weighted }: Pick<Collected, 'kind' | 'weighted'>,
+  index: number,
+) {
   const columns = input.shape.at(-1) as number;
   const x = reshape(input, [-1, columns]);
   const size = abs(x);
+  const own = weighted ? mul(x, graph.input(sumName(index, 'weights'), 'float32', [x.shape[0], 1])) : x;
   const made = new Map<string, readonly number[]>();
   const sum = (part: string, shape: readonly number[], next: (before: Value) => Value) => {
     const name = sumName(index, part);
@@ -113,12 +140,12 @@ function addSums(graph: Graph, input: Value, kind: Collected['kind'], index: num
   };
   sum('sizes', [columns], (before) => add(before, reduceSum(size, [0])));
   sum('peaks', [columns], (before) => max(before, reduceMax(size, [0])));
-  if (kind === 'norm') sum('squares', [columns], (before) => add(before, reduceSum(mul(x, x), [0])));
-  else sum('gram', [columns, columns], (before) => add(before, fusedMatmul(x, x, { transA: true })));
+  if (kind === 'norm') sum('squares', [columns], (before) => add(before, reduceSum(mul(own, x), [0])));
+  else sum('gram', [columns, columns], (before) => add(before, fusedMatmul(own, x, { transA: true })));
   if (kind === 'cross') {
     const original = graph.input(sumName(index, 'original'), 'float32', x.shape);
     sum('cross', [columns, columns], (before) =>
-      add(before, fusedMatmul(x, sub(original, x), { transA: true })),
+      add(before, fusedMatmul(own, sub(original, x), { transA: true })),
     );
   }
   return made;

@@ -4,19 +4,19 @@ import { idsTensor } from '../models/runner.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import type { Tensor } from '../graph/session.ts';
 import type { Statistic } from '../methods/contract.ts';
-import type { Needs } from './statistics.ts';
+import type { Needs, TokenWeights } from './statistics.ts';
 import { openCollector } from './statistics.ts';
 
 /** Tokens of one run. */
 const batchTokens = 2048;
 
 /** Sequences of one run. */
-const rowsOf = ([{ length }]: readonly Int32Array[]) => Math.max(1, Math.floor(batchTokens / length));
+const rowsOf = ([{ length }]: readonly Int32Array[], most: number) => Math.max(1, Math.floor(most / length));
 
-/** Tokens of the smallest run. */
-export function fewestTokens(sequences: readonly Int32Array[]): number {
+/** Tokens of the smallest run, of at most so many. */
+export function fewestTokens(sequences: readonly Int32Array[], most = batchTokens): number {
   if (sequences.length === 0) return Number.POSITIVE_INFINITY;
-  const rows = rowsOf(sequences);
+  const rows = rowsOf(sequences, most);
   return (sequences.length % rows || rows) * sequences[0].length;
 }
 
@@ -27,7 +27,7 @@ export async function embedded(
   weights: PartOptions['weights'],
   signal?: AbortSignal,
 ): Promise<Tensor[]> {
-  const rows = rowsOf(sequences);
+  const rows = rowsOf(sequences, batchTokens);
   const stage = await runner.embed({ weights });
   const hidden: Tensor[] = [];
   for (let start = 0; start < sequences.length; start += rows) {
@@ -52,6 +52,8 @@ export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSign
 export interface Fed {
   readonly open: (options: PartOptions) => Promise<Stage>;
   readonly hidden: readonly Tensor[];
+  /** Of tokens, for the layers that weigh them. */
+  readonly importance?: TokenWeights | undefined;
   /** Whether the graph is one of several for a block, whose memory would add up. */
   readonly temporary?: boolean | undefined;
 }
@@ -62,23 +64,26 @@ export interface Fed {
  */
 export async function collect(
   needs: Needs,
-  { open, hidden, temporary }: Fed,
+  { open, hidden, importance, temporary }: Fed,
   original: Fed | undefined,
   signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, Statistic>> {
   if ([...needs.values()].every((kind) => kind === 'none')) return new Map();
-  const collector = openCollector(needs);
+  const collector = openCollector(needs, importance);
   // A head's logits would be the largest thing of all.
   const stage = await open({ extend: collector.extend, extensionOnly: true, temporary });
   const before =
     collector.originals.length > 0
       ? await original!.open({ extend: collector.extendOriginal, extensionOnly: true, temporary })
       : undefined;
+  let first = 0;
   for (const [index, x] of hidden.entries()) {
     signal?.throwIfAborted();
-    const [rows, time] = x.dims;
+    const tokens = x.dims[0] * x.dims[1];
     const seen = before && (await before.run({ x: original!.hidden[index] }, collector.originals));
-    collector.take(await stage.run({ x, ...collector.feeds(), ...seen }, collector.outputs), rows * time);
+    const feeds = { x, ...collector.feeds(first, tokens), ...seen };
+    collector.take(await stage.run(feeds, collector.outputs), tokens);
+    first += tokens;
   }
   await stage.release();
   await before?.release();

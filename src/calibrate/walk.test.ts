@@ -14,6 +14,8 @@ import type { Model } from '../models/model.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer.ts';
 import { readDocuments } from './data.ts';
+import type { Importance } from './importance.ts';
+import { tokenImportance } from './importance.ts';
 import { packSequences } from './sequences.ts';
 import { targetsOf } from './targets.ts';
 import { walk } from './walk.ts';
@@ -61,7 +63,11 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
   });
 
   /** X^T X of the first block's distinct inputs in float64. */
-  async function gramsInDouble(columns: number): Promise<Float64Array[]> {
+  async function gramsInDouble(
+    columns: number,
+    text = sequences,
+    importance?: Importance,
+  ): Promise<Float64Array[]> {
     const runner = openRunner(model, { longest: 64 });
     const names = ['self_attn.q_proj', 'self_attn.o_proj', 'mlp.gate_proj', 'mlp.down_proj'];
     const embed = await runner.embed();
@@ -73,7 +79,7 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
         }
       },
     });
-    const { hidden } = await embed.run({ ids: idsTensor(sequences, model.config.vocabulary) });
+    const { hidden } = await embed.run({ ids: idsTensor(text, model.config.vocabulary) });
     const outputs = await block.run({ x: hidden });
     await runner.release();
     return names.map((name) => {
@@ -81,9 +87,12 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
       const width = outputs[name].dims[1];
       expect([columns, model.config.layers[0].intermediate]).toContain(width);
       const gram = new Float64Array(width * width);
+      const weights = importance?.get(`model.layers.0.${name}`)?.weights;
       for (let token = 0; token < values.length; token += width) {
+        const weight = weights?.[token / width] ?? 1;
         for (let i = 0; i < width; i++) {
-          for (let j = 0; j < width; j++) gram[i * width + j] += values[token + i] * values[token + j];
+          for (let j = 0; j < width; j++)
+            gram[i * width + j] += weight * values[token + i] * values[token + j];
         }
       }
       return gram;
@@ -103,6 +112,25 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
       expect(difference / largest).toBeLessThan(2e-6);
     });
     expect(seen.size).toBe(7 * model.config.layers.length);
+  });
+
+  it('weighs tokens by their importance where a method asks for it', async () => {
+    const { method, seen } = recording('gram');
+    const few = sequences.slice(0, 8);
+    const weighing: LinearMethod<unknown> = { ...method, fisher: () => 1 };
+    await walk(model, few, { assign: blocks(weighing), seed: 5 });
+    const names = targetsOf(model).flatMap(({ name, layer }) => (layer === 0 ? [name] : []));
+    const importance = await tokenImportance(model, few, new Set(names), { seed: 5 });
+    const grams = await gramsInDouble(model.config.hidden, few, importance);
+    [0, 3, 4, 6].forEach((index, at) => {
+      const { gram } = seen.get(index)!;
+      const largest = grams[at].reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      grams[at].forEach((value, place) =>
+        expect(Math.abs(gram![place] - value) / largest).toBeLessThan(2e-6),
+      );
+    });
+    // Layers of one input weigh its tokens differently.
+    expect(seen.get(1)!.gram).not.toEqual(seen.get(0)!.gram);
   });
 
   it('hands over column norms, which are the diagonal of the Gram matrix', async () => {

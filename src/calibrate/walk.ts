@@ -14,9 +14,12 @@ import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { openErrorMeter } from './error.ts';
+import type { Importance } from './importance.ts';
+import { tokenImportance } from './importance.ts';
 import type { Compressing, Planned } from './compress.ts';
 import { compressMatrix, rounded, trainBlock } from './compress.ts';
 import { readUnit, writeUnit } from './resume.ts';
+import type { TokenWeights } from './statistics.ts';
 import { moreOf } from './statistics.ts';
 import type { Fed } from './streams.ts';
 import { collect, embedded, fewestTokens, forward } from './streams.ts';
@@ -32,6 +35,8 @@ export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> 
   /** Collects at least this, so that errors are those of outputs where the method itself needs no data. */
   readonly collect?: StatisticKind | undefined;
   readonly seed?: number | undefined;
+  /** Of all layers and blocks, where it is known already; without it, what methods ask for is computed. */
+  readonly importance?: Importance | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Takes every part that is finished, and gives those that an earlier run has. */
@@ -105,6 +110,7 @@ interface State extends Compressing {
 interface Streams {
   readonly hidden: Tensor[];
   readonly original: Tensor[] | undefined;
+  readonly importance: TokenWeights | undefined;
 }
 
 function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planned[] {
@@ -158,7 +164,7 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   await tables(state, units.tables, sequences);
   const weights = { matrices, vectors };
   const last = lastNeeded(state, layers);
-  const streams = last < 0 ? nothing : await openStreams(state, sequences, last);
+  const streams = last < 0 ? nothing : await openStreams(state, sequences);
   for (let layer = 0; layer < layers; layer++) {
     const ahead = await block(state, units.blocks[layer], layer, streams);
     if (layer >= last) continue;
@@ -171,7 +177,7 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   return { model: { ...model, matrices, vectors }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
 }
 
-const nothing: Streams = { hidden: [], original: undefined };
+const nothing: Streams = { hidden: [], original: undefined, importance: undefined };
 
 /** The layer that hidden states go to, the number of layers for the head: as far as somebody needs to see them. */
 function lastNeeded({ plan, rows, options }: State, layers: number): number {
@@ -185,14 +191,39 @@ function lastNeeded({ plan, rows, options }: State, layers: number): number {
   return Math.max(-1, ...seen.map(({ layer }) => layer ?? layers));
 }
 
-async function openStreams(state: State, sequences: readonly Int32Array[], last: number): Promise<Streams> {
+async function openStreams(state: State, sequences: readonly Int32Array[]): Promise<Streams> {
   const { plan, model, runner, matrices, vectors, options } = state;
   const compared = plan.some((planned) => planned.statistic === 'cross' || isTrained(planned));
   const embed = (weights: PartOptions['weights']) => embedded(runner, sequences, weights, options.signal);
   return {
     hidden: await embed({ matrices, vectors }),
-    original: compared && last >= 0 ? await embed(model) : undefined,
+    original: compared ? await embed(model) : undefined,
+    importance: await weightsOf(state, sequences),
   };
+}
+
+/** What tokens weigh for the layers, and the blocks that are trained, that ask for it and are still to be compressed. */
+async function weightsOf(
+  { plan, rows, model, options }: State,
+  sequences: readonly Int32Array[],
+): Promise<TokenWeights | undefined> {
+  const shares = new Map<string, number>();
+  for (const planned of plan) {
+    const { name, place, layer, method, options } = planned;
+    const share = place === 'block' && !rows.has(name) ? (method.fisher?.(options) ?? 0) : 0;
+    if (share > 0) shares.set(isTrained(planned) ? model.architecture.layerName(layer!) : name, share);
+  }
+  if (shares.size === 0) return undefined;
+  const names = new Set(shares.keys());
+  const importance =
+    options.importance ??
+    (await tokenImportance(model, sequences, names, { ...options, seed: options.seed ?? 0 }));
+  return new Map(
+    [...shares].map(([name, share]) => {
+      const { weights } = importance.get(name)!;
+      return [name, weights.map((weight) => share * weight + (1 - share))];
+    }),
+  );
 }
 
 function unitsOf(layers: number, plan: readonly Planned[]) {
@@ -238,7 +269,7 @@ async function tables(state: State, unit: Unit, sequences: readonly Int32Array[]
       await forward(await runner.block(layer), hidden, options.signal);
   }
   const open = (part: PartOptions) => runner.head(part);
-  await part(state, unit, open, { open, streams: { hidden, original: undefined } });
+  await part(state, unit, open, { open, streams: { ...nothing, hidden } });
 }
 
 /** @returns what the original block gives, where that was needed already */
@@ -265,7 +296,14 @@ async function block(
     const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
     const fed = { open: open({ matrices, vectors }), hidden: streams.hidden };
     const statistics = await collect(needs, fed, undefined, options.signal);
-    await trainBlock(state, trained, { layer, inputs: streams.hidden, targets: ahead, statistics });
+    const importance = streams.importance?.get(model.architecture.layerName(layer));
+    await trainBlock(state, trained, {
+      layer,
+      inputs: streams.hidden,
+      targets: ahead,
+      importance,
+      statistics,
+    });
   }
   await keep(state, unit, before);
   return ahead;
@@ -324,7 +362,7 @@ async function linears(
     const needs = new Map(stage.map(({ name, statistic }) => [name, statistic]));
     const statistics = await collect(
       needs,
-      { open, hidden: streams.hidden, temporary },
+      { open, hidden: streams.hidden, importance: streams.importance, temporary },
       streams.original && { open: original.open, hidden: streams.original },
       state.options.signal,
     );

@@ -17,6 +17,7 @@ import type { Configuration, Model } from '../models/model.ts';
  */
 export type StatisticKind = 'none' | 'norm' | 'gram' | 'cross';
 
+/** Where a method asks for it (`fisher`), tokens weigh in all products by their importance, which is 1 on average. */
 export interface Statistic {
   readonly tokens: number;
   /** Per-column sum of squares [in]; with all kinds but "none", as are the next two. */
@@ -51,6 +52,8 @@ export interface LinearMethod<Options = unknown> extends Common<Options> {
   statistic(options: Options): StatisticKind;
   /** What the options come to for one matrix, where a method does not treat all alike. */
   at?(options: Options, name: string, config: Configuration): Options;
+  /** The share, 0 to 1, by which tokens count by how much predictions hang on what the layer gives for them. */
+  fisher?(options: Options): number;
   /** Whether a block's layers are compressed in the order they run, each fed by those before it. */
   sequential?(options: Options): boolean;
   /** One matrix in, its encoding out; the weight may be overwritten. */
@@ -120,6 +123,8 @@ export interface RewriteContext {
 export interface TrainMethod<Options = unknown> extends Common<Options> {
   readonly shape: 'train';
   readonly scope: 'block';
+  /** The share, 0 to 1, by which tokens count by how much predictions hang on what the block gives for them. */
+  fisher?(options: Options): number;
   train(block: TrainedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
   /** As of a linear method; what matrices outside of blocks are compressed by, too. */
   plain(weight: Matrix, options: Options): Promise<Encoding>;
@@ -135,6 +140,8 @@ export interface TrainedBlock {
   readonly inputs: readonly Tensor[];
   /** What the original block makes of what the original model feeds it, batch by batch. */
   readonly targets: readonly Tensor[];
+  /** Of the tokens, one batch after the other, 1 on average; where the method asks for it. */
+  readonly importance?: Float32Array | undefined;
   readonly seed: number;
   readonly session: Pick<SessionOptions, 'device' | 'threads'>;
   /** Told after each step: done of total. */

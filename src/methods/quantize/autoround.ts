@@ -17,7 +17,7 @@ import { openSignDescent, signStep } from '../../train/sign.ts';
 import type { TrainedBlock, TrainMethod } from '../contract.ts';
 import type { RoundedMatrix } from './autoround-grid.ts';
 import { roundedMatrix } from './autoround-grid.ts';
-import { gridOptions } from './options.ts';
+import { fisher, gridOptions } from './options.ts';
 import { roundToNearest } from './rtn.ts';
 
 const options = z.strictObject({
@@ -37,6 +37,7 @@ const options = z.strictObject({
     .max(1)
     .default(0.2)
     .describe('How fast ranges move, in shares of them a step, as a share of the rate; the authors: 1.'),
+  fisher,
 });
 export type AutoRoundOptions = z.infer<typeof options>;
 
@@ -47,6 +48,7 @@ export const autoround: TrainMethod<AutoRoundOptions> = {
   summary:
     'AutoRound (arXiv:2309.05516): trains roundings and ranges so that each block computes what it did.',
   options,
+  fisher: (choice) => choice.fisher,
   plain: async (weight, choice) => groupedPacked(await roundToNearest(weight, choice)),
   train,
 };
@@ -93,7 +95,7 @@ async function roundedMatrices(
 
 const weightsOn = ({ session }: TrainedBlock) => (session.device === 'webgpu' ? 'initializers' : 'inputs');
 
-/** Of the block with rounded matrices, for so many sequences: the mean squared error of what it gives. */
+/** Of the block with rounded matrices, for so many sequences: the mean squared error of what it gives, weighted. */
 function blockLoss(block: TrainedBlock, matrices: ReadonlyMap<string, RoundedMatrix>, size: number): Value {
   const { model, layer, inputs } = block;
   const { architecture, config, vectors } = model;
@@ -103,7 +105,8 @@ function blockLoss(block: TrainedBlock, matrices: ReadonlyMap<string, RoundedMat
   const scope = plainScope(graph, config, { matrices: { get: find }, vectors }, { time });
   const given = architecture.block(scope, graph.input('x', 'float32', [size, time, hidden]), layer);
   const error = sub(given, graph.input('target', 'float32', [size, time, hidden]));
-  return reduceMean(mul(error, error), [0, 1, 2]);
+  const weights = graph.input('weights', 'float32', [size, time, 1]);
+  return reduceMean(mul(mul(error, error), weights), [0, 1, 2]);
 }
 
 function stepGraph(
@@ -158,23 +161,27 @@ async function losses(
 
 const fixedFeeds = (graph: Graph): Feeds => (graph.weightsAs === 'inputs' ? feedsOf(graph.weights) : {});
 
-/** One sequence's input and target, [time, hidden] each. */
+/** One sequence's input and target, [time, hidden] each, and what its tokens weigh, [time]. */
 interface Sequence {
-  readonly shape: readonly number[];
+  readonly shape: readonly [time: number, hidden: number];
   readonly x: Float32Array;
   readonly target: Float32Array;
+  readonly weights: Float32Array;
 }
 
-function sequencesOf({ inputs, targets }: TrainedBlock): readonly Sequence[] {
+function sequencesOf({ inputs, targets, importance }: TrainedBlock): readonly Sequence[] {
+  let first = 0;
   return inputs.flatMap((input, i) => {
     const [rows, time, hidden] = input.dims;
+    const start = first;
+    first += rows * time;
     const row = ({ data }: Tensor, at: number) =>
       (data as Float32Array).subarray(at * time * hidden, (at + 1) * time * hidden);
-    return Array.from({ length: rows }, (_, at) => ({
-      shape: [time, hidden],
-      x: row(input, at),
-      target: row(targets[i], at),
-    }));
+    return Array.from({ length: rows }, (_, at): Sequence => {
+      const from = start + at * time;
+      const weights = importance?.subarray(from, from + time) ?? new Float32Array(time).fill(1);
+      return { shape: [time, hidden], x: row(input, at), target: row(targets[i], at), weights };
+    });
   });
 }
 
@@ -189,14 +196,17 @@ function drawn(count: number, size: number, integer: (below: number) => number):
 }
 
 function batchOf(sequences: readonly Sequence[], indices: readonly number[]): Feeds {
-  const { shape } = sequences[0];
-  const joined = (part: (sequence: Sequence) => Float32Array) => {
-    const size = shape[0] * shape[1];
-    const data = new Float32Array(indices.length * size);
-    for (const [i, index] of indices.entries()) data.set(part(sequences[index]), i * size);
-    return tensor('float32', [indices.length, ...shape], data);
+  const [time, hidden] = sequences[0].shape;
+  const joined = (width: number, part: (sequence: Sequence) => Float32Array) => {
+    const data = new Float32Array(indices.length * time * width);
+    for (const [i, index] of indices.entries()) data.set(part(sequences[index]), i * time * width);
+    return tensor('float32', [indices.length, time, width], data);
   };
-  return { x: joined(({ x }) => x), target: joined(({ target }) => target) };
+  return {
+    x: joined(hidden, ({ x }) => x),
+    target: joined(hidden, ({ target }) => target),
+    weights: joined(1, ({ weights }) => weights),
+  };
 }
 
 /** Codes are taken from the nodes that training ran, so that they are those that were trained. */

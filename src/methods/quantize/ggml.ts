@@ -38,6 +38,7 @@ export const ggml: LinearMethod<GgmlOptions> = {
   options,
   statistic: ({ fit, asymmetric }) =>
     (({ plain: 'none', importance: 'norm', compensated: asymmetric > 0 ? 'cross' : 'gram' }) as const)[fit],
+  fisher: ({ fit, fisher }) => (fit === 'plain' ? 0 : fisher),
   sequential: ({ fit, sequential }) => sequential && fit !== 'plain',
   at(options, name, config) {
     if (options.pure || !(options.type in ggufFileTypes)) return options;

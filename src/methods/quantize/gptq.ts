@@ -59,6 +59,7 @@ export const gptq: LinearMethod<GptqOptions> = {
     'GPTQ (arXiv:2210.17323): rounds column by column, later columns make up for the error of earlier ones.',
   options,
   statistic: ({ asymmetric }) => (asymmetric > 0 ? 'cross' : 'gram'),
+  fisher: ({ fisher }) => fisher,
   sequential: ({ sequential }) => sequential,
   async compress(weight, { gram, cross }, choice) {
     if (!gram) throw new LapidaryError({ what: 'gptq needs the Gram matrix of the layer inputs' });

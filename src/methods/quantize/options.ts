@@ -52,6 +52,15 @@ export function withGroup<T extends { readonly numbers: string; readonly group?:
   return { ...choice, group: choice.group ?? own ?? 32 };
 }
 
+export const fisher = z
+  .number()
+  .min(0)
+  .max(1)
+  .default(0)
+  .describe(
+    'Share by which calibration tokens count by how much predictions hang on them, not all alike (GuidedQuant, YAQA).',
+  );
+
 /** Of what error-compensating methods are fitted to. */
 export const compensation = {
   asymmetric: z
@@ -60,6 +69,7 @@ export const compensation = {
     .max(1)
     .default(0)
     .describe('Share of what earlier layers lost that is made up for, too (GPTAQ).'),
+  fisher,
   sequential: z
     .boolean()
     .default(false)
