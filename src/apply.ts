@@ -16,7 +16,14 @@ import type { SessionOptions } from './graph/session.ts';
 import type { Journal } from './io/journal.ts';
 import type { Model } from './models/model.ts';
 import type { Texts } from './prepare.ts';
-import { asksForRanking, assignment, blockRewrites, needsText, rankingOf } from './prepare.ts';
+import {
+  asksForRanking,
+  assignment,
+  blockRewrites,
+  blockTrainings,
+  needsText,
+  rankingOf,
+} from './prepare.ts';
 import type { Recipe } from './recipe.ts';
 
 export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'> {
@@ -45,6 +52,7 @@ export async function applyRecipe(
     ...session,
     assign: assignment(recipe, model, ranking),
     rewrites,
+    trainings: blockTrainings(recipe),
     seed: recipe.seed,
     importance,
     // Errors are those of outputs for methods that need no data themselves, unless that costs a pass of its own.

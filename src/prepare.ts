@@ -12,7 +12,7 @@ import type { SensitivityOptions } from './calibrate/sensitivity.ts';
 import { rankBySensitivity } from './calibrate/sensitivity.ts';
 import type { Assignment, Target as Matrix } from './calibrate/targets.ts';
 import { targetsOf } from './calibrate/targets.ts';
-import type { RewriteStep as WalkRewrite } from './calibrate/walk.ts';
+import type { RewriteStep as WalkRewrite, TrainingStep } from './calibrate/walk.ts';
 import type { Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { isShipped, shipped } from './open.ts';
@@ -66,6 +66,12 @@ export async function rankingOf(
 export const blockRewrites = ({ steps }: Recipe): readonly WalkRewrite[] =>
   steps.flatMap(({ method, options }) =>
     method.shape === 'rewrite' && method.scope === 'block' ? [{ method, options }] : [],
+  );
+
+/** What trains a block's matrices once they are compressed, in the recipe's order. */
+export const blockTrainings = ({ steps }: Recipe): readonly TrainingStep[] =>
+  steps.flatMap(({ method, options }) =>
+    method.shape === 'train' && method.scope === 'compressed block' ? [{ method, options }] : [],
   );
 
 /** The calibration text that a recipe names; the model that ships with the package has its own. */

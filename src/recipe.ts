@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 import { ExitCode, LapidaryError } from './base/errors.ts';
-import type { Compressor, Method, ModelTraining, Rewrite } from './methods/contract.ts';
+import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from './methods/contract.ts';
 import { findMethod } from './methods/index.ts';
 import { parseOptions } from './options.ts';
 
@@ -87,7 +87,7 @@ export interface CompressStep {
 }
 /** Rewrites come before what compresses, training after it, wherever they stand. */
 export interface ModelStep {
-  readonly method: Rewrite | ModelTraining;
+  readonly method: Rewrite | BlockTraining | ModelTraining;
   readonly options: Options;
 }
 export type Step = CompressStep | ModelStep;

@@ -11,8 +11,10 @@ import type { Model } from '../models/model.ts';
 import type { ErrorMeter } from './error.ts';
 import { sampled } from './error.ts';
 import { ownCopy, unitStatistic } from './statistics.ts';
+import type { Fed } from './streams.ts';
+import { collect } from './streams.ts';
 import type { Assignment, Target } from './targets.ts';
-import type { LayerRow, WalkOptions } from './walk.ts';
+import type { LayerRow, TrainingStep, WalkOptions } from './walk.ts';
 
 /** A matrix that is to be compressed. */
 export interface Planned extends Target, Assignment {
@@ -123,6 +125,62 @@ export async function trainBlock(
       const after = found.get(each.name)!;
       await finish(state, each, { original, after, statistic: statistics.get(each.name), seconds });
     }
+  }
+}
+
+interface Retraining extends Omit<Training, 'importance' | 'statistics'> {
+  /** Matrices before they were compressed. */
+  readonly before: ReadonlyMap<string, Encoding>;
+  readonly metric: Float32Array | undefined;
+  /** The block, and what it is fed. */
+  readonly fed: Fed;
+}
+
+/** Trains what is compressed already, by each of the steps, and measures the errors of outputs again. */
+export async function retrainBlock(
+  state: Compressing,
+  planned: readonly Planned[],
+  steps: readonly TrainingStep[],
+  { layer, inputs, targets, before, metric, fed }: Retraining,
+): Promise<void> {
+  const { model, matrices, vectors, options, rows, plan } = state;
+  const names = planned.map(({ name }) => name);
+  const started = performance.now();
+  const changed = new Set<string>();
+  for (const { method, options: choice } of steps) {
+    const block = {
+      model: { ...model, matrices, vectors },
+      before,
+      layer,
+      names,
+      inputs,
+      targets,
+      metric,
+      seed: (options.seed ?? 0) + layer,
+      session: { device: options.device, threads: options.threads },
+      step: (done: number, total: number) =>
+        options.progress?.({
+          phase: 'compress',
+          done: rows.size - names.length * (1 - done / total),
+          total: plan.length,
+          detail: `${method.name}, block ${layer}, step ${done} of ${total}`,
+        }),
+      signal: options.signal,
+    };
+    for (const [name, after] of await method.train(block, choice)) {
+      matrices.set(name, after);
+      changed.add(name);
+    }
+  }
+  const seconds = secondsSince(started) / names.length;
+  const again = planned.filter(({ name }) => changed.has(name));
+  const needs = new Map(again.map(({ name }) => [name, 'gram' as const]));
+  const statistics = await collect(needs, { ...fed, temporary: true }, undefined, options.signal);
+  for (const each of again) {
+    const original = sampledOf(before.get(each.name)!, each.name);
+    const spent = rows.get(each.name)!.seconds + seconds;
+    const result = { original, after: matrices.get(each.name)!, seconds: spent };
+    await finish(state, each, { ...result, statistic: statistics.get(each.name) });
   }
 }
 

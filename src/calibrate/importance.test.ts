@@ -3,7 +3,7 @@ import { tinyLlama } from '../../test/models/tiny.ts';
 import type { Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
-import { tokenImportance } from './importance.ts';
+import { outputMetrics, tokenImportance } from './importance.ts';
 
 const model = tinyLlama({ tied: false });
 const sequence = Int32Array.of(3, 1, 4, 1, 5, 9, 2, 6);
@@ -91,5 +91,33 @@ describe("a token's importance for a layer", () => {
     const signal = AbortSignal.abort(new Error('enough'));
     const work = tokenImportance(model, [sequence], new Set([name]), { seed: 1, signal });
     await expect(work).rejects.toThrow('enough');
+  });
+});
+
+describe('how predictions hang on what a block gives', () => {
+  const given = [sequence, Int32Array.of(2, 7, 1, 8, 2, 8, 1, 8)];
+
+  it('adds up over the diagonal to the squared gradients of its tokens', async () => {
+    const metrics = await outputMetrics(model, given, { seed: 4, threads: 1 });
+    expect(metrics.length).toBe(2);
+    for (const [layer, metric] of metrics.entries()) {
+      const block = `model.layers.${layer}`;
+      const { mean } = (await tokenImportance(model, given, new Set([block]), { seed: 4, threads: 1 })).get(
+        block,
+      )!;
+      const trace = Array.from({ length: 8 }, (_, i) => metric[9 * i]).reduce((a, b) => a + b);
+      expect(trace / mean).toBeCloseTo(1, 5);
+    }
+  });
+
+  it('is symmetric, and nowhere negative', async () => {
+    const [metric] = await outputMetrics(model, given, { seed: 4, threads: 1 });
+    const at = (i: number, j: number) => metric[8 * i + j];
+    for (let i = 0; i < 8; i++) {
+      for (let j = 0; j < 8; j++) {
+        expect(at(i, j)).toBeCloseTo(at(j, i), 6);
+        expect(at(i, j) ** 2).toBeLessThanOrEqual(at(i, i) * at(j, j) * 1.0001);
+      }
+    }
   });
 });

@@ -15,7 +15,8 @@ import type { Progress } from '../base/progress.ts';
 import type { Random } from '../base/random.ts';
 import { random } from '../base/random.ts';
 import { gradient } from '../graph/gradient.ts';
-import { exp, logSoftmax, mul, reduceSum, reshape, scalar } from '../graph/ops.ts';
+import type { Value } from '../graph/graph.ts';
+import { exp, logSoftmax, matmul, mul, reduceSum, reshape, scalar, transpose } from '../graph/ops.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
@@ -67,14 +68,59 @@ export async function tokenImportance(
   model: Model,
   sequences: readonly Int32Array[],
   names: ReadonlySet<string>,
-  { seed, progress, signal, device, threads }: ImportanceOptions,
+  options: ImportanceOptions,
 ): Promise<Importance> {
+  const tokens = sequences.length * sequences[0].length;
+  const found = new Map([...names].map((name) => [name, new Float32Array(tokens)]));
+  await walkBack(model, sequences, { found }, options);
+  return new Map([...found].map(([name, squares]) => [name, normalized(name, squares)]));
+}
+
+/**
+ * How the predictions hang on what each block gives: the mean of g g^T over tokens, row-major [hidden, hidden], g being
+ * the gradient of the predictions by a token's hidden state behind the block.
+ * @throws LapidaryError where a gradient is not finite
+ */
+export async function outputMetrics(
+  model: Model,
+  sequences: readonly Int32Array[],
+  options: ImportanceOptions,
+): Promise<readonly Float32Array[]> {
+  const { hidden, layers } = model.config;
+  const metrics = layers.map(() => new Float32Array(hidden ** 2));
+  await walkBack(model, sequences, { found: new Map(), metrics }, options);
+  const tokens = sequences.length * sequences[0].length;
+  for (const [layer, metric] of metrics.entries()) {
+    for (let i = 0; i < metric.length; i++) metric[i] /= tokens;
+    if (!metric.every(Number.isFinite)) throw notFinite(model.architecture.layerName(layer));
+  }
+  return metrics;
+}
+
+interface Wanted {
+  /** By name of a layer or block: squared gradients of its tokens are written here. */
+  readonly found: ReadonlyMap<string, Float32Array>;
+  /** By block: sums of g g^T are added to these. */
+  readonly metrics?: readonly Float32Array[] | undefined;
+}
+
+interface Work extends Wanted {
+  readonly runner: Runner;
+  readonly source: Random;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** All sequences through the model and back, a few at a time. */
+async function walkBack(
+  model: Model,
+  sequences: readonly Int32Array[],
+  wanted: Wanted,
+  { seed, progress, signal, device, threads }: ImportanceOptions,
+): Promise<void> {
   const [{ length }] = sequences;
   const session = { device, threads: steadyThreads(model, fewestTokens(sequences, batchTokens), threads) };
   const runner = openRunner(model, { ...session, longest: length });
-  const tokens = sequences.length * length;
-  const found = new Map([...names].map((name) => [name, new Float32Array(tokens)]));
-  const work: Work = { runner, found, source: random(seed).fork('importance'), signal };
+  const work: Work = { ...wanted, runner, source: random(seed).fork('importance'), signal };
   const kept = (model.config.layers.length + 1) * length * model.config.hidden * 4;
   const atOnce = Math.max(Math.floor(batchTokens / length), Math.floor(stateBytes / kept), 1);
   try {
@@ -85,14 +131,6 @@ export async function tokenImportance(
   } finally {
     await runner.release();
   }
-  return new Map([...found].map(([name, squares]) => [name, normalized(name, squares)]));
-}
-
-interface Work {
-  readonly runner: Runner;
-  readonly found: ReadonlyMap<string, Float32Array>;
-  readonly source: Random;
-  readonly signal: AbortSignal | undefined;
 }
 
 /** Forward and back again. @param first the place of the first token among all */
@@ -162,7 +200,7 @@ function randomSigns({ integer }: Random, target: Float32Array): Float32Array {
 
 /** Through a block; notes the squared gradients of its linear layers' outputs on the way. */
 async function back(
-  { runner, found, signal }: Work,
+  { runner, found, metrics, signal }: Work,
   layer: number,
   hidden: readonly Tensor[],
   flows: readonly Tensor[],
@@ -172,7 +210,9 @@ async function back(
   const stage = await runner.block(layer, {
     extensionOnly: true,
     extend(part) {
-      noted.push(...addGradients(part, runner.model.architecture.layerName(layer), found));
+      const dy = part.graph.input('dy', 'float32', part.output.shape);
+      noted.push(...addGradients(part, dy, runner.model.architecture.layerName(layer), found));
+      if (metrics) addMetric(dy);
     },
   });
   const next: Tensor[] = [];
@@ -182,6 +222,7 @@ async function back(
     const outputs = await stage.run({ x, dy: flows[index] });
     for (const [place, name] of noted.entries())
       found.get(name)!.set(outputs[squareName(place)].data as Float32Array, at);
+    if (metrics) addTo(metrics[layer], outputs[metricName].data as Float32Array);
     next.push(outputs.dx);
     at += x.dims[0] * x.dims[1];
   }
@@ -194,17 +235,30 @@ const squareName = (index: number): string => `squares.${index}`;
 /** @returns the linear layers, and the block, whose gradients are outputs, in their order */
 function addGradients(
   { graph, scope, input, output }: Part,
+  dy: Value,
   block: string,
   wanted: ReadonlyMap<string, unknown>,
 ): string[] {
   const outputs = [...scope.linears].map(([name, linear]) => [name, linear.output] as const);
   const noted = [...outputs, [block, output] as const].filter(([name]) => wanted.has(name));
-  const loss = reduceSum(mul(output, graph.input('dy', 'float32', output.shape)), [0, 1, 2]);
+  const loss = reduceSum(mul(output, dy), [0, 1, 2]);
   const [dx, ...gradients] = gradient(loss, [input, ...noted.map(([, value]) => value)]);
   graph.output('dx', dx);
   for (const [index, g] of gradients.entries())
     graph.output(squareName(index), reshape(reduceSum(mul(g, g), [-1]), [-1]));
   return noted.map(([name]) => name);
+}
+
+const metricName = 'metric';
+
+/** Of what flows back into the block: g^T g over all tokens. */
+function addMetric(dy: Value): void {
+  const flow = reshape(dy, [-1, dy.shape[2]]);
+  dy.graph.output(metricName, matmul(transpose(flow), flow));
+}
+
+function addTo(sum: Float32Array, values: Float32Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i] += values[i];
 }
 
 async function each(
@@ -224,12 +278,16 @@ async function each(
 function normalized(name: string, squares: Float32Array): TokenImportance {
   const mean = squares.reduce((sum, value) => sum + value, 0) / squares.length;
   if (!Number.isFinite(mean)) {
-    throw new LapidaryError({
-      what: 'gradients of the predictions are not finite',
-      where: name,
-      expected: 'finite numbers',
-      fix: 'check that the checkpoint is whole; or weigh all tokens alike (fisher 0)',
-    });
+    throw notFinite(name);
   }
   return { weights: squares.map((value) => (mean > 0 ? value / mean : 1)), mean };
+}
+
+function notFinite(where: string): LapidaryError {
+  return new LapidaryError({
+    what: 'gradients of the predictions are not finite',
+    where,
+    expected: 'finite numbers',
+    fix: 'check that the checkpoint is whole; or weigh all tokens alike (fisher 0)',
+  });
 }

@@ -9,15 +9,15 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
-import type { BlockRewrite, Changes, StatisticKind } from '../methods/contract.ts';
+import type { BlockRewrite, BlockTraining, Changes, StatisticKind } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { openErrorMeter } from './error.ts';
 import type { Importance } from './importance.ts';
-import { tokenImportance } from './importance.ts';
+import { outputMetrics, tokenImportance } from './importance.ts';
 import type { Compressing, Planned } from './compress.ts';
-import { compressMatrix, rounded, trainBlock } from './compress.ts';
+import { compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
 import { moreOf } from './statistics.ts';
@@ -32,6 +32,8 @@ export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> 
   readonly assign: (target: Target) => Assignment | undefined;
   /** Done to each block in this order, before its matrices are compressed. */
   readonly rewrites?: readonly RewriteStep[] | undefined;
+  /** Done to each block in this order, after its matrices are compressed. */
+  readonly trainings?: readonly TrainingStep[] | undefined;
   /** Collects at least this, so that errors are those of outputs where the method itself needs no data. */
   readonly collect?: StatisticKind | undefined;
   readonly seed?: number | undefined;
@@ -45,6 +47,12 @@ export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> 
 
 export interface RewriteStep {
   readonly method: BlockRewrite;
+  /** Checked by the method's schema. */
+  readonly options: unknown;
+}
+
+export interface TrainingStep {
+  readonly method: BlockTraining;
   /** Checked by the method's schema. */
   readonly options: unknown;
 }
@@ -82,7 +90,7 @@ export async function walk(
   options: WalkOptions,
 ): Promise<Walked> {
   const plan = planOf(model, options);
-  checkPlan(plan, options.rewrites ?? [], sequences);
+  checkPlan(plan, options, sequences);
   const threads = steadyThreads(model, fewestTokens(sequences), options.threads);
   const runner = openRunner(model, { ...options, threads, longest: sequences[0]?.length ?? 1 });
   const meter = openErrorMeter(options);
@@ -111,6 +119,8 @@ interface Streams {
   readonly hidden: Tensor[];
   readonly original: Tensor[] | undefined;
   readonly importance: TokenWeights | undefined;
+  /** Of each block, where a training asks for it: see `CompressedBlock.metric`. */
+  readonly metrics?: readonly Float32Array[] | undefined;
 }
 
 function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planned[] {
@@ -135,14 +145,15 @@ const isTrained = ({ method, place }: Planned) => method.shape === 'train' && pl
 
 function checkPlan(
   plan: readonly Planned[],
-  rewrites: readonly RewriteStep[],
+  { rewrites = [], trainings = [] }: WalkOptions,
   sequences: readonly Int32Array[],
 ): void {
   const needy = plan.find((planned) => planned.statistic !== 'none' || isTrained(planned));
   const rewrite = rewrites.find(({ method, options }) => method.statistic(options) !== 'none');
-  if (sequences.length === 0 && (needy || rewrite)) {
+  const asking = needy ?? rewrite ?? trainings[0];
+  if (sequences.length === 0 && asking) {
     throw new LapidaryError({
-      what: `the method ${(needy ?? rewrite)!.method.name} needs calibration text`,
+      what: `the method ${asking.method.name} needs calibration text`,
       where: needy?.name,
       fix: 'give calibration text, or a method that needs none',
     });
@@ -181,10 +192,11 @@ const nothing: Streams = { hidden: [], original: undefined, importance: undefine
 
 /** The layer that hidden states go to, the number of layers for the head: as far as somebody needs to see them. */
 function lastNeeded({ plan, rows, options }: State, layers: number): number {
-  const rewriting = (options.rewrites ?? []).length > 0;
+  const { rewrites = [], trainings = [] } = options;
+  const inBlocks = rewrites.length + trainings.length > 0;
   const seen = plan.filter(
     (planned) =>
-      (planned.statistic !== 'none' || isTrained(planned) || (rewriting && planned.place === 'block')) &&
+      (planned.statistic !== 'none' || isTrained(planned) || (inBlocks && planned.place === 'block')) &&
       planned.place !== 'embedding' &&
       !rows.has(planned.name),
   );
@@ -192,13 +204,21 @@ function lastNeeded({ plan, rows, options }: State, layers: number): number {
 }
 
 async function openStreams(state: State, sequences: readonly Int32Array[]): Promise<Streams> {
-  const { plan, model, runner, matrices, vectors, options } = state;
-  const compared = plan.some((planned) => planned.statistic === 'cross' || isTrained(planned));
+  const { plan, model, runner, matrices, vectors, options, rows } = state;
+  const trainings = plan.every(({ name, place }) => place !== 'block' || rows.has(name))
+    ? []
+    : (options.trainings ?? []);
+  const compared =
+    trainings.length > 0 || plan.some((planned) => planned.statistic === 'cross' || isTrained(planned));
+  const asksForMetric = trainings.some(({ method, options }) => method.fisher(options) > 0);
   const embed = (weights: PartOptions['weights']) => embedded(runner, sequences, weights, options.signal);
   return {
     hidden: await embed({ matrices, vectors }),
     original: compared ? await embed(model) : undefined,
     importance: await weightsOf(state, sequences),
+    metrics: asksForMetric
+      ? await outputMetrics(model, sequences, { ...options, seed: options.seed ?? 0 })
+      : undefined,
   };
 }
 
@@ -289,20 +309,28 @@ async function block(
   const uncompressed = { matrices: new Map(matrices), vectors: new Map(vectors) };
   await linears(state, unit, open({ matrices, vectors }), { open: open(uncompressed), streams });
   const trained = unit.planned.filter(isTrained);
-  let ahead: Tensor[] | undefined;
+  const trainings = options.trainings ?? [];
+  if (trained.length + trainings.length === 0) {
+    await keep(state, unit, before);
+    return undefined;
+  }
+  const ahead = [...streams.original!];
+  await forward(await open(model)({}), ahead, options.signal);
+  const fed = { open: open({ matrices, vectors }), hidden: streams.hidden };
+  const training = { layer, inputs: streams.hidden, targets: ahead };
   if (trained.length > 0) {
-    ahead = [...streams.original!];
-    await forward(await open(model)({}), ahead, options.signal);
     const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
-    const fed = { open: open({ matrices, vectors }), hidden: streams.hidden };
     const statistics = await collect(needs, fed, undefined, options.signal);
     const importance = streams.importance?.get(model.architecture.layerName(layer));
-    await trainBlock(state, trained, {
-      layer,
-      inputs: streams.hidden,
-      targets: ahead,
-      importance,
-      statistics,
+    await trainBlock(state, trained, { ...training, importance, statistics });
+  }
+  if (trainings.length > 0) {
+    const metric = streams.metrics?.[layer];
+    await retrainBlock(state, unit.planned, trainings, {
+      ...training,
+      metric,
+      before: uncompressed.matrices,
+      fed,
     });
   }
   await keep(state, unit, before);

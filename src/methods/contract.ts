@@ -1,7 +1,8 @@
 /**
  * What a compression method is to everybody else. A method's file exports one of these; nothing else in the project
  * names it. A method has one of three shapes: it compresses one matrix (linear), makes another model that computes the
- * same and compresses better (rewrite), or fits a block's matrices together by gradient (train).
+ * same and compresses better (rewrite), or fits matrices together by gradient (train): those of a block while it is
+ * compressed, those of a block that others have compressed, or those of the whole model at the end.
  */
 
 import type { z } from 'zod';
@@ -125,6 +126,8 @@ export interface TrainMethod<Options = unknown> extends Common<Options> {
   readonly scope: 'block';
   /** The share, 0 to 1, by which tokens count by how much predictions hang on what the block gives for them. */
   fisher?(options: Options): number;
+  /** Calibration sequences of a step. */
+  batch(options: Options): number;
   train(block: TrainedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
   /** As of a linear method; what matrices outside of blocks are compressed by, too. */
   plain(weight: Matrix, options: Options): Promise<Encoding>;
@@ -149,10 +152,34 @@ export interface TrainedBlock {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Trains what a block's compressed matrices leave to choose, inside the walk: the bytes stay as many. */
+export interface BlockTraining<Options = unknown> extends Common<Options> {
+  readonly shape: 'train';
+  readonly scope: 'compressed block';
+  /** The share, 0 to 1, by which errors count by what they do to predictions. */
+  fisher(options: Options): number;
+  /** Calibration sequences of a step. */
+  batch(options: Options): number;
+  /** @returns what changed, by name */
+  train(block: CompressedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
+}
+
+export interface CompressedBlock extends Omit<TrainedBlock, 'importance'> {
+  /** The block's matrices before they were compressed, by name; `model` has them compressed. */
+  readonly before: ReadonlyMap<string, Encoding>;
+  /**
+   * How predictions hang on what the block gives: the mean of g g^T, row-major [hidden, hidden], g being the gradient of
+   * the predictions by a token's hidden state (their Fisher information); where the method asks for it.
+   */
+  readonly metric?: Float32Array | undefined;
+}
+
 /** Trains what is left to choose when all is compressed, end to end: the bytes stay as many. */
 export interface ModelTraining<Options = unknown> extends Common<Options> {
   readonly shape: 'train';
   readonly scope: 'model';
+  /** Calibration sequences of a step. */
+  batch(options: Options): number;
   /** @param teacher the model before it was compressed */
   train(student: Model, teacher: Model, options: Options, context: TrainingContext): Promise<Changes>;
 }
@@ -169,4 +196,4 @@ export interface TrainingContext {
 /** Compresses matrices, one at a time or a block's together. */
 export type Compressor = LinearMethod | TrainMethod;
 export type Rewrite = BlockRewrite | ModelRewrite;
-export type Method = Compressor | Rewrite | ModelTraining;
+export type Method = Compressor | Rewrite | BlockTraining | ModelTraining;

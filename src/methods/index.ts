@@ -6,6 +6,7 @@ import type { Method } from './contract.ts';
 import { autoround } from './quantize/autoround.ts';
 import { awq } from './quantize/awq.ts';
 import { binary } from './quantize/binary.ts';
+import { blockAp } from './quantize/block-ap.ts';
 import { e2eQp } from './quantize/e2e-qp.ts';
 import { ggml } from './quantize/ggml.ts';
 import { gptq } from './quantize/gptq.ts';
@@ -25,6 +26,7 @@ export const methods: readonly Method[] = [
   autoround,
   awq,
   binary,
+  blockAp,
   e2eQp,
   ggml,
   hqq,

@@ -14,7 +14,8 @@ import { asLinear } from '../calibrate/compress.ts';
 import type { Model } from '../models/model.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
 import { most, total } from './facts.ts';
-import { calibrationFile } from '../prepare.ts';
+import { blockTrainings, calibrationFile } from '../prepare.ts';
+import { blockTraining, modelBatch, modelTraining } from './training.ts';
 
 export interface Phase {
   readonly phase: string;
@@ -110,6 +111,15 @@ function demands(facts: Facts): Demand[] {
       ? [{ phase: 'compress the blocks', parts: compressing(facts, blocks), less: text }]
       : []),
     ...(head.length > 0 ? [{ phase: 'compress the head', parts: compressing(facts, head), less: text }] : []),
+    ...(modelBatch(facts.recipe) > 0
+      ? [
+          {
+            phase: 'train the whole model',
+            parts: [...afterWalk(facts, 0), ...modelTraining(facts)],
+            less: 'a smaller --batch or --length',
+          },
+        ]
+      : []),
     texts.evaluation
       ? { phase: 'write, verify and evaluate', parts: evaluating(facts), less: 'a smaller --length' }
       : { phase: 'write and verify', parts: verifying(facts), less: 'a smaller model' },
@@ -154,6 +164,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
     { what: 'weights in the engine', bytes: weights },
     { what: 'values while they run', bytes: arenaShare * values },
     { what: 'statistics', bytes: statistics },
+    ...(chosen.some(({ place }) => place === 'block') ? [blockTraining(facts)] : []),
     { what: 'what is compressed already', bytes: total(earlier.map(({ after }) => after)) },
     { what: 'work on a matrix', bytes: workOf(chosen) },
     kernelMemory(earlier),
@@ -192,8 +203,9 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
 }
 
 /** What the compressed model makes of the text, what the original does, and what training aims at. */
-function streams({ matrices }: Facts): number {
-  const trained = matrices.some(({ assigned }) => assigned?.method.shape === 'train');
+function streams({ matrices, recipe }: Facts): number {
+  const trained =
+    blockTrainings(recipe).length > 0 || matrices.some(({ assigned }) => assigned?.method.shape === 'train');
   const compared = matrices.some(
     ({ assigned }) => assigned && asLinear(assigned.method).statistic(assigned.options) === 'cross',
   );

@@ -16,7 +16,7 @@
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openModel } from '../../../src/open.ts';
@@ -54,7 +54,9 @@ function quantize(job: Readonly<Record<string, unknown>>): Answer {
   const [path, answer] = [join(folder, 'job.json'), join(folder, 'answer.json')];
   writeFileSync(path, JSON.stringify({ ...job, answer }));
   const script = fileURLToPath(new URL(`quantize_${peer}.py`, import.meta.url));
-  const { status, error } = spawnSync(flags.python, [script, path], { stdio: ['ignore', 2, 2] });
+  // Some leave logs where they run.
+  const where = { cwd: folder, stdio: ['ignore', 2, 2] as ('ignore' | number)[] };
+  const { status, error } = spawnSync(flags.python, [script, path], where);
   if (status !== 0) throw new Error(`${peer} ended with ${status ?? error}`);
   return JSON.parse(readFileSync(answer, 'utf8')) as Answer;
 }
@@ -73,7 +75,7 @@ try {
         copyFileSync(join(flags.base!, file), join(out, file));
       const setting = { bits, group: Number(flags.group), device: flags.device, options };
       try {
-        const answer = quantize({ base: flags.base, tokens, out, threads: yardstick.threads, ...setting });
+        const answer = quantize({ base: resolve(flags.base!), tokens, out, threads: yardstick.threads, ...setting });
         const { model } = await openModel(out);
         const measured = await yardstick.measure(model!);
         console.log(JSON.stringify({ bench: 'quantizers', peer, ...setting, ...answer, ...measured }));

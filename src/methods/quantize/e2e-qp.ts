@@ -41,6 +41,7 @@ export const e2eQp: ModelTraining<E2eQpOptions> = {
   summary:
     'E2E-QP of EfficientQAT (arXiv:2407.11062): after compression, trains scales and norms by KL divergence from the original.',
   options,
+  batch: ({ batch }) => batch,
   train,
 };
 
