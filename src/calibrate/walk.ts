@@ -5,7 +5,6 @@
  * really see. In memory are one block, its statistics and the hidden states.
  */
 
-import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
@@ -18,13 +17,12 @@ import type { Importance } from './importance.ts';
 import { outputMetrics, tokenImportance } from './importance.ts';
 import type { Compressing, Planned } from './compress.ts';
 import { compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
+import { checkPlan, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
-import { moreOf } from './statistics.ts';
 import type { Fed } from './streams.ts';
 import { collect, embedded, fewestTokens, forward } from './streams.ts';
 import type { Assignment, Target } from './targets.ts';
-import { targetsOf } from './targets.ts';
 import { steadyThreads } from './threads.ts';
 
 export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> {
@@ -121,47 +119,6 @@ interface Streams {
   readonly importance: TokenWeights | undefined;
   /** Of each block, where a training asks for it: see `CompressedBlock.metric`. */
   readonly metrics?: readonly Float32Array[] | undefined;
-}
-
-function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planned[] {
-  return targetsOf(model).flatMap((target) => {
-    const assignment = assign(target);
-    if (!assignment) return [];
-    const { method, options } = assignment;
-    const own = method.shape === 'linear' ? method.statistic(options) : 'none';
-    return [{ ...target, ...assignment, statistic: collected(model, target, own, collect) }];
-  });
-}
-
-/** What is worth collecting for a matrix: tables that are only looked up multiply nothing. */
-function collected(model: Model, { place }: Target, own: StatisticKind, least: StatisticKind): StatisticKind {
-  if (place === 'block' || place === 'head') return moreOf(own, least);
-  // Fitted to the original's hidden states, of which the cross statistic would be zero.
-  const ofTable = own === 'cross' ? 'gram' : own;
-  return place === 'embedding' && model.config.tiedHead ? ofTable : 'none';
-}
-
-const isTrained = ({ method, place }: Planned) => method.shape === 'train' && place === 'block';
-
-function checkPlan(
-  plan: readonly Planned[],
-  { rewrites = [], trainings = [] }: WalkOptions,
-  sequences: readonly Int32Array[],
-): void {
-  const needy = plan.find((planned) => planned.statistic !== 'none' || isTrained(planned));
-  const rewrite = rewrites.find(({ method, options }) => method.statistic(options) !== 'none');
-  const asking = needy ?? rewrite ?? trainings[0];
-  if (sequences.length === 0 && asking) {
-    throw new LapidaryError({
-      what: `the method ${asking.method.name} needs calibration text`,
-      where: needy?.name,
-      fix: 'give calibration text, or a method that needs none',
-    });
-  }
-  const length = sequences[0]?.length;
-  if (sequences.some((sequence) => sequence.length !== length)) {
-    throw new RangeError('calibration sequences must be of one length');
-  }
 }
 
 async function run(state: State, sequences: readonly Int32Array[]): Promise<Walked> {

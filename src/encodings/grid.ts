@@ -53,13 +53,7 @@ const { fround } = Math;
 export function integerGrid({ bits, symmetric, range, scales }: IntegerGridOptions): Grid<IntegerParameters> {
   const top = 2 ** bits - 1;
   const centre = 2 ** (bits - 1);
-  const digits = scaleDigits({ bits, symmetric, scales });
-  const stored = {
-    float16: nearestHalf,
-    float32: fround,
-    short: (scale: number) => nearestShort(scale, digits),
-    byte: (scale: number) => nearestShort(scale, digits),
-  }[scales];
+  const stored = scaleRounding({ bits, symmetric, scales });
 
   function parameters(low: number, high: number): IntegerParameters {
     const exact = fround(fround(high - low) / top);
@@ -99,6 +93,19 @@ export function integerGrid({ bits, symmetric, range, scales }: IntegerGridOptio
   return { levels: top + 1, fit, round, value };
 }
 
+type ScaleOptions = Pick<IntegerGridOptions, 'bits' | 'symmetric' | 'scales'>;
+
+/** The nearest number that scales are stored as. */
+export function scaleRounding(options: ScaleOptions): (scale: number) => number {
+  const digits = scaleDigits(options);
+  return {
+    float16: nearestHalf,
+    float32: fround,
+    short: (scale: number) => nearestShort(scale, digits),
+    byte: (scale: number) => nearestShort(scale, digits),
+  }[options.scales];
+}
+
 /** What float16 holds of a scale; one that is too small or too large for its normal numbers stays as it is. */
 function nearestHalf(scale: number): number {
   const rounded = halfValue(halfCode(scale));
@@ -106,18 +113,14 @@ function nearestHalf(scale: number): number {
 }
 
 /** Significant binary digits of scales; 11 in float16. */
-export function scaleDigits({
-  bits,
-  symmetric,
-  scales,
-}: Pick<IntegerGridOptions, 'bits' | 'symmetric' | 'scales'>): number {
+export function scaleDigits({ bits, symmetric, scales }: ScaleOptions): number {
   if (scales === 'float32') return 24;
   if (scales === 'byte') return 4;
   return scales === 'short' && !symmetric ? 11 - bits : 11;
 }
 
 /** As the kernel `fit` takes it: 0 for float32, 1 for float16, the digits of short scales. */
-export const scaleForm = (options: Pick<IntegerGridOptions, 'bits' | 'symmetric' | 'scales'>): number =>
+export const scaleForm = (options: ScaleOptions): number =>
   ({ float32: 0, float16: 1, short: scaleDigits(options), byte: scaleDigits(options) })[options.scales];
 
 const scratch = new Float32Array(1);

@@ -6,17 +6,10 @@
 import { z } from 'zod';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
-import { Graph } from '../../graph/graph.ts';
-import type { Feeds } from '../../graph/session.ts';
-import { feedsOf, openSession } from '../../graph/session.ts';
-import { random } from '../../base/random.ts';
-import { openSignDescent, signStep } from '../../train/sign.ts';
 import type { TrainedBlock, TrainMethod } from '../contract.ts';
 import type { RoundedMatrix } from './autoround-grid.ts';
 import { roundedMatrix } from './autoround-grid.ts';
-import { batchOf, drawn, sequencesOf } from './batches.ts';
-import type { BlockInTraining } from './block-loss.ts';
-import { blockLoss, leastLoss } from './block-loss.ts';
+import { descend } from './block-descent.ts';
 import { fisher, gridOptions } from './options.ts';
 import { roundToNearest } from './rtn.ts';
 
@@ -54,36 +47,23 @@ export const autoround: TrainMethod<AutoRoundOptions> = {
   train,
 };
 
-async function train(given: TrainedBlock, choice: AutoRoundOptions): Promise<Map<string, Encoding>> {
-  const matrices = await roundedMatrices(given, choice);
-  const sequences = sequencesOf(given);
-  const size = Math.min(choice.batch, sequences.length);
-  const { model, layer, session, seed, signal } = given;
-  const block: BlockInTraining = {
-    model,
-    layer,
-    matrices: new Map([...matrices].map(([name, { encoding }]) => [name, encoding])),
-    sequences,
-    size,
-    session,
-    weightsAs: session.device === 'webgpu' ? 'initializers' : 'inputs',
-  };
-  const start = startOf(matrices);
-  const descent = await openSignDescent(stepGraph(block, matrices, choice), start, session);
-  try {
-    const { integer } = random(seed);
-    const rate = choice.rate || 1 / choice.steps;
-    for (let step = 0; step < choice.steps; step++) {
-      signal?.throwIfAborted();
-      const batch = batchOf(sequences, drawn(sequences.length, size, integer));
-      await descent.step(batch, rate * (1 - step / choice.steps));
-      given.step(step + 1, choice.steps);
-    }
-    return await encodings(block, matrices, await leastLoss(block, [start, descent.parameters()]));
-  } finally {
-    await descent.release();
-  }
+async function train(block: TrainedBlock, choice: AutoRoundOptions): Promise<Map<string, Encoding>> {
+  const matrices = await roundedMatrices(block, choice);
+  const plain = encodings(matrices);
+  const first = choice.rate || 1 / choice.steps;
+  const gained = await descend(block, matrices, {
+    steps: choice.steps,
+    batch: choice.batch,
+    move(matrix, gradient, step) {
+      const rate = first * (1 - step / choice.steps);
+      matrix.step(gradient, { offsets: rate, ranges: rate * choice.rangeRate });
+    },
+  });
+  return gained ? encodings(matrices) : plain;
 }
+
+const encodings = (matrices: ReadonlyMap<string, RoundedMatrix>): Map<string, Encoding> =>
+  new Map([...matrices].map(([name, matrix]) => [name, matrix.finished()]));
 
 /** All on the grids of plain rounding. */
 async function roundedMatrices(
@@ -97,44 +77,7 @@ async function roundedMatrices(
     const [rows, columns] = matrix.shape;
     const weight = { rows, columns, values: matrix.dense() };
     const { scales, zeros } = await roundToNearest(weight, choice);
-    found.set(name, roundedMatrix(name, { weight, scales, zeros, choice, minmax: choice.minmax }));
+    found.set(name, roundedMatrix({ weight, scales, zeros, choice, minmax: choice.minmax }));
   }
   return found;
-}
-
-const startOf = (matrices: ReadonlyMap<string, RoundedMatrix>): Feeds =>
-  Object.assign({}, ...[...matrices.values()].map(({ parameters }) => parameters)) as Feeds;
-
-/** Codes are taken from the nodes that training ran, so that they are those that were trained. */
-async function encodings(
-  { weightsAs, session: options }: BlockInTraining,
-  matrices: ReadonlyMap<string, RoundedMatrix>,
-  parameters: Feeds,
-): Promise<Map<string, Encoding>> {
-  const graph = new Graph(weightsAs);
-  for (const { addCodes } of matrices.values()) addCodes(graph);
-  const session = await openSession(graph, options);
-  try {
-    const fixed = weightsAs === 'inputs' ? feedsOf(graph.weights) : {};
-    const outputs = await session.run({ ...fixed, ...parameters });
-    return new Map([...matrices].map(([name, { collect }]) => [name, collect(outputs)]));
-  } finally {
-    await session.release();
-  }
-}
-
-function stepGraph(
-  block: BlockInTraining,
-  matrices: ReadonlyMap<string, RoundedMatrix>,
-  { rangeRate }: AutoRoundOptions,
-): Graph {
-  const loss = blockLoss(block);
-  const offsets = new Set([...matrices.values()].map(({ offset }) => offset));
-  const parameters = new Set(Object.keys(startOf(matrices)));
-  const moving = loss.graph.inputs.filter(({ name }) => parameters.has(name));
-  signStep(
-    loss,
-    moving.map((value) => ({ value, share: offsets.has(value.name) ? 1 : rangeRate })),
-  );
-  return loss.graph;
 }

@@ -40,12 +40,13 @@ export function drawn(count: number, size: number, integer: (below: number) => n
   return all.slice(0, size);
 }
 
-export function batchOf(sequences: readonly Sequence[], indices: readonly number[]): Feeds {
+/** One after the other: "x", "target" and "weights" of the block's graph. */
+export function batchOf(sequences: readonly Sequence[]): Feeds {
   const [time, hidden] = sequences[0].shape;
   const joined = (width: number, part: (sequence: Sequence) => Float32Array) => {
-    const data = new Float32Array(indices.length * time * width);
-    for (const [i, index] of indices.entries()) data.set(part(sequences[index]), i * time * width);
-    return tensor('float32', [indices.length, time, width], data);
+    const data = new Float32Array(sequences.length * time * width);
+    for (const [i, sequence] of sequences.entries()) data.set(part(sequence), i * time * width);
+    return tensor('float32', [sequences.length, time, width], data);
   };
   return {
     x: joined(hidden, ({ x }) => x),

@@ -13,6 +13,7 @@ import type { UnpackedGroups } from '../../encodings/grouped.ts';
 import { ungrouped } from '../../encodings/grouped.ts';
 import { pack } from '../../encodings/pack.ts';
 import { restore } from '../../encodings/restore.ts';
+import type { MovingMatrix } from './block-descent.ts';
 
 export interface Rates {
   /** In steps of the grid. */
@@ -23,13 +24,9 @@ export interface Rates {
   readonly step: number;
 }
 
-export interface LatentMatrix {
-  /** What it multiplies by now, row-major [rows, columns]; written over by steps. */
-  readonly values: Float32Array;
+export interface LatentMatrix extends MovingMatrix {
   /** @param gradient of the loss by `values`, in their order */
   step(gradient: Float32Array, rates: Rates): void;
-  /** The encoding with the codes and scales as they are now, in the types that they are stored in. */
-  finished(): Encoding;
 }
 
 const [beta1, beta2] = [0.9, 0.95];
