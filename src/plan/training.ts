@@ -84,7 +84,9 @@ function backwardGraph(model: Model, layer: number, by: 'weights' | 'inputs'): G
   const scope = plainScope(graph, config, { matrices: { get }, vectors }, { time: 'time', longest: 1 });
   const output = architecture.block(scope, x, layer);
   const loss = reduceSum(mul(output, output), [0, 1, 2]);
-  const weights = [...graph.weights.values()].flatMap(({ value }) => (value.shape.length === 2 ? [value] : []));
+  const weights = [...graph.weights.values()].flatMap(({ value }) =>
+    value.shape.length === 2 ? [value] : [],
+  );
   for (const [i, slope] of gradient(loss, by === 'weights' ? weights : [x, ...weights]).entries())
     graph.output(`slope.${i}`, slope);
   return graph;

@@ -75,7 +75,13 @@ try {
         copyFileSync(join(flags.base!, file), join(out, file));
       const setting = { bits, group: Number(flags.group), device: flags.device, options };
       try {
-        const answer = quantize({ base: resolve(flags.base!), tokens, out, threads: yardstick.threads, ...setting });
+        const answer = quantize({
+          base: resolve(flags.base!),
+          tokens,
+          out,
+          threads: yardstick.threads,
+          ...setting,
+        });
         const { model } = await openModel(out);
         const measured = await yardstick.measure(model!);
         console.log(JSON.stringify({ bench: 'quantizers', peer, ...setting, ...answer, ...measured }));
