@@ -173,8 +173,9 @@ function distance(expected: Float32Array, found: Float32Array): number {
   return expected.length === found.length ? worst / largest : Number.POSITIVE_INFINITY;
 }
 
-const labels = (model: Model): string =>
-  [...new Set([...model.matrices.values()].map(({ label }) => label))].join('; ');
+function labels(model: Model): string {
+  return [...new Set([...model.matrices.values()].map(({ label }) => label))].join('; ');
+}
 
 function python(script: string, args: readonly string[]): Record<string, unknown> {
   const { status, stdout, stderr } = spawnSync(flags.python, [script, ...args], { encoding: 'utf8' });

@@ -87,7 +87,7 @@ export interface GptqSettings {
 export function gptqEncoding(tensors: MatrixTensors, settings: GptqSettings): Encoding {
   const { bits, group } = settings;
   const words = tensorOf(tensors, 'qweight', ['int32']);
-  const [rows, columns] = [words.shape[1], Math.floor((words.shape[0] * 32) / bits)];
+  const [rows, columns] = [words.shape[1], columnsOf(tensors, words.shape[0], bits)];
   const groups = group === -1 ? 1 : Math.ceil(columns / group);
   const zeros = tensorOf(tensors, 'qzeros', ['int32'], [groups, wordCount(rows, bits)]);
   const scales = tensorOf(tensors, 'scales', floats, [groups, rows]);
@@ -105,6 +105,12 @@ export function gptqEncoding(tensors: MatrixTensors, settings: GptqSettings): En
   const size = groupOf(group, columns);
   if (inOrder && size !== undefined) return integerEncoding({ ...read(), group: size });
   return halfEncoding([rows, columns], read, index);
+}
+
+/** As many as there are codes, unless the last word of each is not full: then g_idx tells. */
+function columnsOf(tensors: MatrixTensors, words: number, bits: Bits): number {
+  const given = tensors.get('g_idx')?.shape[0];
+  return given !== undefined && wordCount(given, bits) === words ? given : Math.floor((words * 32) / bits);
 }
 
 /** [groups, rows] */
