@@ -1,6 +1,6 @@
 /** A model as a GGUF file: its matrices in types that ggml has, without loss where they are encoded already. */
 
-import { blocksOf } from '../encodings/blocks/index.ts';
+import { blocksOf, blockTypes } from '../encodings/blocks/index.ts';
 import { writeGguf } from '../io/gguf/write.ts';
 import { ggufFileTypes } from '../models/gguf-mixes.ts';
 import type { FloatType } from '../models/gguf-write.ts';
@@ -33,8 +33,15 @@ export async function exportGguf(model: Model, path: string, options: GgufExport
   await writeGguf(path, metadata, tensors);
 }
 
-/** llama.cpp's file type for the block type that most weights have; undefined where most are floats. */
-export function fileTypeOf({ matrices }: Model): { readonly name: string; readonly id: number } | undefined {
+/** What llama.cpp calls a file. */
+export interface FileType {
+  readonly name: string;
+  /** llama.cpp's number; it has none for some block types. */
+  readonly id?: number | undefined;
+}
+
+/** By the block type that most weights have; undefined where most are floats. */
+export function fileTypeOf({ matrices }: Pick<Model, 'matrices'>): FileType | undefined {
   const weights = new Map<string, number>();
   for (const { label, shape } of matrices.values())
     weights.set(label, (weights.get(label) ?? 0) + shape[0] * shape[1]);
@@ -42,5 +49,6 @@ export function fileTypeOf({ matrices }: Model): { readonly name: string; readon
   // Of the mixes of one block type the medium one is what its name alone means.
   const named = Object.entries(ggufFileTypes).filter(([, { type }]) => type === most);
   const [name, found] = named.find(([name]) => name.endsWith('_M')) ?? named[0] ?? [];
-  return name === undefined || !found ? undefined : { name, id: found.id };
+  if (name !== undefined && found) return { name, id: found.id };
+  return most !== undefined && blockTypes.byName.has(most) ? { name: most } : undefined;
 }
