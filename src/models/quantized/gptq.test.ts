@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { stored } from '../../base/tensor.ts';
 import { gptqEncoding } from './gptq.ts';
 
-const [rows, columns, bits] = [8, 12, 4];
+const [rows, columns, bits] = [8, 12, 4] as const;
 
 /** Codes of a column one after the other down the words, as GPTQModel writes them: the last word is half full. */
 function tensors(inputs: number) {
