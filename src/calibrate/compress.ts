@@ -136,6 +136,9 @@ interface Retraining extends Omit<Training, 'importance' | 'statistics'> {
   readonly fed: Fed;
 }
 
+/** Of the time that a block takes which is compressed and then trained, for progress. */
+export const compressingShare = 0.1;
+
 /** Trains what is compressed already, by each of the steps, and measures the errors of outputs again. */
 export async function retrainBlock(
   state: Compressing,
@@ -161,7 +164,7 @@ export async function retrainBlock(
       step: (done: number, total: number) =>
         options.progress?.({
           phase: 'compress',
-          done: rows.size - names.length * (1 - done / total),
+          done: rows.size - names.length * (1 - compressingShare) * (1 - done / total),
           total: plan.length,
           detail: `${method.name}, block ${layer}, step ${done} of ${total}`,
         }),

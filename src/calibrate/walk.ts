@@ -16,7 +16,7 @@ import { openErrorMeter } from './error.ts';
 import type { Importance } from './importance.ts';
 import { outputMetrics, tokenImportance } from './importance.ts';
 import type { Compressing, Planned } from './compress.ts';
-import { compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
+import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
 import { checkPlan, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
@@ -264,9 +264,11 @@ async function block(
   await rewriteBlock(state, unit, layer, { open: open({ matrices, vectors }), hidden: streams.hidden });
   // What it computes is the original's, but what its layers are fed may be scaled.
   const uncompressed = { matrices: new Map(matrices), vectors: new Map(vectors) };
-  await linears(state, unit, open({ matrices, vectors }), { open: open(uncompressed), streams });
-  const trained = unit.planned.filter(isTrained);
   const trainings = options.trainings ?? [];
+  const quick =
+    trainings.length > 0 ? { ...state, options: { ...options, progress: beforeTraining(state) } } : state;
+  await linears(quick, unit, open({ matrices, vectors }), { open: open(uncompressed), streams });
+  const trained = unit.planned.filter(isTrained);
   if (trained.length + trainings.length === 0) {
     await keep(state, unit, before);
     return undefined;
@@ -292,6 +294,12 @@ async function block(
   }
   await keep(state, unit, before);
   return ahead;
+}
+
+/** Of a block that will be trained, compressing is the small part. */
+function beforeTraining({ options, rows }: State): Progress | undefined {
+  const from = rows.size;
+  return (event) => options.progress?.({ ...event, done: from + compressingShare * (event.done - from) });
 }
 
 /** Collects what the rewrites ask for and applies them, one after the other. */

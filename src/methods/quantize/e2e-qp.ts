@@ -23,14 +23,14 @@ import type { Tunable } from './tunable.ts';
 import { tunable } from './tunable.ts';
 
 const options = z.strictObject({
-  epochs: z.int().min(1).max(100).default(2).describe('How often the calibration text is gone over.'),
+  epochs: z.int().min(1).max(100).default(4).describe('How often the calibration text is gone over.'),
   rate: z
     .number()
     .min(0)
     .max(1)
-    .default(0.003)
+    .default(0.001)
     .describe('Of Adam, as a share of each number; falls to 0 as a cosine.'),
-  batch: z.int().min(1).max(256).default(2).describe('Sequences of a training step.'),
+  batch: z.int().min(1).max(256).default(4).describe('Sequences of a training step.'),
 });
 export type E2eQpOptions = z.infer<typeof options>;
 
