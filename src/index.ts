@@ -13,7 +13,7 @@
 export type { Problem } from './base/errors.ts';
 export { ExitCode, LapidaryError } from './base/errors.ts';
 export type { Progress, ProgressEvent } from './base/progress.ts';
-export type { LayerRow } from './calibrate/walk.ts';
+export type { LayerRow } from './calibrate/planned.ts';
 export type { CompressOptions } from './compress.ts';
 export type { ReportData } from './report/data.ts';
 export type { CompressReport, Measures } from './report/report.ts';

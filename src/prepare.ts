@@ -12,7 +12,7 @@ import type { SensitivityOptions } from './calibrate/sensitivity.ts';
 import { rankBySensitivity } from './calibrate/sensitivity.ts';
 import type { Assignment, Target as Matrix } from './calibrate/targets.ts';
 import { targetsOf } from './calibrate/targets.ts';
-import type { RewriteStep as WalkRewrite, TrainingStep } from './calibrate/walk.ts';
+import type { RewriteStep as WalkRewrite, TrainingStep } from './calibrate/planned.ts';
 import type { Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { isShipped, shipped } from './open.ts';

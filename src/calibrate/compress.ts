@@ -6,20 +6,15 @@ import type { Stored } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import type { Tensor } from '../graph/session.ts';
-import type { Block, Compressor, LinearMethod, Statistic, StatisticKind } from '../methods/contract.ts';
+import type { Block, Compressor, LinearMethod, Statistic } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { ErrorMeter } from './error.ts';
 import { sampled } from './error.ts';
 import { ownCopy, unitStatistic } from './statistics.ts';
 import type { Fed } from './streams.ts';
 import { collect } from './streams.ts';
+import type { LayerRow, Planned, TrainingStep, WalkOptions } from './planned.ts';
 import type { Assignment, Target } from './targets.ts';
-import type { LayerRow, TrainingStep, WalkOptions } from './walk.ts';
-
-/** A matrix that is to be compressed. */
-export interface Planned extends Target, Assignment {
-  readonly statistic: StatisticKind;
-}
 
 /** What the walk has of the model while it compresses. */
 export interface Compressing {

@@ -9,7 +9,7 @@ import type { BlockRewrite, Compressor, LinearMethod } from '../methods/contract
 import { findMethod } from '../methods/index.ts';
 import type { Model } from '../models/model.ts';
 import { readUnit } from './resume.ts';
-import type { LayerRow, WalkOptions } from './walk.ts';
+import type { LayerRow, WalkOptions } from './planned.ts';
 import { targetsOf } from './targets.ts';
 import { walk } from './walk.ts';
 

@@ -11,7 +11,7 @@ import { restore } from '../encodings/restore.ts';
 import type { Journal } from '../io/journal.ts';
 import type { Changes } from '../methods/contract.ts';
 import type { Target } from './targets.ts';
-import type { LayerRow } from './walk.ts';
+import type { LayerRow } from './planned.ts';
 
 /** A matrix that is compressed. */
 export interface Done {

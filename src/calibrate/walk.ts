@@ -6,69 +6,22 @@
  */
 
 import type { Progress } from '../base/progress.ts';
-import type { SessionOptions, Tensor } from '../graph/session.ts';
-import type { Journal } from '../io/journal.ts';
-import type { BlockRewrite, BlockTraining, Changes, StatisticKind } from '../methods/contract.ts';
+import type { Tensor } from '../graph/session.ts';
+import type { Changes } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { openErrorMeter } from './error.ts';
-import type { Importance } from './importance.ts';
 import { outputMetrics, tokenImportance } from './importance.ts';
-import type { Compressing, Planned } from './compress.ts';
+import type { Compressing } from './compress.ts';
 import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
+import type { LayerRow, Planned, WalkOptions } from './planned.ts';
 import { checkPlan, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
 import { collect, embedded, fewestTokens, forward } from './streams.ts';
-import type { Assignment, Target } from './targets.ts';
 import { steadyThreads } from './threads.ts';
-
-export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> {
-  /** What is done to a matrix; undefined leaves it as it is. */
-  readonly assign: (target: Target) => Assignment | undefined;
-  /** Done to each block in this order, before its matrices are compressed. */
-  readonly rewrites?: readonly RewriteStep[] | undefined;
-  /** Done to each block in this order, after its matrices are compressed. */
-  readonly trainings?: readonly TrainingStep[] | undefined;
-  /** Collects at least this, so that errors are those of outputs where the method itself needs no data. */
-  readonly collect?: StatisticKind | undefined;
-  readonly seed?: number | undefined;
-  /** Of all layers and blocks, where it is known already; without it, what methods ask for is computed. */
-  readonly importance?: Importance | undefined;
-  readonly progress?: Progress | undefined;
-  readonly signal?: AbortSignal | undefined;
-  /** Takes every part that is finished, and gives those that an earlier run has. */
-  readonly journal?: Journal | undefined;
-}
-
-export interface RewriteStep {
-  readonly method: BlockRewrite;
-  /** Checked by the method's schema. */
-  readonly options: unknown;
-}
-
-export interface TrainingStep {
-  readonly method: BlockTraining;
-  /** Checked by the method's schema. */
-  readonly options: unknown;
-}
-
-/** A compressed matrix's row in the report. */
-export interface LayerRow {
-  readonly name: string;
-  readonly method: string;
-  /** The new encoding, for people. */
-  readonly encoding: string;
-  /** Relative squared error: of the outputs where inputs were seen ("outputs"), else of the weights. */
-  readonly error: number;
-  readonly errorOf: 'outputs' | 'weights';
-  readonly bytesBefore: number;
-  readonly bytesAfter: number;
-  /** Of the method alone, in the run that did it; of a whole block where it is trained, shared out by size. */
-  readonly seconds: number;
-}
 
 export interface Walked {
   readonly model: Model;

@@ -1,6 +1,6 @@
 /** What a compress run says of itself: plain data, for the model card, for `--json`, for the library's callers. */
 
-import type { LayerRow } from '../calibrate/walk.ts';
+import type { LayerRow } from '../calibrate/planned.ts';
 import type { AccuracyLevel } from '../encodings/encoding.ts';
 import type { Cost } from '../evaluate/cost.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
