@@ -7,6 +7,7 @@ import { random } from '../base/random.ts';
 import { openJournal } from '../io/journal.ts';
 import type { BlockRewrite, Compressor, LinearMethod } from '../methods/contract.ts';
 import { findMethod } from '../methods/index.ts';
+import { blockAp } from '../methods/quantize/block-ap.ts';
 import type { Model } from '../models/model.ts';
 import { readUnit } from './resume.ts';
 import type { LayerRow, WalkOptions } from './planned.ts';
@@ -169,15 +170,17 @@ describe('a journal that does not fit the model', () => {
 });
 
 describe.each([
-  ['scaling', 'awq', 'rtn', {}],
+  ['scaling', 'awq', 'rtn', {}, undefined],
   [
     'what earlier layers lost, layer after layer',
     undefined,
     'gptq',
     { asymmetric: 1, sequential: true, passes: 1 },
+    undefined,
   ],
-  ['training', undefined, 'autoround', { steps: 3 }],
-] as const)('a walk with %s that is interrupted', (_, rewrite, name, options) => {
+  ['training', undefined, 'autoround', { steps: 3 }, undefined],
+  ['training of what is compressed', undefined, 'rtn', {}, { blockSteps: 3, codeRate: 0.1 }],
+] as const)('a walk with %s that is interrupted', (_, rewrite, name, options, training) => {
   it('continues to the same bytes, of matrices and of vectors', async () => {
     const model = tinyLlama({ tied: true });
     const method = findMethod(name) as Compressor;
@@ -188,6 +191,7 @@ describe.each([
         threads: 1,
         assign: ({ place }) => (place === 'block' ? { method, options: chosen } : undefined),
         rewrites: scaling ? [{ method: scaling, options: scaling.options.parse({}) }] : [],
+        trainings: training ? [{ method: blockAp, options: blockAp.options.parse(training) }] : [],
         ...more,
       });
     const whole = await run({});
