@@ -6,14 +6,14 @@
 
 import { LapidaryError } from '../../base/errors.ts';
 import { random } from '../../base/random.ts';
-import { stored } from '../../base/tensor.ts';
+import { elementCount, stored } from '../../base/tensor.ts';
 import { denseValues } from '../../encodings/dense.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { gradient } from '../../graph/gradient.ts';
 import type { Value } from '../../graph/graph.ts';
 import { Graph } from '../../graph/graph.ts';
 import { matmul, mul, reduceMean, sub } from '../../graph/ops.ts';
-import type { Feeds, Session } from '../../graph/session.ts';
+import type { Feeds } from '../../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../../graph/session.ts';
 import { plainScope } from '../../models/build.ts';
 import type { TrainedBlock } from '../contract.ts';
@@ -103,6 +103,14 @@ async function openSlopes(
     ({ input, values, value }) => [input, tensor('float32', value.shape as number[], values)] as const,
   );
   const fixed = { ...feedsOf(graph.weights), ...Object.fromEntries(weights) };
+  // Written into at every run: fresh ones would pile up until somebody collects them.
+  const buffer = (shape: Value['shape']) =>
+    tensor('float32', shape as number[], new Float32Array(elementCount(shape as number[])));
+  const outputs = {
+    loss: buffer([]),
+    ...Object.fromEntries(moving.map(({ value }, i) => [`slope.${i}`, buffer(value.shape)])),
+  };
+  const sums = moving.map(({ values }) => new Float32Array(values.length));
   return {
     async loss(sequences) {
       let sum = 0;
@@ -111,11 +119,11 @@ async function openSlopes(
       return sum;
     },
     async gradients(sequences) {
-      let sums: Float32Array[] = [];
+      for (const sum of sums) sum.fill(0);
       for (const { feeds, share } of runsOf(sequences)) {
-        const found = await slopesOf(session, { ...fixed, ...feeds }, moving.length);
-        if (share < 1) for (const values of found) scaleBy(values, share);
-        sums = sums.length === 0 ? found : sums.map((sum, i) => addTo(sum, found[i]));
+        const found = await session.run({ ...fixed, ...feeds }, outputs);
+        checkLoss(Number(found.loss.data[0]));
+        for (const [i, sum] of sums.entries()) addTo(sum, found[`slope.${i}`].data as Float32Array, share);
       }
       return new Map(moving.map(({ name }, i) => [name, sums[i]]));
     },
@@ -162,24 +170,15 @@ function runsOf(
   });
 }
 
-async function slopesOf(session: Session, feeds: Feeds, count: number): Promise<Float32Array[]> {
-  const outputs = await session.run(feeds);
-  const loss = Number(outputs.loss.data[0]);
-  if (!Number.isFinite(loss)) {
-    throw new LapidaryError({
-      what: 'training diverged',
-      found: `loss ${loss}`,
-      fix: 'lower the rates of the method that trains blocks',
-    });
-  }
-  return Array.from({ length: count }, (_, i) => outputs[`slope.${i}`].data as Float32Array);
+function checkLoss(loss: number): void {
+  if (Number.isFinite(loss)) return;
+  throw new LapidaryError({
+    what: 'training diverged',
+    found: `loss ${loss}`,
+    fix: 'lower the rates of the method that trains blocks',
+  });
 }
 
-function scaleBy(values: Float32Array, factor: number): void {
-  for (let i = 0; i < values.length; i++) values[i] *= factor;
-}
-
-function addTo(sum: Float32Array, values: Float32Array): Float32Array {
-  for (let i = 0; i < sum.length; i++) sum[i] += values[i];
-  return sum;
+function addTo(sum: Float32Array, values: Float32Array, share: number): void {
+  for (let i = 0; i < sum.length; i++) sum[i] += share * values[i];
 }
