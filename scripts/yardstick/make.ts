@@ -61,7 +61,7 @@ for (const [name, encoding] of model.matrices) tensors.set(`${name}.weight`, dit
 const count = blocks === 'all' ? model.config.layers.length : Number(blocks);
 for (const layer of [...model.config.layers.keys()].slice(count)) {
   const prefix = `${model.architecture.layerName(layer)}.`;
-  for (const name of [...tensors.keys()]) if (name.startsWith(prefix)) tensors.delete(name);
+  for (const name of tensors.keys()) if (name.startsWith(prefix)) tensors.delete(name);
 }
 const output = createOutputFolder(target);
 try {
