@@ -83,9 +83,11 @@ interface Training {
 export async function trainBlock(
   state: Compressing,
   planned: readonly Planned[],
-  { layer, inputs, targets, importance, statistics }: Training,
+  { importance, statistics, ...hidden }: Training,
 ): Promise<void> {
-  const { model, matrices, vectors, options, rows, plan } = state;
+  const { matrices, options, rows, plan } = state;
+  const { layer } = hidden;
+  const stage = stageOf(state, hidden);
   const name = `block ${layer}`;
   for (const group of bySteps(planned)) {
     const [{ method, options: choice }] = group;
@@ -95,14 +97,9 @@ export async function trainBlock(
     const before = new Map(names.map((name) => [name, sampledOf(matrices.get(name)!, name)]));
     const found = await method.train(
       {
-        model: { ...model, matrices, vectors },
-        layer,
+        ...stage,
         names,
-        inputs,
-        targets,
         importance,
-        seed: (options.seed ?? 0) + layer,
-        session: { device: options.device, threads: options.threads },
         step: (done, total) =>
           options.progress?.({
             phase: 'compress',
@@ -110,7 +107,6 @@ export async function trainBlock(
             total: plan.length,
             detail: `${name}, step ${done} of ${total}`,
           }),
-        signal: options.signal,
       },
       choice,
     );
@@ -131,6 +127,18 @@ interface Retraining extends Omit<Training, 'importance' | 'statistics'> {
   readonly fed: Fed;
 }
 
+/** A block with its text as whoever trains it sees it; matrices are those that the walk has at any time. */
+const stageOf = (
+  { model, matrices, vectors, options }: Compressing,
+  hidden: Pick<Training, 'layer' | 'inputs' | 'targets'>,
+) => ({
+  ...hidden,
+  model: { ...model, matrices, vectors },
+  seed: (options.seed ?? 0) + hidden.layer,
+  session: { device: options.device, threads: options.threads },
+  signal: options.signal,
+});
+
 /** Of the time that a block takes which is compressed and then trained, for progress. */
 export const compressingShare = 0.1;
 
@@ -139,23 +147,20 @@ export async function retrainBlock(
   state: Compressing,
   planned: readonly Planned[],
   steps: readonly TrainingStep[],
-  { layer, inputs, targets, before, metric, fed }: Retraining,
+  { before, metric, fed, ...hidden }: Retraining,
 ): Promise<void> {
-  const { model, matrices, vectors, options, rows, plan } = state;
+  const { matrices, options, rows, plan } = state;
+  const { layer } = hidden;
+  const stage = stageOf(state, hidden);
   const names = planned.map(({ name }) => name);
   const started = performance.now();
   const changed = new Set<string>();
   for (const { method, options: choice } of steps) {
     const block = {
-      model: { ...model, matrices, vectors },
+      ...stage,
       before,
-      layer,
       names,
-      inputs,
-      targets,
       metric,
-      seed: (options.seed ?? 0) + layer,
-      session: { device: options.device, threads: options.threads },
       step: (done: number, total: number) =>
         options.progress?.({
           phase: 'compress',
@@ -163,7 +168,6 @@ export async function retrainBlock(
           total: plan.length,
           detail: `${method.name}, block ${layer}, step ${done} of ${total}`,
         }),
-      signal: options.signal,
     };
     for (const [name, after] of await method.train(block, choice)) {
       matrices.set(name, after);

@@ -113,7 +113,7 @@ function nearestHalf(scale: number): number {
 }
 
 /** Significant binary digits of scales; 11 in float16. */
-export function scaleDigits({ bits, symmetric, scales }: ScaleOptions): number {
+function scaleDigits({ bits, symmetric, scales }: ScaleOptions): number {
   if (scales === 'float32') return 24;
   if (scales === 'byte') return 4;
   return scales === 'short' && !symmetric ? 11 - bits : 11;

@@ -10,7 +10,8 @@
 import { scaleRounding } from '../../encodings/grid.ts';
 import { grouped, groupsOf } from '../../encodings/grouped.ts';
 import type { Matrix } from '../contract.ts';
-import type { MovingMatrix } from './block-descent.ts';
+import type { MovingMatrix, Span } from './block-descent.ts';
+import { spansOf } from './block-descent.ts';
 import type { GridChoice } from './tiles.ts';
 import { groupLength } from './tiles.ts';
 
@@ -44,13 +45,7 @@ export function roundedMatrix(start: Start): RoundedMatrix {
   const perRow = groupsOf({ columns, group: choice.group });
   const state = stateOf(start, rows * perRow);
   const values = new Float32Array(rows * columns);
-  const spans = function* (): Generator<Span> {
-    for (let group = 0; group < rows * perRow; group++) {
-      const row = Math.floor(group / perRow);
-      const from = row * columns + (group % perRow) * length;
-      yield { group, from, to: Math.min(from + length, (row + 1) * columns) };
-    }
-  };
+  const spans = () => spansOf(rows, columns, length);
   for (const span of spans()) spread(state, span, values);
   return {
     values,
@@ -72,13 +67,6 @@ export function roundedMatrix(start: Start): RoundedMatrix {
       return grouped({ rows, columns, bits, group, codes, scales: Float32Array.from(steps), zeros: stored });
     },
   };
-}
-
-/** Where a group's weights are. */
-interface Span {
-  readonly group: number;
-  readonly from: number;
-  readonly to: number;
 }
 
 interface State {

@@ -27,6 +27,22 @@ export interface MovingMatrix {
   finished(): Encoding;
 }
 
+/** Where the weights of a group are in a matrix, row-major: from, and up to. */
+export interface Span {
+  readonly group: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Of all groups [rows, groups], one after the other; the last of a row may be short. */
+export function* spansOf(rows: number, columns: number, length: number): Generator<Span> {
+  for (let row = 0, group = 0; row < rows; row++) {
+    const end = (row + 1) * columns;
+    for (let from = row * columns; from < end; from += length, group++)
+      yield { group, from, to: Math.min(from + length, end) };
+  }
+}
+
 export interface Schedule<M extends MovingMatrix> {
   readonly steps: number;
   /** Sequences of a step. */

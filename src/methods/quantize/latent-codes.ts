@@ -13,7 +13,8 @@ import type { UnpackedGroups } from '../../encodings/grouped.ts';
 import { ungrouped } from '../../encodings/grouped.ts';
 import { pack } from '../../encodings/pack.ts';
 import { restore } from '../../encodings/restore.ts';
-import type { MovingMatrix } from './block-descent.ts';
+import type { MovingMatrix, Span } from './block-descent.ts';
+import { spansOf } from './block-descent.ts';
 
 export interface Rates {
   /** In steps of the grid. */
@@ -60,11 +61,9 @@ export function latentMatrix(compressed: Encoding, weight: Float32Array): Latent
   return {
     values: state.values,
     step(gradient, rates) {
-      for (let group = 0; group < rows * perRow; group++) {
-        const start = Math.floor(group / perRow) * columns + (group % perRow) * length;
-        const end = Math.min(start + length, (Math.floor(group / perRow) + 1) * columns);
-        stepScale(state, group, stepCodes(state, { group, start, end }, gradient, rates), rates);
-        spread(state, { group, start, end });
+      for (const span of spansOf(rows, columns, length)) {
+        stepScale(state, span.group, stepCodes(state, span, gradient, rates), rates);
+        spread(state, span);
       }
     },
     finished: () => finished(compressed, state),
@@ -84,17 +83,10 @@ interface State extends UnpackedGroups {
   readonly moments: Float64Array;
 }
 
-/** Where a group's weights are. */
-interface Span {
-  readonly group: number;
-  readonly start: number;
-  readonly end: number;
-}
-
 /** @returns the gradient by the relative change of the group's scale, before anything moved */
 function stepCodes(
   { latents, first, second, scales, zeros, changes, least, greatest }: State,
-  { group, start, end }: Span,
+  { group, from, to }: Span,
   gradient: Float32Array,
   { codes: rate, step }: Rates,
 ): number {
@@ -103,7 +95,7 @@ function stepCodes(
   const correction = 1 / (1 - beta2 ** step);
   const pace = rate / (1 - beta1 ** step);
   let slope = 0;
-  for (let at = start; at < end; at++) {
+  for (let at = from; at < to; at++) {
     const free = Math.floor(latents[at] + 0.5);
     const code = free < least ? least : free > greatest ? greatest : free;
     slope += gradient[at] * (code - zero);
@@ -134,10 +126,10 @@ function stepScale(
 /** The group's weights, from its codes and its scale. */
 function spread(
   { values, latents, scales, zeros, changes, least, greatest }: State,
-  { group, start, end }: Span,
+  { group, from, to }: Span,
 ): void {
   const [scale, zero] = [scales[group] * (1 + changes[group]), zeros[group]];
-  for (let at = start; at < end; at++) {
+  for (let at = from; at < to; at++) {
     const free = Math.floor(latents[at] + 0.5);
     values[at] = ((free < least ? least : free > greatest ? greatest : free) - zero) * scale;
   }
