@@ -7,6 +7,7 @@ export { factor } from './factor';
 export { fit } from './fit';
 export { blockDescents, blockLevels, blockScales, blockSpans } from './blocks';
 export { compensate } from './compensate';
+export { stepLatents } from './latents';
 export { compensateLevels, compensateSigns, fitLevels, roundLevels } from './levels';
 export { pack } from './pack';
 export { descendParts, sweepParts } from './parts';

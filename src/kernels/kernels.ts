@@ -36,7 +36,8 @@ export type KernelName =
   | 'descendParts'
   | 'proximalStart'
   | 'proximal'
-  | 'proximalCodes';
+  | 'proximalCodes'
+  | 'stepLatents';
 
 /** A piece of the shared memory; its arrays are views, valid until the next reset. */
 export interface Area {

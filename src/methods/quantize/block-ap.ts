@@ -8,7 +8,10 @@
  */
 
 import { z } from 'zod';
+import { elementCount } from '../../base/tensor.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
+import type { Kernels } from '../../kernels/kernels.ts';
+import { withKernels } from '../../kernels/kernels.ts';
 import type { BlockTraining, CompressedBlock } from '../contract.ts';
 import { descend } from './block-descent.ts';
 import type { LatentMatrix } from './latent-codes.ts';
@@ -53,25 +56,32 @@ export const blockAp: BlockTraining<BlockApOptions> = {
 };
 
 async function train(block: CompressedBlock, choice: BlockApOptions): Promise<Map<string, Encoding>> {
-  const matrices = latentMatrices(block);
-  if (matrices.size === 0) return new Map();
-  const gained = await descend(block, matrices, {
-    steps: choice.blockSteps,
-    batch: choice.blockBatch,
-    metric: block.metric && mixed(block.metric, choice.fisherMetric),
-    move(matrix, gradient, step) {
-      const left = 1 - step / choice.blockSteps;
-      const rates = { codes: left * choice.codeRate, scales: left * choice.scaleRate, step: step + 1 };
-      matrix.step(gradient, rates);
-    },
-  });
-  return new Map(gained ? [...matrices].map(([name, matrix]) => [name, matrix.finished()]) : []);
+  return withKernels(async (kernels) => {
+    const matrices = latentMatrices(kernels, block);
+    if (matrices.size === 0) return new Map();
+    const gained = await descend(block, matrices, {
+      steps: choice.blockSteps,
+      batch: choice.blockBatch,
+      metric: block.metric && mixed(block.metric, choice.fisherMetric),
+      move(matrix, gradient, step) {
+        const left = 1 - step / choice.blockSteps;
+        const rates = { codes: left * choice.codeRate, scales: left * choice.scaleRate, step: step + 1 };
+        matrix.step(gradient, rates);
+      },
+    });
+    return new Map(gained ? [...matrices].map(([name, matrix]) => [name, matrix.finished()]) : []);
+  }, block.session.threads);
 }
 
-function latentMatrices({ model, names, before }: CompressedBlock): ReadonlyMap<string, LatentMatrix> {
+function latentMatrices(
+  kernels: Kernels,
+  { model, names, before }: CompressedBlock,
+): ReadonlyMap<string, LatentMatrix> {
   const found = new Map<string, LatentMatrix>();
+  const weights = names.map((name) => elementCount(model.matrices.get(name)!.shape));
+  const flow = kernels.reserve(4 * Math.max(0, ...weights));
   for (const name of names) {
-    const latent = latentMatrix(model.matrices.get(name)!, before.get(name)!.dense());
+    const latent = latentMatrix(kernels, flow, model.matrices.get(name)!, before.get(name)!.dense());
     if (latent) found.set(name, latent);
   }
   return found;

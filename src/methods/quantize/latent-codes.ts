@@ -3,7 +3,7 @@
  * change t,
  *   w = (clip(round(u)) - zero) scale (1 + t),
  * and rounding passes gradients on as if it were not there (straight-through: Bengio, Leonard and Courville 2013). A step
- * of Adam (Kingma and Ba 2015) goes once over a matrix: gradients of weights in, the next weights out.
+ * of Adam (Kingma and Ba 2015) goes once over a matrix: gradients of weights in, the next weights out (kernels/latents.ts).
  */
 
 import { floatToHalf } from '../../base/half.ts';
@@ -13,8 +13,8 @@ import type { UnpackedGroups } from '../../encodings/grouped.ts';
 import { ungrouped } from '../../encodings/grouped.ts';
 import { pack } from '../../encodings/pack.ts';
 import { restore } from '../../encodings/restore.ts';
-import type { MovingMatrix, Span } from './block-descent.ts';
-import { spansOf } from './block-descent.ts';
+import type { Area, Kernels } from '../../kernels/kernels.ts';
+import type { MovingMatrix } from './block-descent.ts';
 
 export interface Rates {
   /** In steps of the grid. */
@@ -30,109 +30,63 @@ export interface LatentMatrix extends MovingMatrix {
   step(gradient: Float32Array, rates: Rates): void;
 }
 
+/** Of Adam; the kernel has them, too. */
 const [beta1, beta2] = [0.9, 0.95];
-/** Gradients of mean squares may be tiny: only a 0 is kept from dividing by itself. */
-const epsilon = 1e-20;
 /** How near a latent number may begin to where its code would be another. */
 const edge = 0.49;
 
 /**
  * Latent numbers begin where the weight itself lies, or as near to it as leaves the code what it is.
+ * @param flow room for the matrix' weights in the kernels' memory, which others may use between two steps
  * @param weight before it was compressed, row-major [rows, columns]
- * @returns undefined where the matrix is no grouped integers
+ * @returns undefined where the matrix is no grouped integers; valid as long as the kernels are the caller's
  */
-export function latentMatrix(compressed: Encoding, weight: Float32Array): LatentMatrix | undefined {
+export function latentMatrix(
+  kernels: Kernels,
+  flow: Area,
+  compressed: Encoding,
+  weight: Float32Array,
+): LatentMatrix | undefined {
   const groups = ungrouped(compressed);
   if (!groups) return undefined;
-  const { rows, columns, length } = groups;
-  const [least, greatest] = codeRange(compressed, groups);
-  const perRow = groups.scales.length / rows;
+  const { rows, columns, length, scales, zeros } = groups;
+  const range = codeRange(compressed, groups);
+  const values = compressed.dense();
   const state: State = {
     ...groups,
-    least,
-    greatest,
-    values: compressed.dense(),
-    latents: latentsOf(groups, weight),
-    first: new Float32Array(rows * columns),
-    second: new Float32Array(rows * columns),
-    changes: new Float64Array(rows * perRow),
-    moments: new Float64Array(2 * rows * perRow),
+    range,
+    latents: kernels.reserve(values.byteLength),
+    changes: kernels.reserve(8 * scales.length),
   };
+  const [means, squares] = [1, 2].map(() => kernels.reserve(values.byteLength));
+  const [scale, zero] = [1, 2].map(() => kernels.reserve(scales.byteLength));
+  const moments = kernels.reserve(16 * scales.length);
+  for (const area of [means, squares, state.changes, moments]) kernels.bytes(area).fill(0);
+  kernels.floats(state.latents).set(latentsOf(groups, weight));
+  kernels.floats(scale).set(scales);
+  kernels.floats(zero).set(zeros);
+  const areas = [state.latents, means, squares].map(({ at }) => at);
+  const ofGroups = [scale, zero, state.changes, moments].map(({ at }) => at);
   return {
-    values: state.values,
+    values,
     step(gradient, rates) {
-      for (const span of spansOf(rows, columns, length)) {
-        stepScale(state, span.group, stepCodes(state, span, gradient, rates), rates);
-        spread(state, span);
-      }
+      const [first, second] = [1 - beta1 ** rates.step, 1 / (1 - beta2 ** rates.step)];
+      const places = [flow.at, ...areas, columns, length, ...ofGroups];
+      const paces = [rates.codes / first, second, rates.scales / first, second];
+      kernels.floats(flow).set(gradient);
+      kernels.run('stepLatents', rows, 0, ...places, ...range, ...paces);
+      values.set(kernels.floats(flow).subarray(0, values.length));
     },
-    finished: () => finished(compressed, state),
+    finished: () => finished(kernels, compressed, state),
   };
 }
 
 interface State extends UnpackedGroups {
-  readonly least: number;
-  readonly greatest: number;
-  readonly values: Float32Array;
-  /** [rows, columns], and Adam's moments of them. */
-  readonly latents: Float32Array;
-  readonly first: Float32Array;
-  readonly second: Float32Array;
-  /** Of scales [rows, groups], relative; and Adam's two moments of each. */
-  readonly changes: Float64Array;
-  readonly moments: Float64Array;
-}
-
-/** @returns the gradient by the relative change of the group's scale, before anything moved */
-function stepCodes(
-  { latents, first, second, scales, zeros, changes, least, greatest }: State,
-  { group, from, to }: Span,
-  gradient: Float32Array,
-  { codes: rate, step }: Rates,
-): number {
-  const [before, zero] = [scales[group], zeros[group]];
-  const scale = before * (1 + changes[group]);
-  const correction = 1 / (1 - beta2 ** step);
-  const pace = rate / (1 - beta1 ** step);
-  let slope = 0;
-  for (let at = from; at < to; at++) {
-    const free = Math.floor(latents[at] + 0.5);
-    const code = free < least ? least : free > greatest ? greatest : free;
-    slope += gradient[at] * (code - zero);
-    const own = free === code ? gradient[at] * scale : 0;
-    const mean = first[at] + (1 - beta1) * (own - first[at]);
-    const square = second[at] + (1 - beta2) * (own * own - second[at]);
-    first[at] = mean;
-    second[at] = square;
-    latents[at] -= (pace * mean) / (Math.sqrt(square * correction) + epsilon);
-  }
-  return slope * before;
-}
-
-function stepScale(
-  { changes, moments }: State,
-  group: number,
-  slope: number,
-  { scales: rate, step }: Rates,
-): void {
-  const mean = moments[2 * group] + (1 - beta1) * (slope - moments[2 * group]);
-  const square = moments[2 * group + 1] + (1 - beta2) * (slope * slope - moments[2 * group + 1]);
-  moments[2 * group] = mean;
-  moments[2 * group + 1] = square;
-  const size = Math.sqrt(square / (1 - beta2 ** step)) + epsilon;
-  changes[group] -= (rate * mean) / (1 - beta1 ** step) / size;
-}
-
-/** The group's weights, from its codes and its scale. */
-function spread(
-  { values, latents, scales, zeros, changes, least, greatest }: State,
-  { group, from, to }: Span,
-): void {
-  const [scale, zero] = [scales[group] * (1 + changes[group]), zeros[group]];
-  for (let at = from; at < to; at++) {
-    const free = Math.floor(latents[at] + 0.5);
-    values[at] = ((free < least ? least : free > greatest ? greatest : free) - zero) * scale;
-  }
+  readonly range: readonly [least: number, greatest: number];
+  /** float32 [rows, columns]. */
+  readonly latents: Area;
+  /** float64 [rows, groups], relative. */
+  readonly changes: Area;
 }
 
 /** The codes that there are, in the container that they are stored in. */
@@ -159,13 +113,18 @@ function latentsOf(
   });
 }
 
-function finished(compressed: Encoding, state: State): Encoding {
-  const { columns, bits: width, latents, scales, changes, least, greatest } = state;
+function finished(kernels: Kernels, compressed: Encoding, state: State): Encoding {
+  const { columns, bits: width, scales, range } = state;
+  const [least, greatest] = range;
   const before = { codes: compressed.tensors.get('codes')!, scales: compressed.tensors.get('scales')! };
-  const codes = Uint8Array.from(latents, (u) => Math.min(Math.max(Math.floor(u + 0.5), least), greatest));
+  // As the kernel rounds.
+  const codes = Uint8Array.from(kernels.floats(state.latents), (u) =>
+    Math.min(Math.max(Math.floor(Math.fround(u + 0.5)), least), greatest),
+  );
   const [, blocks, blockBytes] = before.codes.shape;
   const fill = compressed.tensors.has('zeros') ? 0 : 2 ** (width - 1);
   const packed = pack(codes, columns, width, (blocks * blockBytes * 8) / width, fill);
+  const changes = new Float64Array(kernels.bytes(state.changes).slice().buffer);
   const changed = scales.map((scale, group) => scale * (1 + changes[group]));
   const values = before.scales.dtype === 'float16' ? floatToHalf(changed) : changed;
   return restore({
