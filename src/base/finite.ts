@@ -56,16 +56,25 @@ export function checkFiniteMatrix(what: string, values: Float32Array, columns: n
 
 /** Looks at the last of every `stride` words, which holds the exponent: all ones there is an infinity or NaN. */
 function scan(
-  data: Uint16Array | Uint32Array,
+  data: Uint16Array | Int32Array,
   stride: 1 | 2,
   exponent: number,
   value: (word: number, lower: number) => number,
 ): NonFinite | undefined {
+  if (!anyOnes(data, stride, exponent)) return undefined;
   for (let i = stride - 1; i < data.length; i += stride) {
     if ((data[i] & exponent) === exponent)
       return { index: (i - stride + 1) / stride, value: value(data[i], data[i - 1]) };
   }
   return undefined;
+}
+
+/** Without a branch a word: only an exponent of ones carries into the sign's place. */
+function anyOnes(data: Uint16Array | Int32Array, stride: 1 | 2, exponent: number): boolean {
+  const lowest = exponent & -exponent;
+  let carried = 0;
+  for (let i = stride - 1; i < data.length; i += stride) carried |= (data[i] & exponent) + lowest;
+  return (carried & (exponent + lowest)) !== 0;
 }
 
 function floatValue(bits: number): number {
@@ -76,10 +85,10 @@ function doubleValue(upper: number, lower: number): number {
   return new Float64Array(Uint32Array.of(lower, upper).buffer)[0];
 }
 
-function words(tensor: Stored, size: 2 | 4): Uint16Array | Uint32Array {
+function words(tensor: Stored, size: 2 | 4): Uint16Array | Int32Array {
   const bytes = tensor.bytes();
   const { buffer, byteOffset, byteLength } = bytes.byteOffset % size ? new Uint8Array(bytes) : bytes;
   return size === 2
     ? new Uint16Array(buffer, byteOffset, byteLength / 2)
-    : new Uint32Array(buffer, byteOffset, byteLength / 4);
+    : new Int32Array(buffer, byteOffset, byteLength / 4);
 }

@@ -11,8 +11,8 @@ import { elementCount } from './tensor.ts';
 const scratch = new Uint32Array(1);
 const scratchFloat = new Float32Array(scratch.buffer);
 
-/** float32 bits of every float16 code, made when first needed. */
-let halfTable: Uint32Array | undefined;
+/** Of every float16 code, made when first needed. */
+let halfTable: Float32Array | undefined;
 
 /** The value of one float16 code. */
 export function halfValue(code: number): number {
@@ -40,10 +40,10 @@ export function bfloatCode(value: number): number {
 
 /** Values of float16 codes, in a fresh array. */
 export function halfToFloat(codes: Uint16Array): Float32Array {
-  halfTable ??= Uint32Array.from({ length: 65536 }, (_, code) => halfBits(code));
-  const bits = new Uint32Array(codes.length);
-  for (let i = 0; i < codes.length; i++) bits[i] = halfTable[codes[i]];
-  return new Float32Array(bits.buffer);
+  halfTable ??= Float32Array.from({ length: 65536 }, (_, code) => halfValue(code));
+  const values = new Float32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) values[i] = halfTable[codes[i]];
+  return values;
 }
 
 /** The float16 codes nearest to values, in a fresh array. */

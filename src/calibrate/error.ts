@@ -40,8 +40,7 @@ export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorM
   return {
     async relative(original, after, statistic) {
       const columns = after.shape[1];
-      const difference = sampled(after.dense(), columns);
-      for (let index = 0; index < original.length; index++) difference[index] -= original[index];
+      const difference = less(sampled(after.dense(), columns), original);
       const energy = async (rows: Float32Array) =>
         statistic?.gram
           ? await energyIn(rows, columns, statistic.gram)
@@ -83,9 +82,18 @@ export function sampled(values: Float32Array, columns: number): Float32Array {
   return chosen;
 }
 
+/** In place. */
+function less(values: Float32Array, others: Float32Array): Float32Array {
+  for (let index = 0; index < values.length; index++) values[index] -= others[index];
+  return values;
+}
+
 function weightedSquares(rows: Float32Array, columns: number, squares: Float32Array | undefined): number {
   let total = 0;
-  for (let index = 0; index < rows.length; index++)
-    total += rows[index] ** 2 * (squares?.[index % columns] ?? 1);
+  for (let from = 0; from < rows.length; from += columns)
+    for (let column = 0; column < columns; column++) {
+      const value = rows[from + column];
+      total += squares ? value * value * squares[column] : value * value;
+    }
   return total;
 }

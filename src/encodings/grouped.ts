@@ -7,7 +7,7 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
-import { halfCode, halfValue, toFloat32 } from '../base/half.ts';
+import { floatToHalf, halfToFloat, toFloat32 } from '../base/half.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
@@ -184,9 +184,10 @@ function leastPadding(columns: number): number {
 
 /** float16 or float32 [rows, groups]. */
 export function storeScales(scales: Float32Array, rows: number): Stored {
-  const halves = Uint16Array.from(scales, halfCode);
+  const halves = floatToHalf(scales);
   const shape = [rows, scales.length / rows];
-  const exact = scales.every((scale, i) => halfValue(halves[i]) === scale && Math.abs(scale) >= 2 ** -14);
+  const back = halfToFloat(halves);
+  const exact = scales.every((scale, i) => back[i] === scale && Math.abs(scale) >= 2 ** -14);
   return exact ? stored('float16', shape, halves) : stored('float32', shape, scales);
 }
 
@@ -241,7 +242,8 @@ function dequantize({ rows, columns, length, codes, scales, zeros }: UnpackedGro
   for (let row = 0, g = 0; row < rows; row++) {
     for (let start = 0; start < columns; start += length, g++) {
       const end = row * columns + Math.min(start + length, columns);
-      for (let at = row * columns + start; at < end; at++) values[at] = (codes[at] - zeros[g]) * scales[g];
+      const [zero, scale] = [zeros[g], scales[g]];
+      for (let at = row * columns + start; at < end; at++) values[at] = (codes[at] - zero) * scale;
     }
   }
   return values;

@@ -44,10 +44,11 @@ export function unpack(packed: Uint8Array, rowBytes: number, columns: number, wi
   const perByte = 8 / width;
   const mask = 2 ** width - 1;
   const codes = new Uint8Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const byte = packed[row * rowBytes + Math.floor(column / perByte)];
-      codes[row * columns + column] = (byte >> ((column % perByte) * width)) & mask;
+  for (let row = 0, at = 0; row < rows; row++) {
+    const end = (row + 1) * columns;
+    for (let from = row * rowBytes; at < end; from++) {
+      let bits = packed[from];
+      for (const stop = Math.min(at + perByte, end); at < stop; at++, bits >>= width) codes[at] = bits & mask;
     }
   }
   return codes;
