@@ -7,11 +7,12 @@
 
 import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
+import type { PartOptions } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { asLinear } from './compress.ts';
 import type { Importance } from './importance.ts';
 import type { Ranking } from './select.ts';
-import { collect, embedded, forward } from './streams.ts';
+import { collect, embedded, fedBy, forward } from './streams.ts';
 import type { Assignment, Target } from './targets.ts';
 import { targetsOf } from './targets.ts';
 
@@ -79,8 +80,9 @@ async function weighedSquares(
     for (const layer of model.config.layers.keys()) {
       const names = targets.filter((target) => target.layer === layer);
       const needs = new Map(names.map(({ name }) => [name, 'norm' as const]));
-      const fed = { open: (part: object) => runner.block(layer, part), hidden, importance: weights };
-      for (const [name, { squares }] of await collect(needs, fed, undefined, signal))
+      const open = (part: PartOptions) => runner.block(layer, part);
+      const fed = fedBy(hidden, { open, importance: weights });
+      for (const [name, { squares }] of await collect(needs, fed, undefined, { signal }))
         found.set(
           name,
           squares!.map((square) => square * importance.get(name)!.mean),

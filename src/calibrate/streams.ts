@@ -2,7 +2,8 @@
 
 import { idsTensor } from '../models/runner.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
-import type { Tensor } from '../graph/session.ts';
+import type { Feeds, Tensor } from '../graph/session.ts';
+import type { Cut } from '../models/cut.ts';
 import type { Statistic } from '../methods/contract.ts';
 import type { Needs, TokenWeights } from './statistics.ts';
 import { openCollector } from './statistics.ts';
@@ -51,41 +52,90 @@ export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSign
 /** A part of the model with its weights, and what it is fed. */
 export interface Fed {
   readonly open: (options: PartOptions) => Promise<Stage>;
-  readonly hidden: readonly Tensor[];
+  /** Batch by batch: hidden states "x", or what a slice has kept of them. */
+  readonly feeds: Feeds[];
+  /** Of each batch. */
+  readonly tokens: readonly number[];
   /** Of tokens, for the layers that weigh them. */
   readonly importance?: TokenWeights | undefined;
   /** Whether the graph is one of several for a block, whose memory would add up. */
   readonly temporary?: boolean | undefined;
 }
 
+export const fedBy = (
+  hidden: readonly Tensor[],
+  part: Pick<Fed, 'open' | 'importance' | 'temporary'>,
+): Fed => ({
+  ...part,
+  feeds: hidden.map((x) => ({ x })),
+  tokens: hidden.map(({ dims }) => dims[0] * dims[1]),
+});
+
 /**
  * What the part's linear layers need, over all batches.
  * @param original the same part before it was compressed, with what the original model feeds it; for "cross"
+ * @param cut the slice that their inputs are in; afterwards both are fed what the next slice needs
  */
 export async function collect(
   needs: Needs,
-  { open, hidden, importance, temporary }: Fed,
+  ours: Fed,
   original: Fed | undefined,
-  signal?: AbortSignal,
+  { signal, cut }: { readonly signal?: AbortSignal | undefined; readonly cut?: Cut | undefined },
 ): Promise<ReadonlyMap<string, Statistic>> {
-  if ([...needs.values()].every((kind) => kind === 'none')) return new Map();
-  const collector = openCollector(needs, importance);
+  if (!cut && [...needs.values()].every((kind) => kind === 'none')) return new Map();
+  const collector = openCollector(needs, ours.importance);
   // A head's logits would be the largest thing of all.
-  const stage = await open({ extend: collector.extend, extensionOnly: true, temporary });
+  const openPart = ({ open, temporary }: Fed, extend: PartOptions['extend']) =>
+    open({ extend, extensionOnly: true, temporary, cut });
+  const stage = await openPart(ours, collector.extend);
   const before =
-    collector.originals.length > 0
-      ? await original!.open({ extend: collector.extendOriginal, extensionOnly: true, temporary })
+    original && (cut || collector.originals.length > 0)
+      ? await openPart(original, collector.extendOriginal)
       : undefined;
   let first = 0;
-  for (const [index, x] of hidden.entries()) {
+  for (const [index, tokens] of ours.tokens.entries()) {
     signal?.throwIfAborted();
-    const tokens = x.dims[0] * x.dims[1];
-    const seen = before && (await before.run({ x: original!.hidden[index] }, collector.originals));
-    const feeds = { x, ...collector.feeds(first, tokens), ...seen };
-    collector.take(await stage.run(feeds, collector.outputs), tokens);
+    const seen = before && (await advance(before, original!.feeds, index, collector.originals, {}));
+    const known = { ...collector.feeds(first, tokens), ...seen };
+    collector.take(await advance(stage, ours.feeds, index, collector.outputs, known), tokens);
     first += tokens;
   }
   await stage.release();
   await before?.release();
   return collector.statistics();
+}
+
+/** Runs a batch and puts what is kept of it in its place. @returns the outputs asked for */
+async function advance(
+  stage: Stage,
+  feeds: Feeds[],
+  index: number,
+  outputs: readonly string[],
+  known: Feeds,
+): Promise<Record<string, Tensor>> {
+  const fed = feeds[index];
+  const computed = stage.kept.flatMap(({ name, passed }) => (passed === undefined ? [name] : []));
+  const results = await stage.run({ ...fed, ...known }, [...outputs, ...computed]);
+  if (stage.kept.length > 0)
+    feeds[index] = Object.fromEntries(
+      stage.kept.map(({ name, passed }) => [name, passed === undefined ? results[name] : fed[passed]]),
+    );
+  return Object.fromEntries(outputs.map((name) => [name, results[name]]));
+}
+
+/** The rest of the way, behind the last stage: hidden states, batch by batch. */
+export async function finishSlices(
+  { open, feeds, temporary }: Fed,
+  cut: Cut,
+  signal?: AbortSignal,
+): Promise<Tensor[]> {
+  const stage = await open({ temporary, cut });
+  const hidden: Tensor[] = [];
+  for (const index of feeds.keys()) {
+    signal?.throwIfAborted();
+    hidden.push((await stage.run(feeds[index], ['hidden'])).hidden);
+    feeds[index] = {};
+  }
+  await stage.release();
+  return hidden;
 }

@@ -114,6 +114,41 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
     expect(seen.size).toBe(7 * model.config.layers.length);
   });
 
+  it('compresses layers in turn, each fed by those before it as they have become, and so the next block', async () => {
+    const { method, seen } = recording('gram', 0.5);
+    const few = sequences.slice(0, 48);
+    await walk(model, few, { assign: blocks({ ...method, sequential: () => true }) });
+    const last = 'model.layers.1.mlp.down_proj';
+    const matrices = new Map(model.matrices);
+    for (const { name, place, layer } of targetsOf(model)) {
+      if (place !== 'block' || layer! > 1 || name === last) continue;
+      const matrix = model.matrices.get(name)!;
+      const values = matrix.dense().map((value) => 0.5 * value);
+      matrices.set(name, denseValues(values, ...matrix.shape));
+    }
+    // The first block's last matrix is as it has become, too.
+    const runner = openRunner({ ...model, matrices }, { longest: 64 });
+    const embed = await runner.embed();
+    const { hidden } = await embed.run({ ids: idsTensor(few, model.config.vocabulary) });
+    const first = await runner.block(0);
+    const second = await runner.block(1, {
+      extend: ({ graph, scope }) => {
+        const { input } = scope.linears.get(last)!;
+        graph.output('seen', reshape(input, [-1, input.shape.at(-1)!]));
+      },
+    });
+    const outputs = await second.run({ x: (await first.run({ x: hidden })).hidden });
+    await runner.release();
+    const values = outputs.seen.data as Float32Array;
+    const width = outputs.seen.dims[1];
+    const { gram } = seen.get(13)!;
+    for (let column = 0; column < width; column++) {
+      let square = 0;
+      for (let at = column; at < values.length; at += width) square += values[at] ** 2;
+      expect(gram![column * width + column] / square).toBeCloseTo(1, 4);
+    }
+  });
+
   it('weighs tokens by their importance where a method asks for it', async () => {
     const { method, seen } = recording('gram');
     const few = sequences.slice(0, 8);

@@ -20,7 +20,7 @@ import { checkPlan, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
-import { collect, embedded, fewestTokens, forward } from './streams.ts';
+import { collect, embedded, fedBy, fewestTokens, finishSlices, forward } from './streams.ts';
 import { steadyThreads } from './threads.ts';
 
 export interface Walked {
@@ -87,11 +87,11 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const last = lastNeeded(state, layers);
   const streams = last < 0 ? nothing : await openStreams(state, sequences);
   for (let layer = 0; layer < layers; layer++) {
-    const ahead = await block(state, units.blocks[layer], layer, streams);
+    const done = await block(state, units.blocks[layer], { layer, goesOn: layer < last }, streams);
     if (layer >= last) continue;
-    await forward(await runner.block(layer, { weights }), streams.hidden, signal);
-    if (ahead) streams.original?.splice(0, ahead.length, ...ahead);
-    else if (streams.original) await forward(await runner.block(layer), streams.original, signal);
+    if (!done.hidden) await forward(await runner.block(layer, { weights }), streams.hidden, signal);
+    if (streams.original && !done.original)
+      await forward(await runner.block(layer), streams.original, signal);
   }
   const head = (own: PartOptions['weights']) => (part: PartOptions) => runner.head({ weights: own, ...part });
   await part(state, units.head, head(weights), { open: head(model), streams });
@@ -202,42 +202,52 @@ async function tables(state: State, unit: Unit, sequences: readonly Int32Array[]
   await part(state, unit, open, { open, streams: { ...nothing, hidden } });
 }
 
-/** @returns what the original block gives, where that was needed already */
+/** Which streams are behind a block already when it is compressed. */
+interface Through {
+  readonly hidden?: boolean;
+  readonly original?: boolean;
+}
+
+/** @param place of the block, and whether anything behind it is still to be compressed */
 async function block(
   state: State,
   unit: Unit,
-  layer: number,
+  { layer, goesOn }: { readonly layer: number; readonly goesOn: boolean },
   streams: Streams,
-): Promise<readonly Tensor[] | undefined> {
+): Promise<Through> {
   const { runner, matrices, vectors, options, model } = state;
-  if (unit.planned.every(({ name }) => state.rows.has(name))) return undefined;
+  if (unit.planned.every(({ name }) => state.rows.has(name))) return {};
   const before = { matrices: new Map(matrices), vectors: new Map(vectors) };
   const open = (weights: PartOptions['weights']) => (part: PartOptions) =>
     runner.block(layer, { weights, ...part });
-  await rewriteBlock(state, unit, layer, { open: open({ matrices, vectors }), hidden: streams.hidden });
+  const compressed = open({ matrices, vectors });
+  await rewriteBlock(state, unit, layer, fedBy(streams.hidden, { open: compressed }));
   // What it computes is the original's, but what its layers are fed may be scaled.
   const uncompressed = { matrices: new Map(matrices), vectors: new Map(vectors) };
   const trainings = options.trainings ?? [];
   const quick =
     trainings.length > 0 ? { ...state, options: { ...options, progress: beforeTraining(state) } } : state;
-  await linears(quick, unit, open({ matrices, vectors }), { open: open(uncompressed), streams });
+  const original = { open: open(uncompressed), streams };
   const trained = unit.planned.filter(isTrained);
   if (trained.length + trainings.length === 0) {
+    const onward = await linears(quick, unit, compressed, original, false);
     await keep(state, unit, before);
-    return undefined;
+    return goesOn ? onward() : {};
   }
+  await linears(quick, unit, compressed, original, true);
   const ahead = [...streams.original!];
   await forward(await open(model)({}), ahead, options.signal);
-  const fed = { open: open({ matrices, vectors }), hidden: streams.hidden };
   const training = { layer, inputs: streams.hidden, targets: ahead };
   if (trained.length > 0) {
     const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
-    const statistics = await collect(needs, fed, undefined, options.signal);
+    const fed = fedBy(streams.hidden, { open: compressed });
+    const statistics = await collect(needs, fed, undefined, options);
     const importance = streams.importance?.get(model.architecture.layerName(layer));
     await trainBlock(state, trained, { ...training, importance, statistics });
   }
   if (trainings.length > 0) {
     const metric = streams.metrics?.[layer];
+    const fed = fedBy(streams.hidden, { open: compressed });
     await retrainBlock(state, unit.planned, trainings, {
       ...training,
       metric,
@@ -246,7 +256,8 @@ async function block(
     });
   }
   await keep(state, unit, before);
-  return ahead;
+  streams.original!.splice(0, ahead.length, ...ahead);
+  return { original: true };
 }
 
 /** Of a block that will be trained, compressing is the small part. */
@@ -263,7 +274,7 @@ async function rewriteBlock(state: State, { planned }: Unit, layer: number, fed:
     const prefix = `${model.architecture.layerName(layer)}.`;
     const kind = method.statistic(choice);
     const names = [...matrices.keys()].filter((name) => name.startsWith(prefix));
-    const statistics = await collect(new Map(names.map((name) => [name, kind])), fed, undefined, signal);
+    const statistics = await collect(new Map(names.map((name) => [name, kind])), fed, undefined, { signal });
     options.progress?.({
       phase: 'compress',
       done: state.rows.size,
@@ -287,33 +298,48 @@ interface Original {
 /** Collects what a part's layers need and compresses them, unless an earlier run did. */
 async function part(state: State, unit: Unit, open: Fed['open'], original: Original): Promise<void> {
   if (unit.planned.every(({ name }) => state.rows.has(name))) return;
-  await linears(state, unit, open, original);
+  await linears(state, unit, open, original, false);
   await keep(state, unit, state);
 }
 
-/** Compresses each matrix of a part on its own. */
+/**
+ * Compresses each matrix of a part on its own.
+ * @param again whether the part will be fed the same once more
+ * @returns what takes the streams the rest of the way through the part, where they are inside it
+ */
 async function linears(
   state: State,
   { planned }: Unit,
-  open: (part: PartOptions) => Promise<Stage>,
-  original: Original,
-): Promise<void> {
-  const { streams } = original;
+  open: Fed['open'],
+  { open: openOriginal, streams }: Original,
+  again: boolean,
+): Promise<() => Promise<Through>> {
+  const { signal } = state.options;
+  const { importance } = streams;
   const stages = await stagesOf(
     planned.filter((each) => !isTrained(each)),
     open,
   );
-  const temporary = stages.length > 1 || streams.original !== undefined;
-  for (const stage of stages) {
+  const cuts = stages.map((stage) => stage.map(({ name }) => name));
+  const inSlices = stages.length > 1;
+  const temporary = inSlices || streams.original !== undefined;
+  // What a slice has replaced can go.
+  const taken = (hidden: Tensor[]) => (inSlices && !again ? hidden.splice(0) : hidden);
+  const ours = fedBy(taken(streams.hidden), { open, importance, temporary });
+  const original = streams.original && fedBy(taken(streams.original), { open: openOriginal, temporary });
+  for (const [at, stage] of stages.entries()) {
     const needs = new Map(stage.map(({ name, statistic }) => [name, statistic]));
-    const statistics = await collect(
-      needs,
-      { open, hidden: streams.hidden, importance: streams.importance, temporary },
-      streams.original && { open: original.open, hidden: streams.original },
-      state.options.signal,
-    );
+    const cut = inSlices ? { stages: cuts, at } : undefined;
+    const statistics = await collect(needs, ours, original, { signal, cut });
     for (const each of stage) await compressMatrix(state, each, statistics.get(each.name));
   }
+  return async () => {
+    if (!inSlices) return {};
+    const end = { stages: cuts, at: stages.length };
+    streams.hidden.push(...(await finishSlices(ours, end, signal)));
+    if (original) streams.original!.push(...(await finishSlices(original, end, signal)));
+    return { hidden: true, original: true };
+  };
 }
 
 /** What is compressed at once: all, or where a method wants it so, layers of one input after the other, as they run. */
@@ -322,7 +348,8 @@ async function stagesOf(
   open: (part: PartOptions) => Promise<Stage>,
 ): Promise<readonly (readonly Planned[])[]> {
   const sequential = planned.some(
-    ({ method, options }) => method.shape === 'linear' && method.sequential?.(options),
+    ({ method, options, place }) =>
+      place === 'block' && method.shape === 'linear' && method.sequential?.(options),
   );
   if (!sequential) return [planned];
   const stages = new Map<unknown, Planned[]>();

@@ -38,9 +38,9 @@ export function integers({ bits, text }: Wanted, own: Readonly<Record<string, un
     return { step: { method: 'rtn', bits, ...own }, reason };
   }
   return {
-    step: { method: 'gptq', bits, passes: 2, asymmetric: 1, sequential: true, ...own },
+    step: { method: 'gptq', bits, passes: 2, asymmetric: 1, ...own },
     reason:
-      'GPTQ layer after layer, making up for what earlier layers lost, loses least for the bytes in minutes on a CPU (SmolLM2-135M at 4 bits: KL 0.131, GPTQ 0.236, AWQ 0.200); --method gptq takes a quarter of the time, --method gptq+block-ap --passes 2 --asymmetric 1 --sequential seven times as long and loses a fifth less (KL 0.102)',
+      'GPTQ layer after layer, making up for what earlier layers lost, loses least for the bytes in minutes on a CPU (SmolLM2-135M at 4 bits: KL 0.131, GPTQ 0.236, AWQ 0.200); --method gptq takes a quarter of the time, --method gptq+block-ap --passes 2 --asymmetric 1 seven times as long and loses a fifth less (KL 0.102)',
   };
 }
 
@@ -51,7 +51,7 @@ export function blocks({ bits, text }: Wanted): Recommendation {
     step: {
       method: 'ggml',
       ...(type ? { type } : {}),
-      ...(text ? { asymmetric: 1, sequential: true } : { fit: 'plain' }),
+      ...(text ? { asymmetric: 1 } : { fit: 'plain' }),
     },
     reason: text
       ? "llama.cpp's own mix of types, with errors compensated layer after layer: less is lost than with its quantizer and an importance matrix"

@@ -15,6 +15,8 @@ import { encodeModel } from '../graph/onnx.ts';
 import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
 import { plainScope } from './build.ts';
+import type { Cut, Kept } from './cut.ts';
+import { sliceAt } from './cut.ts';
 import type { Model } from './model.ts';
 import type { RecordingScope, WeightSource } from './scope.ts';
 
@@ -41,6 +43,8 @@ export interface PartOptions {
   readonly extensionOnly?: boolean | undefined;
   /** Its session is not kept for equal parts: the memory that it ran in is given back with the stage. */
   readonly temporary?: boolean | undefined;
+  /** A slice alone, which is fed what the slice before has kept; the first "x". */
+  readonly cut?: Cut | undefined;
 }
 
 /** A part with its weights in place. */
@@ -51,6 +55,8 @@ export interface Stage {
    * @param outputs the ones wanted, all without it: logits that nobody reads need not be copied out
    */
   run(feeds: Feeds, outputs?: readonly string[]): Promise<Record<string, Tensor>>;
+  /** Of a slice: what the next is fed. */
+  readonly kept: readonly Kept[];
   /** Lets go of what only this stage holds. */
   release(): Promise<void>;
 }
@@ -116,20 +122,23 @@ interface Opened {
 async function openStage(
   { model, session: options, longest, sessions }: Opened,
   { prefix = '', input, output: name, build }: PartPlan,
-  { weights = model, extend, extensionOnly = false, temporary = false }: PartOptions,
+  { weights = model, extend, extensionOnly = false, temporary = false, cut }: PartOptions,
 ): Promise<Stage> {
   const onGpu = options.device === 'webgpu';
-  const graph = new Graph(onGpu ? 'initializers' : 'inputs');
+  const whole = new Graph(onGpu ? 'initializers' : 'inputs');
   const x =
     input === 'ids'
-      ? graph.input('ids', 'int64', ['batch', 'time'])
-      : graph.input('x', 'float32', ['batch', 'time', model.config.hidden]);
-  const scope = plainScope(graph, model.config, weights, { time: 'time', longest, prefix });
+      ? whole.input('ids', 'int64', ['batch', 'time'])
+      : whole.input('x', 'float32', ['batch', 'time', model.config.hidden]);
+  const scope = plainScope(whole, model.config, weights, { time: 'time', longest, prefix });
   const output = build(scope, x);
-  if (!extensionOnly) graph.output(name, output);
-  extend?.({ graph, scope, input: x, output });
+  if (!extensionOnly && !cut) whole.output(name, output);
+  extend?.({ graph: whole, scope, input: x, output });
+  const { graph, kept } = cut
+    ? sliceAt({ graph: whole, scope, input: x, end: { name, value: output } }, cut)
+    : { graph: whole, kept: [] };
   // A GPU gets its weights once with the session: feeding them at each run would cost more than the run.
-  if (onGpu) return openSession(graph, options);
+  if (onGpu) return { ...(await openSession(graph, options)), kept };
   const bytes = encodeModel(graph);
   const key = createHash('sha256').update(bytes).digest('hex');
   const opening = (temporary ? undefined : sessions.get(key)) ?? openSession(bytes, options);
@@ -137,6 +146,7 @@ async function openStage(
   const session = await opening;
   let placed = feedsOf(graph.weights);
   return {
+    kept,
     run: (feeds, outputs) => session.run({ ...placed, ...feeds }, outputs),
     release: async () => {
       placed = {};

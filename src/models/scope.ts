@@ -9,7 +9,7 @@ import { elementCount } from '../base/tensor.ts';
 import type { ActivationType } from '../encodings/dense.ts';
 import { retyped } from '../encodings/dense.ts';
 import type { AccuracyLevel, Encoding, Place } from '../encodings/encoding.ts';
-import type { Graph, Value } from '../graph/graph.ts';
+import type { Graph, Node, Value } from '../graph/graph.ts';
 import { add } from '../graph/ops.ts';
 import type { Configuration, Scope } from './model.ts';
 
@@ -42,6 +42,8 @@ export interface LinearUse {
   readonly input: Value;
   readonly output: Value;
   readonly encoding: Encoding;
+  /** What the product is made of. */
+  readonly nodes: readonly Node[];
 }
 
 export interface RecordingScope extends Scope {
@@ -81,9 +83,10 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
     linear(name, x, width, bias) {
       const encoding = weights.matrices.get(name) ?? missing(`${name}.weight`);
       checkShape(`${name}.weight`, encoding.shape, [width, x.shape[x.shape.length - 1] as number]);
+      const first = graph.nodes.length;
       const product = encoding.multiply(x, placeOf(name), { accuracy: options.accuracy });
       const output = bias === undefined ? product : add(product, vector(bias, width));
-      linears.set(name, { input: x, output, encoding });
+      linears.set(name, { input: x, output, encoding, nodes: graph.nodes.slice(first) });
       return output;
     },
     embedding(name, ids, rows = config.vocabulary) {

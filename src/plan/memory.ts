@@ -161,6 +161,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
     ...standing(facts),
     rewrittenWeights(facts),
     { what: 'hidden states of the calibration text', bytes: hidden },
+    { what: 'values between the layers of a block', bytes: betweenLayers(facts, chosen) },
     { what: 'weights in the engine', bytes: weights },
     { what: 'values while they run', bytes: arenaShare * values },
     { what: 'statistics', bytes: statistics },
@@ -200,6 +201,22 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
     // The sums so far, and the same with a batch added.
     statistics: 2 * (isBlock ? most(kinds.map(({ squares }) => squares)) : 4 * config.hidden ** 2),
   };
+}
+
+/** Layers that are compressed one after the other: what the widest of them is fed, and training wants the block's input still. */
+function betweenLayers(facts: Facts, chosen: readonly PlannedMatrix[]): number {
+  const inTurn = chosen.filter(
+    ({ place, assigned }) =>
+      place === 'block' &&
+      assigned?.method.shape === 'linear' &&
+      assigned.method.sequential?.(assigned.options),
+  );
+  if (inTurn.length === 0) return 0;
+  const widest = most(inTurn.map(({ shape }) => shape[1]));
+  const { hidden } = facts.model.config;
+  const held = streams(facts);
+  const perToken = Math.min(held, 2) * (widest + (held > 2 ? hidden : 0));
+  return 4 * tokensOf(facts.texts.calibration) * perToken;
 }
 
 /** What the compressed model makes of the text, what the original does, and what training aims at. */

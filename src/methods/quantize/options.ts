@@ -72,7 +72,7 @@ export const compensation = {
   fisher,
   sequential: z
     .boolean()
-    .default(false)
+    .default(true)
     .describe('Compresses the layers of a block in the order they run, each fed by those before it.'),
 };
 

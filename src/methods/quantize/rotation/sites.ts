@@ -1,6 +1,6 @@
 /** What a model's layers look like to those who learn rotations: weights, and moments of what they are fed. */
 
-import { collect, embedded, forward } from '../../../calibrate/streams.ts';
+import { collect, fedBy, embedded, forward } from '../../../calibrate/streams.ts';
 import type { Tensor } from '../../../graph/session.ts';
 import type { Encoding } from '../../../encodings/encoding.ts';
 import type { LayerStructure, Model } from '../../../models/model.ts';
@@ -78,8 +78,8 @@ async function layerSites(
   const structure = architecture.structure(config, layer);
   const through = structure.passages.filter((passage) => passage.heads);
   const needs = needsOf(structure);
-  const open: Parameters<typeof collect>[1]['open'] = (part) => runner.block(layer, part);
-  const statistics = await collect(needs, { open, hidden }, undefined, drawing.signal);
+  const fed = fedBy(hidden, { open: (part) => runner.block(layer, part) });
+  const statistics = await collect(needs, fed, undefined, drawing);
   const inputs = await inputsOf(runner, layer, hidden[0], structure);
   const rows = rowsOf(inputs[0].length / config.hidden, drawing);
   return {

@@ -1,0 +1,97 @@
+/**
+ * A block in slices, cut where its linear layers are fed: layers that are compressed one after the other are each fed by
+ * those before them as these have become, and what a slice has computed is not computed again by the next.
+ */
+
+import type { Graph, Node, Value } from '../graph/graph.ts';
+import type { NamedValue } from '../graph/slice.ts';
+import { sliced } from '../graph/slice.ts';
+import type { RecordingScope } from './scope.ts';
+
+export interface Cut {
+  /** Names of linear layers, as they run; those of one stage are not fed by each other. */
+  readonly stages: readonly (readonly string[])[];
+  /**
+   * The slice: from the products of the stage before, or the block's input for the first, to what stage `at` is fed; the
+   * one after the last stage goes to the block's end.
+   */
+  readonly at: number;
+}
+
+export interface Slice {
+  readonly graph: Graph;
+  /** What the next slice is fed; nothing for the last. */
+  readonly kept: readonly Kept[];
+}
+
+/** An output of a slice, or what it was fed itself where that passes through. */
+export interface Kept {
+  readonly name: string;
+  /** The name that it was fed by. */
+  readonly passed?: string | undefined;
+}
+
+/** The whole block's graph; its outputs are those of an extension, which see layers of this stage alone. */
+export interface Whole {
+  readonly graph: Graph;
+  readonly scope: RecordingScope;
+  readonly input: Value;
+  readonly end: NamedValue;
+}
+
+/**
+ * Values that cross a cut are known by their order: weights may be encoded otherwise in the graph of another slice, but
+ * what crosses has the same users, in the same order.
+ */
+export function sliceAt({ graph, scope, input, end }: Whole, { stages, at }: Cut): Slice {
+  const sliceOf = slicesOfNodes(graph, input, scope, stages);
+  const given = at === 0 ? [] : crossing(graph, input, sliceOf, at - 1);
+  const kept = at < stages.length ? crossing(graph, input, sliceOf, at) : [];
+  const fed = new Map([[input, input.name], ...given.map(({ name, value }) => [value, name] as const)]);
+  const computed = at < stages.length ? kept.filter(({ value }) => !fed.has(value)) : [end];
+  return {
+    graph: sliced(graph, given, [...graph.outputs, ...computed]),
+    kept: kept.map(({ name, value }) => ({ name, passed: fed.get(value) })),
+  };
+}
+
+/** By node that depends on the block's input: the slice that computes it. */
+function slicesOfNodes(
+  { nodes }: Graph,
+  input: Value,
+  { linears }: RecordingScope,
+  stages: readonly (readonly string[])[],
+): ReadonlyMap<Node, number> {
+  const least = new Map(
+    stages.flatMap((names, stage) =>
+      names.flatMap((name) => linears.get(name)!.nodes.map((node) => [node, stage + 1] as const)),
+    ),
+  );
+  const slices = new Map<Value, number>([[input, 0]]);
+  const found = new Map<Node, number>();
+  for (const node of nodes) {
+    const own = node.inputs.flatMap((input) => (input && slices.has(input) ? [slices.get(input)!] : []));
+    // What depends on weights alone is computed wherever it is needed.
+    if (own.length === 0) continue;
+    const slice = Math.max(...own, least.get(node) ?? 0);
+    found.set(node, slice);
+    for (const output of node.outputs) slices.set(output, slice);
+  }
+  return found;
+}
+
+/** What slices up to `at` compute, or the block is fed, that later ones use. */
+function crossing(
+  graph: Graph,
+  input: Value,
+  sliceOf: ReadonlyMap<Node, number>,
+  at: number,
+): readonly NamedValue[] {
+  const early = new Set([input]);
+  for (const [node, slice] of sliceOf) if (slice <= at) for (const output of node.outputs) early.add(output);
+  const late = graph.nodes.filter((node) => (sliceOf.get(node) ?? 0) > at);
+  const used = late.flatMap(({ inputs }) =>
+    inputs.flatMap((each) => (each && early.has(each) ? [each] : [])),
+  );
+  return [...new Set(used)].map((value, index) => ({ name: `kept.${at}.${index}`, value }));
+}
