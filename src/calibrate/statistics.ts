@@ -6,7 +6,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Graph, Value } from '../graph/graph.ts';
-import { abs, add, fusedMatmul, max, mul, reduceMax, reduceSum, reshape, sub } from '../graph/ops.ts';
+import { abs, add, fusedMatmul, max, mul, reduceMax, reduceSum, reshape, slice, sub } from '../graph/ops.ts';
 import type { Feeds, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Statistic, StatisticKind } from '../methods/contract.ts';
@@ -17,6 +17,9 @@ export type Needs = ReadonlyMap<string, StatisticKind>;
 
 /** Of every token of the calibration text, 1 on average, by the name of the layer that weighs them so. */
 export type TokenWeights = ReadonlyMap<string, Float32Array>;
+
+/** Columns from which on a Gram matrix is computed in pieces, and how many to a side. */
+const [wide, mostPieces] = [512, 4];
 
 const rank: Record<StatisticKind, number> = { none: 0, norm: 1, gram: 2, cross: 3 };
 
@@ -105,9 +108,9 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
     },
     statistics() {
       const found = new Map<string, Statistic>();
-      inputs.forEach(({ columns, linears }, index) => {
+      inputs.forEach(({ kind, columns, linears }, index) => {
         const sum = (part: string) => sums[sumName(index, part)]?.data as Float32Array | undefined;
-        const gram = sum('gram');
+        const gram = kind === 'norm' ? undefined : assembled(columns, (piece) => sum(piece)!);
         const squares = gram ? diagonal(gram, columns) : sum('squares')!;
         checkFinite(squares, linears);
         const [sizes, peaks, cross] = [sum('sizes'), sum('peaks'), sum('cross')];
@@ -141,7 +144,7 @@ function addSums(
   sum('sizes', [columns], (before) => add(before, reduceSum(size, [0])));
   sum('peaks', [columns], (before) => max(before, reduceMax(size, [0])));
   if (kind === 'norm') sum('squares', [columns], (before) => add(before, reduceSum(mul(own, x), [0])));
-  else sum('gram', [columns, columns], (before) => add(before, fusedMatmul(own, x, { transA: true })));
+  else addPieces(own, x, columns, sum);
   if (kind === 'cross') {
     const original = graph.input(sumName(index, 'original'), 'float32', x.shape);
     sum('cross', [columns, columns], (before) =>
@@ -149,6 +152,50 @@ function addSums(
     );
   }
   return made;
+}
+
+/** A Gram matrix is symmetric: of a large one, pieces on its diagonal and above are enough. */
+export function piecesOf(columns: number): { readonly count: number; readonly width: number } {
+  const count = columns >= wide && columns % mostPieces === 0 ? mostPieces : 1;
+  return { count, width: columns / count };
+}
+
+const pieceName = (row: number, column: number): string => `gram.${row}.${column}`;
+
+function addPieces(
+  own: Value,
+  x: Value,
+  columns: number,
+  sum: (part: string, shape: readonly number[], next: (before: Value) => Value) => void,
+): void {
+  const { count, width } = piecesOf(columns);
+  const cut = (value: Value) =>
+    count === 1
+      ? [value]
+      : Array.from({ length: count }, (_, i) => slice(value, 1, i * width, (i + 1) * width));
+  const right = cut(x);
+  const left = own === x ? right : cut(own);
+  for (let row = 0; row < count; row++)
+    for (let column = row; column < count; column++)
+      sum(pieceName(row, column), [width, width], (before) =>
+        add(before, fusedMatmul(left[row], right[column], { transA: true })),
+      );
+}
+
+/** The whole of it, row-major. */
+function assembled(columns: number, piece: (name: string) => Float32Array): Float32Array {
+  const { count, width } = piecesOf(columns);
+  if (count === 1) return piece(pieceName(0, 0));
+  const gram = new Float32Array(columns * columns);
+  for (let i = 0; i < columns; i++) {
+    const row = Math.floor(i / width);
+    for (let column = row; column < count; column++) {
+      const from = (i % width) * width;
+      gram.set(piece(pieceName(row, column)).subarray(from, from + width), i * columns + column * width);
+    }
+    for (let j = 0; j < row * width; j++) gram[i * columns + j] = gram[j * columns + i];
+  }
+  return gram;
 }
 
 function diagonal(matrix: Float32Array, size: number): Float32Array {

@@ -8,6 +8,7 @@
 import { availableParallelism } from 'node:os';
 import type { Model } from '../models/model.ts';
 import { linearLayers } from '../models/size.ts';
+import { piecesOf } from './statistics.ts';
 
 /** Columns are shared out in pieces of so many. */
 const piece = 16;
@@ -28,8 +29,10 @@ export function steadyThreads(model: Model, tokens: number, threads?: number): n
   const byColumns = shapes
     .filter(([rows, columns]) => rows > tokens && columns > shortRow)
     .map(([rows]) => Math.floor(Math.ceil(rows / piece) / fewestPieces));
-  // A Gram matrix has as many rows as the layer's input is wide.
-  const byRows = [tokens, ...shapes.map(([, columns]) => columns)].map((rows) => Math.floor(rows / 2));
+  // A Gram matrix, or a piece of it, has as many rows as columns.
+  const byRows = [tokens, ...shapes.map(([, columns]) => piecesOf(columns).width)].map((rows) =>
+    Math.floor(rows / 2),
+  );
   const most = Math.max(1, Math.min(...byColumns, ...byRows));
   return most < (threads ?? availableParallelism()) ? most : threads;
 }
