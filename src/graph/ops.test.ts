@@ -58,7 +58,6 @@ const cases: readonly Case[] = [
   unary('Neg', ops.neg),
   unary('Exp', ops.exp),
   unary('Round', ops.round),
-  unary('Sign', ops.sign),
   unary('Floor', ops.floor),
   unary('Log', ops.log),
   unary('Sqrt', ops.sqrt),

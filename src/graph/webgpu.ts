@@ -7,10 +7,7 @@
 import type { Attribute, Graph, Node, Value } from './graph.ts';
 import {
   add,
-  cast,
   exp,
-  greater,
-  less,
   log,
   matmul,
   mul,
@@ -53,10 +50,6 @@ function rewrite(
       const square = reduceMean(mul(a, a), [-1], true);
       const inverse = reciprocal(sqrt(add(square, scalar(copy, number(node.attributes.epsilon), a.dtype))));
       return [mul(mul(a, inverse), b), inverse];
-    }
-    case 'Sign': {
-      const zero = scalar(copy, 0, a.dtype);
-      return [sub(cast(greater(a, zero), a.dtype), cast(less(a, zero), a.dtype))];
     }
     default:
       return undefined;

@@ -28,7 +28,7 @@ import {
 
 type Unary =
   'Neg' | 'Exp' | 'Log' | 'Sqrt' | 'Reciprocal' | 'Abs' | 'Sigmoid' | 'Tanh' | 'Erf' | 'Sin' | 'Cos' | 'Relu';
-type Step = 'Sign' | 'Floor' | 'Round';
+type Step = 'Floor' | 'Round';
 type Binary = 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min';
 type Comparison = 'Equal' | 'Less' | 'Greater' | 'LessOrEqual' | 'GreaterOrEqual';
 export type ElementwiseName =
@@ -114,7 +114,6 @@ export const elementwise: Record<ElementwiseName, OpDefinition> = {
   Sin: unary('Sin', (g, x) => mul(g, cos(x))),
   Cos: unary('Cos', (g, x) => neg(mul(g, sin(x)))),
   Relu: unary('Relu', (g, x) => mul(g, cast(greater(x, number(x, 0)), g.dtype))),
-  Sign: step('Sign'),
   Floor: step('Floor'),
   Round: step('Round'),
   Add: binary('Add', (g) => [g, g]),

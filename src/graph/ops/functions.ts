@@ -36,8 +36,7 @@ export const erf = (x: Value): Value => one('Erf', x);
 export const sin = (x: Value): Value => one('Sin', x);
 export const cos = (x: Value): Value => one('Cos', x);
 export const relu = (x: Value): Value => one('Relu', x);
-/** -1, 0 or 1; no gradient, as the next one. */
-export const sign = (x: Value): Value => one('Sign', x);
+/** No gradient, as the next one. */
 export const floor = (x: Value): Value => one('Floor', x);
 /** To the nearest whole number, halves to the even one. */
 export const round = (x: Value): Value => one('Round', x);
