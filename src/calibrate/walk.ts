@@ -235,7 +235,8 @@ async function block(
     return goesOn ? onward() : {};
   }
   await linears(quick, unit, compressed, original, true);
-  const ahead = [...streams.original!];
+  // What the original fed the block is of no use behind it.
+  const ahead = streams.original!.splice(0);
   await forward(await open(model)({}), ahead, options.signal);
   const training = { layer, inputs: streams.hidden, targets: ahead };
   if (trained.length > 0) {
@@ -256,7 +257,7 @@ async function block(
     });
   }
   await keep(state, unit, before);
-  streams.original!.splice(0, ahead.length, ...ahead);
+  streams.original!.push(...ahead);
   return { original: true };
 }
 
