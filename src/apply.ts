@@ -5,8 +5,8 @@
 
 import type { Progress } from './base/progress.ts';
 import { rounded } from './calibrate/compress.ts';
-import type { Importance } from './calibrate/importance.ts';
-import { everyLayer, tokenImportance } from './calibrate/importance.ts';
+import type { Gradients } from './calibrate/importance.ts';
+import { everyLayer, predictionGradients } from './calibrate/importance.ts';
 import { readUnit, writeUnit } from './calibrate/resume.ts';
 import type { Ranking } from './calibrate/select.ts';
 import { targetsOf } from './calibrate/targets.ts';
@@ -43,7 +43,11 @@ export async function applyRecipe(
 ): Promise<Walked> {
   const { journal, progress, signal, ...session } = options;
   const model = await rewritten(original, recipe, texts, options);
-  const { importance, ranking } = asksForRanking(recipe) ? await ranked(model, recipe, texts, options) : {};
+  const trainings = blockTrainings(recipe);
+  const metrics = trainings.some(({ method, options }) => method.fisher(options) > 0);
+  const { gradients, ranking } = asksForRanking(recipe)
+    ? await ranked(model, recipe, texts, { ...options, metrics })
+    : {};
   const rewrites = blockRewrites(recipe);
   // Where no method asks for text, a little tells the errors of outputs.
   const fitted = recipe.steps.some(needsText);
@@ -52,9 +56,9 @@ export async function applyRecipe(
     ...session,
     assign: assignment(recipe, model, ranking),
     rewrites,
-    trainings: blockTrainings(recipe),
+    trainings,
     seed: recipe.seed,
-    importance,
+    ...gradients,
     // Errors are those of outputs for methods that need no data themselves, unless that costs a pass of its own.
     collect: sequences.length > 0 && rewrites.length === 0 ? 'gram' : 'none',
     journal,
@@ -64,18 +68,28 @@ export async function applyRecipe(
   return { ...walked, model: await trained(walked.model, original, recipe, texts, options) };
 }
 
-/** Its matrices by what rounding costs them, and what tokens weigh for that, which is known then. */
+/**
+ * Its matrices by what rounding costs them, and the gradients of predictions that tell it.
+ * @param options.metrics whether the walk will ask for those of what blocks give, too
+ */
 async function ranked(
   model: Model,
   recipe: Recipe,
-  texts: Pick<Texts, 'calibration'>,
-  options: ApplyOptions,
-): Promise<{ readonly importance: Importance | undefined; readonly ranking: Ranking }> {
-  const importance =
-    texts.calibration.length > 0
-      ? await tokenImportance(model, texts.calibration, everyLayer(model), { ...options, seed: recipe.seed })
+  { calibration }: Pick<Texts, 'calibration'>,
+  { metrics, ...options }: ApplyOptions & { readonly metrics: boolean },
+): Promise<{ readonly gradients: Gradients | undefined; readonly ranking: Ranking }> {
+  const asked = { names: everyLayer(model), metrics };
+  const gradients =
+    calibration.length > 0
+      ? await predictionGradients(model, calibration, asked, { ...options, seed: recipe.seed })
       : undefined;
-  return { importance, ranking: await rankingOf(recipe, model, texts, { ...options, importance }) };
+  const ranking = await rankingOf(
+    recipe,
+    model,
+    { calibration },
+    { ...options, importance: gradients?.importance },
+  );
+  return { gradients, ranking };
 }
 
 /** As the rewrites of the whole of it leave it; it computes what it did. */

@@ -3,7 +3,8 @@ import { tinyLlama } from '../../test/models/tiny.ts';
 import type { Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
-import { outputMetrics, tokenImportance } from './importance.ts';
+import type { ImportanceOptions } from './importance.ts';
+import { predictionGradients } from './importance.ts';
 
 const model = tinyLlama({ tied: false });
 const sequence = Int32Array.of(3, 1, 4, 1, 5, 9, 2, 6);
@@ -56,10 +57,16 @@ const shares = (values: readonly number[]) => {
   return values.map((value) => value / sum);
 };
 
+const importanceOf = async (
+  sequences: readonly Int32Array[],
+  names: ReadonlySet<string>,
+  options: ImportanceOptions,
+) => (await predictionGradients(model, sequences, { names, metrics: false }, options)).importance;
+
 describe("a token's importance for a layer", () => {
   it('is the KL divergence that small changes of what the layer gives for it make, on average of many draws', async () => {
     const draws = 2000;
-    const found = await tokenImportance(model, Array(draws).fill(sequence), new Set([name]), { seed: 1 });
+    const found = await importanceOf(Array(draws).fill(sequence), new Set([name]), { seed: 1 });
     const { weights } = found.get(name)!;
     const mean = Array.from(sequence, (_, token) => {
       let sum = 0;
@@ -75,7 +82,7 @@ describe("a token's importance for a layer", () => {
   it('is 1 on average, the same for the same seed, and there for every layer that is asked for', async () => {
     const names = new Set([...model.matrices.keys()].filter((each) => each.includes('layers')));
     const [one, same, other] = [7, 7, 8].map((seed) =>
-      tokenImportance(model, [sequence, sequence.toReversed()], names, { seed }),
+      importanceOf([sequence, sequence.toReversed()], names, { seed }),
     );
     expect(new Set((await one).keys())).toEqual(names);
     expect(await same).toEqual(await one);
@@ -89,29 +96,34 @@ describe("a token's importance for a layer", () => {
 
   it('stops when it is told to', async () => {
     const signal = AbortSignal.abort(new Error('enough'));
-    const work = tokenImportance(model, [sequence], new Set([name]), { seed: 1, signal });
+    const work = importanceOf([sequence], new Set([name]), { seed: 1, signal });
     await expect(work).rejects.toThrow('enough');
   });
 });
 
 describe('how predictions hang on what a block gives', () => {
   const given = [sequence, Int32Array.of(2, 7, 1, 8, 2, 8, 1, 8)];
+  const options = { seed: 4, threads: 1 };
 
   it('adds up over the diagonal to the squared gradients of its tokens', async () => {
-    const metrics = await outputMetrics(model, given, { seed: 4, threads: 1 });
-    expect(metrics.length).toBe(2);
-    for (const [layer, metric] of metrics.entries()) {
-      const block = `model.layers.${layer}`;
-      const { mean } = (await tokenImportance(model, given, new Set([block]), { seed: 4, threads: 1 })).get(
-        block,
-      )!;
+    const names = new Set(['model.layers.0', 'model.layers.1']);
+    const { metrics, importance } = await predictionGradients(
+      model,
+      given,
+      { names, metrics: true },
+      options,
+    );
+    expect(metrics!.length).toBe(2);
+    for (const [layer, metric] of metrics!.entries()) {
+      const { mean } = importance.get(`model.layers.${layer}`)!;
       const trace = Array.from({ length: 8 }, (_, i) => metric[9 * i]).reduce((a, b) => a + b);
       expect(trace / mean).toBeCloseTo(1, 5);
     }
   });
 
   it('is symmetric, and nowhere negative', async () => {
-    const [metric] = await outputMetrics(model, given, { seed: 4, threads: 1 });
+    const { metrics } = await predictionGradients(model, given, { names: new Set(), metrics: true }, options);
+    const [metric] = metrics!;
     const at = (i: number, j: number) => metric[8 * i + j];
     for (let i = 0; i < 8; i++) {
       for (let j = 0; j < 8; j++) {

@@ -59,42 +59,46 @@ const stateBytes = 2 ** 28;
 /** Logits of a run through the head. */
 const logitsAtOnce = 2 ** 24;
 
-/**
- * @param sequences token ids, all of one length
- * @param names of linear layers in blocks, and of blocks: "model.layers.0"
- * @throws LapidaryError where a gradient is not finite
- */
-export async function tokenImportance(
-  model: Model,
-  sequences: readonly Int32Array[],
-  names: ReadonlySet<string>,
-  options: ImportanceOptions,
-): Promise<Importance> {
-  const tokens = sequences.length * sequences[0].length;
-  const found = new Map([...names].map((name) => [name, new Float32Array(tokens)]));
-  await walkBack(model, sequences, { found }, options);
-  return new Map([...found].map(([name, squares]) => [name, normalized(name, squares)]));
+export interface Asked {
+  /** Linear layers in blocks, and blocks ("model.layers.0"), whose tokens' importance is wanted. */
+  readonly names: ReadonlySet<string>;
+  /** Whether what blocks give is to be measured as predictions see it. */
+  readonly metrics: boolean;
+}
+
+export interface Gradients {
+  readonly importance: Importance;
+  /**
+   * Of each block: the mean of g g^T over tokens, row-major [hidden, hidden], g being the gradient of the predictions by a
+   * token's hidden state behind the block.
+   */
+  readonly metrics: readonly Float32Array[] | undefined;
 }
 
 /**
- * How the predictions hang on what each block gives: the mean of g g^T over tokens, row-major [hidden, hidden], g being
- * the gradient of the predictions by a token's hidden state behind the block.
+ * All that is asked, from one pass back.
+ * @param sequences token ids, all of one length
  * @throws LapidaryError where a gradient is not finite
  */
-export async function outputMetrics(
+export async function predictionGradients(
   model: Model,
   sequences: readonly Int32Array[],
+  asked: Asked,
   options: ImportanceOptions,
-): Promise<readonly Float32Array[]> {
+): Promise<Gradients> {
   const { hidden, layers } = model.config;
-  const metrics = layers.map(() => new Float32Array(hidden ** 2));
-  await walkBack(model, sequences, { found: new Map(), metrics }, options);
   const tokens = sequences.length * sequences[0].length;
-  for (const [layer, metric] of metrics.entries()) {
+  const found = new Map([...asked.names].map((name) => [name, new Float32Array(tokens)]));
+  const metrics = asked.metrics ? layers.map(() => new Float32Array(hidden ** 2)) : undefined;
+  await walkBack(model, sequences, { found, metrics }, options);
+  for (const [layer, metric] of metrics?.entries() ?? []) {
     for (let i = 0; i < metric.length; i++) metric[i] /= tokens;
     if (!metric.every(Number.isFinite)) throw notFinite(model.architecture.layerName(layer));
   }
-  return metrics;
+  return {
+    importance: new Map([...found].map(([name, squares]) => [name, normalized(name, squares)])),
+    metrics,
+  };
 }
 
 interface Wanted {

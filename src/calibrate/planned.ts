@@ -6,7 +6,7 @@ import type { SessionOptions } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
 import type { BlockRewrite, BlockTraining, StatisticKind } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
-import type { Importance } from './importance.ts';
+import type { Gradients, Importance } from './importance.ts';
 import { moreOf } from './statistics.ts';
 import type { Assignment, Target } from './targets.ts';
 import { targetsOf } from './targets.ts';
@@ -21,8 +21,9 @@ export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> 
   /** Collects at least this, so that errors are those of outputs where the method itself needs no data. */
   readonly collect?: StatisticKind | undefined;
   readonly seed?: number | undefined;
-  /** Of all layers and blocks, where it is known already; without it, what methods ask for is computed. */
+  /** Of all layers and blocks, and of what blocks give, where it is known already; the rest that methods ask for is computed. */
   readonly importance?: Importance | undefined;
+  readonly metrics?: Gradients['metrics'];
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Takes every part that is finished, and gives those that an earlier run has. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { selector } from './select.ts';
 import type { Importance } from './importance.ts';
-import { everyLayer, tokenImportance } from './importance.ts';
+import { everyLayer, predictionGradients } from './importance.ts';
 import { rankBySensitivity } from './sensitivity.ts';
 import { findMethod } from '../methods/index.ts';
 import type { Compressor } from '../methods/contract.ts';
@@ -86,7 +86,8 @@ it('ranks by what a layer costs the predictions, where it is known what hangs on
   const sequences = [Int32Array.of(3, 1, 4, 1, 5, 9, 2, 6)];
   const rtn = findMethod('rtn') as Compressor;
   const assign = () => ({ method: rtn, options: rtn.options.parse({ group: 16 }) });
-  const importance = await tokenImportance(model, sequences, everyLayer(model), { seed: 1 });
+  const asked = { names: everyLayer(model), metrics: false };
+  const { importance } = await predictionGradients(model, sequences, asked, { seed: 1 });
   const of = (each: Importance) => rankBySensitivity(model, sequences, { assign, importance: each });
   const ranking = await of(importance);
   expect(ranking).toHaveLength(14);

@@ -15,7 +15,7 @@ import { idsTensor, openRunner } from '../models/runner.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer.ts';
 import { readDocuments } from './data.ts';
 import type { Importance } from './importance.ts';
-import { tokenImportance } from './importance.ts';
+import { predictionGradients } from './importance.ts';
 import { packSequences } from './sequences.ts';
 import { targetsOf } from './targets.ts';
 import { walk } from './walk.ts';
@@ -155,7 +155,8 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
     const weighing: LinearMethod<unknown> = { ...method, fisher: () => 1 };
     await walk(model, few, { assign: blocks(weighing), seed: 5 });
     const names = targetsOf(model).flatMap(({ name, layer }) => (layer === 0 ? [name] : []));
-    const importance = await tokenImportance(model, few, new Set(names), { seed: 5 });
+    const asked = { names: new Set(names), metrics: false };
+    const { importance } = await predictionGradients(model, few, asked, { seed: 5 });
     const grams = await gramsInDouble(model.config.hidden, few, importance);
     [0, 3, 4, 6].forEach((index, at) => {
       const { gram } = seen.get(index)!;

@@ -12,7 +12,8 @@ import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { openErrorMeter } from './error.ts';
-import { outputMetrics, tokenImportance } from './importance.ts';
+import type { Importance } from './importance.ts';
+import { predictionGradients } from './importance.ts';
 import type { Compressing } from './compress.ts';
 import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
 import type { LayerRow, Planned, WalkOptions } from './planned.ts';
@@ -120,41 +121,42 @@ async function openStreams(state: State, sequences: readonly Int32Array[]): Prom
     : (options.trainings ?? []);
   const compared =
     trainings.length > 0 || plan.some((planned) => planned.statistic === 'cross' || isTrained(planned));
-  const asksForMetric = trainings.some(({ method, options }) => method.fisher(options) > 0);
+  const shares = fisherShares(state);
+  const asked = {
+    names: new Set(options.importance ? [] : shares.keys()),
+    metrics: !options.metrics && trainings.some(({ method, options }) => method.fisher(options) > 0),
+  };
+  const found =
+    asked.names.size > 0 || asked.metrics
+      ? await predictionGradients(model, sequences, asked, { ...options, seed: options.seed ?? 0 })
+      : undefined;
   const embed = (weights: PartOptions['weights']) => embedded(runner, sequences, weights, options.signal);
   return {
     hidden: await embed({ matrices, vectors }),
     original: compared ? await embed(model) : undefined,
-    importance: await weightsOf(state, sequences),
-    metrics: asksForMetric
-      ? await outputMetrics(model, sequences, { ...options, seed: options.seed ?? 0 })
-      : undefined,
+    importance: shares.size > 0 ? weighed(shares, options.importance ?? found!.importance) : undefined,
+    metrics: options.metrics ?? found?.metrics,
   };
 }
 
-/** What tokens weigh for the layers, and the blocks that are trained, that ask for it and are still to be compressed. */
-async function weightsOf(
-  { plan, rows, model, options }: State,
-  sequences: readonly Int32Array[],
-): Promise<TokenWeights | undefined> {
+/** Of the layers, and the blocks that are trained, that weigh tokens and are still to be compressed: by how much. */
+function fisherShares({ plan, rows, model }: State): ReadonlyMap<string, number> {
   const shares = new Map<string, number>();
   for (const planned of plan) {
     const { name, place, layer, method, options } = planned;
     const share = place === 'block' && !rows.has(name) ? (method.fisher?.(options) ?? 0) : 0;
     if (share > 0) shares.set(isTrained(planned) ? model.architecture.layerName(layer!) : name, share);
   }
-  if (shares.size === 0) return undefined;
-  const names = new Set(shares.keys());
-  const importance =
-    options.importance ??
-    (await tokenImportance(model, sequences, names, { ...options, seed: options.seed ?? 0 }));
-  return new Map(
+  return shares;
+}
+
+const weighed = (shares: ReadonlyMap<string, number>, importance: Importance): TokenWeights =>
+  new Map(
     [...shares].map(([name, share]) => {
       const { weights } = importance.get(name)!;
       return [name, weights.map((weight) => share * weight + (1 - share))];
     }),
   );
-}
 
 function unitsOf(layers: number, plan: readonly Planned[]) {
   const unit = (name: string, belongs: (planned: Planned) => boolean): Unit => {
