@@ -15,7 +15,7 @@ describe('compress --memory', () => {
     const out = scratch.path('new/out');
     const { code, stdout, stderr } = await lapidary(['compress', '--memory', '--out', out]);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/load +\d+ MB(.|\n)*compress the blocks +\d+ MB(.|\n)*measure speed +\d+ MB/);
+    expect(stdout).toMatch(/load +\d+ MB(.|\n)*compress the blocks +\d+\.\d+ GB(.|\n)*measure speed +\d+ MB/);
     expect(stdout).toMatch(/the result +\d+\.\d+ MB/);
     expect(stderr).not.toContain('compress:');
     expect(existsSync(scratch.path('new'))).toBe(false);

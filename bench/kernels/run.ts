@@ -12,6 +12,7 @@ import { integerGrid } from '../../src/encodings/grid.ts';
 import { pack } from '../../src/encodings/pack.ts';
 import type { Area, Kernels } from '../../src/kernels/kernels.ts';
 import { withKernels } from '../../src/kernels/kernels.ts';
+import { stepLatents } from '../../src/kernels/latents-twin.ts';
 import * as twins from '../../src/kernels/twins.ts';
 
 const { values: flags } = parseArgs({ options: { repeats: { type: 'string', default: '20' } } });
@@ -52,6 +53,30 @@ function fitTwin(range: 'minmax' | 'mse') {
   }
 }
 
+/** One step of Adam on the latent codes of all groups; the kernel's with what was fed to it copied in. */
+const rates = { least: 0, greatest: top, codes: 0.0015, scales: 0.0005, step: 10 };
+const latentGroups = Array.from({ length: groups * rows }, (_, at) => ({
+  latents: Float32Array.from(codes.subarray(at * size, (at + 1) * size)),
+  means: new Float32Array(size),
+  squares: new Float32Array(size),
+  scale: 0.01,
+  zero: 8,
+  change: 0,
+  mean: 0,
+  square: 0,
+}));
+const latentKernel = (kernels: Kernels) => {
+  const [flow, latents] = [put(kernels, w), put(kernels, Float32Array.from(codes))];
+  const [means, squares] = [w, w].map(({ length }) => put(kernels, new Float32Array(length)));
+  const ofGroups = [1, 1, 2, 4].map((words) => put(kernels, new Float32Array(words * groups * rows)));
+  const places = [flow, latents, means, squares].map(({ at }) => at);
+  const values = [...places, columns, size, ...ofGroups.map(({ at }) => at), 0, top];
+  return () => {
+    kernels.floats(flow).set(w);
+    kernels.run('stepLatents', rows, 0, ...values, rates.codes, 2, rates.scales, 2);
+  };
+};
+
 interface Case {
   readonly name: string;
   readonly twin: () => unknown;
@@ -88,6 +113,12 @@ const cases: readonly Case[] = [
   },
   { name: 'fit, minmax', twin: () => fitTwin('minmax'), kernel: fitKernel(0) },
   { name: 'fit, mse', twin: () => fitTwin('mse'), kernel: fitKernel(1) },
+  {
+    name: 'latents',
+    twin: () =>
+      latentGroups.forEach((group, at) => stepLatents(group, w.subarray(at * size, (at + 1) * size), rates)),
+    kernel: latentKernel,
+  },
   {
     name: 'transpose',
     twin: () => twins.transpose(w, rows, columns, rows),
