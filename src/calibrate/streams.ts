@@ -11,6 +11,10 @@ import { openCollector } from './statistics.ts';
 /** Tokens of one run. */
 const batchTokens = 2048;
 
+/** What a slice keeps is worth its memory up to so many times the hidden states, or so many bytes. */
+const narrow = 3;
+export const fewBytes = 2 ** 29;
+
 /** Sequences of one run. */
 const rowsOf = ([{ length }]: readonly Int32Array[], most: number) => Math.max(1, Math.floor(most / length));
 
@@ -54,6 +58,10 @@ export interface Fed {
   readonly open: (options: PartOptions) => Promise<Stage>;
   /** Batch by batch: hidden states "x", or what a slice has kept of them. */
   readonly feeds: Feeds[];
+  /** The stage whose slice has kept them; -1 for hidden states. */
+  at: number;
+  /** Of hidden states. */
+  readonly width: number;
   /** Of each batch. */
   readonly tokens: readonly number[];
   /** Of tokens, for the layers that weigh them. */
@@ -68,68 +76,90 @@ export const fedBy = (
 ): Fed => ({
   ...part,
   feeds: hidden.map((x) => ({ x })),
+  at: -1,
+  width: hidden[0]?.dims[2] ?? 0,
   tokens: hidden.map(({ dims }) => dims[0] * dims[1]),
 });
 
 /**
  * What the part's linear layers need, over all batches.
  * @param original the same part before it was compressed, with what the original model feeds it; for "cross"
- * @param cut the slice that their inputs are in; afterwards both are fed what the next slice needs
+ * @param cut the stage of a cut block that asks; afterwards both are fed what is kept there, if it is
  */
 export async function collect(
   needs: Needs,
   ours: Fed,
   original: Fed | undefined,
-  { signal, cut }: { readonly signal?: AbortSignal | undefined; readonly cut?: Cut | undefined },
+  {
+    signal,
+    cut,
+  }: { readonly signal?: AbortSignal | undefined; readonly cut?: Omit<Cut, 'from'> | undefined },
 ): Promise<ReadonlyMap<string, Statistic>> {
   if (!cut && [...needs.values()].every((kind) => kind === 'none')) return new Map();
   const collector = openCollector(needs, ours.importance);
   // A head's logits would be the largest thing of all.
-  const openPart = ({ open, temporary }: Fed, extend: PartOptions['extend']) =>
-    open({ extend, extensionOnly: true, temporary, cut });
+  const openPart = ({ open, temporary, at }: Fed, extend: PartOptions['extend']) =>
+    open({ extend, extensionOnly: true, temporary, cut: cut && { ...cut, from: at } });
   const stage = await openPart(ours, collector.extend);
   const before =
     original && (cut || collector.originals.length > 0)
       ? await openPart(original, collector.extendOriginal)
       : undefined;
+  const keeps = cut !== undefined && isKept(stage, ours);
   let first = 0;
   for (const [index, tokens] of ours.tokens.entries()) {
     signal?.throwIfAborted();
-    const seen = before && (await advance(before, original!.feeds, index, collector.originals, {}));
+    const seen = before && (await advance(before, original!, index, { outputs: collector.originals, keeps }));
     const known = { ...collector.feeds(first, tokens), ...seen };
-    collector.take(await advance(stage, ours.feeds, index, collector.outputs, known), tokens);
+    collector.take(await advance(stage, ours, index, { outputs: collector.outputs, known, keeps }), tokens);
     first += tokens;
   }
+  for (const fed of [ours, original]) if (fed && keeps) fed.at = cut.at;
   await stage.release();
   await before?.release();
   return collector.statistics();
 }
 
-/** Runs a batch and puts what is kept of it in its place. @returns the outputs asked for */
+/** What is wide and much is computed again from where it was narrower: memory is dearer than time. */
+function isKept({ kept }: Stage, { tokens, width }: Fed): boolean {
+  const own = kept.reduce((sum, each) => sum + each.width, 0);
+  const bytes = 4 * own * tokens.reduce((sum, each) => sum + each, 0);
+  return own <= narrow * width || bytes <= fewBytes;
+}
+
+interface Run {
+  readonly outputs: readonly string[];
+  /** Feeds besides the batch. */
+  readonly known?: Feeds;
+  /** Whether the batch is replaced by what the slice keeps. */
+  readonly keeps: boolean;
+}
+
+/** Runs a batch. @returns the outputs asked for */
 async function advance(
   stage: Stage,
-  feeds: Feeds[],
+  { feeds }: Fed,
   index: number,
-  outputs: readonly string[],
-  known: Feeds,
+  { outputs, known, keeps }: Run,
 ): Promise<Record<string, Tensor>> {
-  const fed = feeds[index];
-  const computed = stage.kept.flatMap(({ name, passed }) => (passed === undefined ? [name] : []));
-  const results = await stage.run({ ...fed, ...known }, [...outputs, ...computed]);
-  if (stage.kept.length > 0)
+  const [{ kept }, fed] = [stage, feeds[index]];
+  const computed = kept.flatMap(({ name, passed }) => (keeps && passed === undefined ? [name] : []));
+  const wanted = [...outputs, ...computed];
+  const results = wanted.length > 0 ? await stage.run({ ...fed, ...known }, wanted) : {};
+  if (keeps)
     feeds[index] = Object.fromEntries(
-      stage.kept.map(({ name, passed }) => [name, passed === undefined ? results[name] : fed[passed]]),
+      kept.map(({ name, passed }) => [name, passed === undefined ? results[name] : fed[passed]]),
     );
   return Object.fromEntries(outputs.map((name) => [name, results[name]]));
 }
 
 /** The rest of the way, behind the last stage: hidden states, batch by batch. */
 export async function finishSlices(
-  { open, feeds, temporary }: Fed,
-  cut: Cut,
+  { open, feeds, temporary, at }: Fed,
+  stages: Cut['stages'],
   signal?: AbortSignal,
 ): Promise<Tensor[]> {
-  const stage = await open({ temporary, cut });
+  const stage = await open({ temporary, cut: { stages, from: at, at: stages.length } });
   const hidden: Tensor[] = [];
   for (const index of feeds.keys()) {
     signal?.throwIfAborted();

@@ -338,9 +338,8 @@ async function linears(
   }
   return async () => {
     if (!inSlices) return {};
-    const end = { stages: cuts, at: stages.length };
-    streams.hidden.push(...(await finishSlices(ours, end, signal)));
-    if (original) streams.original!.push(...(await finishSlices(original, end, signal)));
+    streams.hidden.push(...(await finishSlices(ours, cuts, signal)));
+    if (original) streams.original!.push(...(await finishSlices(original, cuts, signal)));
     return { hidden: true, original: true };
   };
 }

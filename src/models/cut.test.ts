@@ -23,13 +23,19 @@ beforeAll(async () => {
 });
 
 /** A block of the weights that `weightsAt` gives a slice, slice after slice. */
-async function sliceBySlice(weightsAt: (at: number) => Pick<Model, 'matrices' | 'vectors'>) {
+async function sliceBySlice(
+  weightsAt: (at: number) => Pick<Model, 'matrices' | 'vectors'>,
+  left: readonly number[] = [],
+) {
   let feeds: Feeds = { x };
+  let from = -1;
   const kept: string[][] = [];
   for (let at = 0; ; at++) {
-    const stage = await runner.block(1, { weights: weightsAt(at), cut: { stages, at } });
+    const stage = await runner.block(1, { weights: weightsAt(at), cut: { stages, from, at } });
     const results = await stage.run(feeds);
     if (at === stages.length) return { hidden: results.hidden, kept };
+    if (left.includes(at)) continue;
+    from = at;
     kept.push(stage.kept.map(({ name, passed }) => passed ?? name));
     const next = stage.kept.map(({ name, passed }) => [name, passed ? feeds[passed] : results[name]]);
     feeds = Object.fromEntries(next) as Feeds;
@@ -52,6 +58,12 @@ describe('a block in slices', () => {
       ['kept.2.0', 'kept.2.1'],
       ['kept.3.0', 'kept.2.1'],
     ]);
+  });
+
+  it('computes the same where not every slice keeps what it has', async () => {
+    const { hidden, kept } = await sliceBySlice(() => model, [0, 2, 3]);
+    expect(hidden.data).toEqual((await whole(model)).data);
+    expect(kept).toHaveLength(1);
   });
 
   it('computes what the whole of it does whose layers were replaced on the way, each before its product', async () => {

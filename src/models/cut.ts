@@ -11,10 +11,9 @@ import type { RecordingScope } from './scope.ts';
 export interface Cut {
   /** Names of linear layers, as they run; those of one stage are not fed by each other. */
   readonly stages: readonly (readonly string[])[];
-  /**
-   * The slice: from the products of the stage before, or the block's input for the first, to what stage `at` is fed; the
-   * one after the last stage goes to the block's end.
-   */
+  /** Where the slice begins: behind what this stage is fed, at its products; -1 is the block's input. */
+  readonly from: number;
+  /** Where it ends: at what this stage is fed; behind the last stage, at the block's end. */
   readonly at: number;
 }
 
@@ -29,6 +28,8 @@ export interface Kept {
   readonly name: string;
   /** The name that it was fed by. */
   readonly passed?: string | undefined;
+  /** Numbers for a token. */
+  readonly width: number;
 }
 
 /** The whole block's graph; its outputs are those of an extension, which see layers of this stage alone. */
@@ -43,17 +44,20 @@ export interface Whole {
  * Values that cross a cut are known by their order: weights may be encoded otherwise in the graph of another slice, but
  * what crosses has the same users, in the same order.
  */
-export function sliceAt({ graph, scope, input, end }: Whole, { stages, at }: Cut): Slice {
+export function sliceAt({ graph, scope, input, end }: Whole, { stages, from, at }: Cut): Slice {
   const sliceOf = slicesOfNodes(graph, input, scope, stages);
-  const given = at === 0 ? [] : crossing(graph, input, sliceOf, at - 1);
+  const given = from < 0 ? [] : crossing(graph, input, sliceOf, from);
   const kept = at < stages.length ? crossing(graph, input, sliceOf, at) : [];
   const fed = new Map([[input, input.name], ...given.map(({ name, value }) => [value, name] as const)]);
   const computed = at < stages.length ? kept.filter(({ value }) => !fed.has(value)) : [end];
   return {
     graph: sliced(graph, given, [...graph.outputs, ...computed]),
-    kept: kept.map(({ name, value }) => ({ name, passed: fed.get(value) })),
+    kept: kept.map(({ name, value }) => ({ name, passed: fed.get(value), width: widthOf(value) })),
   };
 }
+
+const widthOf = ({ shape }: Value): number =>
+  shape.reduce<number>((width, size) => (typeof size === 'number' ? width * size : width), 1);
 
 /** By node that depends on the block's input: the slice that computes it. */
 function slicesOfNodes(

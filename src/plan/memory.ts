@@ -11,6 +11,7 @@ import { Graph } from '../graph/graph.ts';
 import { peakBytes } from '../graph/memory.ts';
 import { plainScope } from '../models/build.ts';
 import { asLinear } from '../calibrate/compress.ts';
+import { fewBytes } from '../calibrate/streams.ts';
 import type { Model } from '../models/model.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
 import { most, total } from './facts.ts';
@@ -215,8 +216,10 @@ function betweenLayers(facts: Facts, chosen: readonly PlannedMatrix[]): number {
   const widest = most(inTurn.map(({ shape }) => shape[1]));
   const { hidden } = facts.model.config;
   const held = streams(facts);
-  const perToken = Math.min(held, 2) * (widest + (held > 2 ? hidden : 0));
-  return 4 * tokensOf(facts.texts.calibration) * perToken;
+  const bytesOf = (perToken: number) => 4 * tokensOf(facts.texts.calibration) * perToken;
+  // Beside the hidden states that stay; what is wider than others and much is not kept.
+  const kept = Math.min(bytesOf(widest), Math.max(bytesOf(2 * hidden), fewBytes));
+  return Math.min(held, 2) * (kept + (held > 2 ? bytesOf(hidden) : 0));
 }
 
 /** What the compressed model makes of the text, what the original does, and what training aims at. */
