@@ -7,6 +7,7 @@ import type { Progress } from './base/progress.ts';
 import { rounded } from './calibrate/compress.ts';
 import type { Gradients } from './calibrate/importance.ts';
 import { everyLayer, predictionGradients } from './calibrate/importance.ts';
+import { askForMetrics } from './calibrate/planned.ts';
 import { readUnit, writeUnit } from './calibrate/resume.ts';
 import type { Ranking } from './calibrate/select.ts';
 import { targetsOf } from './calibrate/targets.ts';
@@ -44,9 +45,8 @@ export async function applyRecipe(
   const { journal, progress, signal, ...session } = options;
   const model = await rewritten(original, recipe, texts, options);
   const trainings = blockTrainings(recipe);
-  const metrics = trainings.some(({ method, options }) => method.fisher(options) > 0);
   const { gradients, ranking } = asksForRanking(recipe)
-    ? await ranked(model, recipe, texts, { ...options, metrics })
+    ? await ranked(model, recipe, texts, { ...options, metrics: askForMetrics(trainings) })
     : {};
   const rewrites = blockRewrites(recipe);
   // Where no method asks for text, a little tells the errors of outputs.

@@ -84,6 +84,14 @@ function collected(model: Model, { place }: Target, own: StatisticKind, least: S
 /** Whether it is fitted together with its block's other matrices. */
 export const isTrained = ({ method, place }: Planned) => method.shape === 'train' && place === 'block';
 
+/** Whether its block's layers are compressed one after the other. */
+export const isInTurn = ({ method, options, place }: Pick<Target, 'place'> & Assignment): boolean =>
+  place === 'block' && method.shape === 'linear' && method.sequential?.(options) === true;
+
+/** Whether errors are to count by what they do to predictions. */
+export const askForMetrics = (trainings: readonly TrainingStep[]): boolean =>
+  trainings.some(({ method, options }) => method.fisher(options) > 0);
+
 /** @throws LapidaryError where there is no text and somebody needs some */
 export function checkPlan(
   plan: readonly Planned[],

@@ -12,7 +12,7 @@ import { openCollector } from './statistics.ts';
 const batchTokens = 2048;
 
 /** What a slice keeps is worth its memory up to so many times the hidden states, or so many bytes. */
-const narrow = 3;
+export const narrow = 3;
 export const fewBytes = 2 ** 29;
 
 /** Sequences of one run. */

@@ -17,7 +17,7 @@ import { predictionGradients } from './importance.ts';
 import type { Compressing } from './compress.ts';
 import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
 import type { LayerRow, Planned, WalkOptions } from './planned.ts';
-import { checkPlan, isTrained, planOf } from './planned.ts';
+import { askForMetrics, checkPlan, isInTurn, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
@@ -124,7 +124,7 @@ async function openStreams(state: State, sequences: readonly Int32Array[]): Prom
   const shares = fisherShares(state);
   const asked = {
     names: new Set(options.importance ? [] : shares.keys()),
-    metrics: !options.metrics && trainings.some(({ method, options }) => method.fisher(options) > 0),
+    metrics: !options.metrics && askForMetrics(trainings),
   };
   const found =
     asked.names.size > 0 || asked.metrics
@@ -241,16 +241,15 @@ async function block(
   const ahead = streams.original!.splice(0);
   await forward(await open(model)({}), ahead, options.signal);
   const training = { layer, inputs: streams.hidden, targets: ahead };
+  const fed = fedBy(streams.hidden, { open: compressed });
   if (trained.length > 0) {
     const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
-    const fed = fedBy(streams.hidden, { open: compressed });
     const statistics = await collect(needs, fed, undefined, options);
     const importance = streams.importance?.get(model.architecture.layerName(layer));
     await trainBlock(state, trained, { ...training, importance, statistics });
   }
   if (trainings.length > 0) {
     const metric = streams.metrics?.[layer];
-    const fed = fedBy(streams.hidden, { open: compressed });
     await retrainBlock(state, unit.planned, trainings, {
       ...training,
       metric,
@@ -349,11 +348,7 @@ async function stagesOf(
   planned: readonly Planned[],
   open: (part: PartOptions) => Promise<Stage>,
 ): Promise<readonly (readonly Planned[])[]> {
-  const sequential = planned.some(
-    ({ method, options, place }) =>
-      place === 'block' && method.shape === 'linear' && method.sequential?.(options),
-  );
-  if (!sequential) return [planned];
+  if (!planned.some(isInTurn)) return [planned];
   const stages = new Map<unknown, Planned[]>();
   const stage = await open({
     extend({ scope }) {

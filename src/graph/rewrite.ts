@@ -14,32 +14,37 @@ export type Rewrite = (
 export function rewritten(graph: Graph, rewrite: Rewrite): Graph {
   const copy = new Graph(graph.weightsAs);
   const values = new Map<Value, Value>();
-  const constants = new Map<string, Value>();
-  for (const input of graph.inputs) {
-    const weight = graph.weights.get(input.name);
-    const value = weight
-      ? copy.weight(input.name, weight.stored)
-      : copy.input(input.name, input.dtype, input.shape);
-    values.set(input, value);
-  }
-  const find = (value: Value | undefined): Value | undefined => {
-    if (!value) return undefined;
-    const known = values.get(value) ?? constants.get(value.name);
-    if (known) return known;
-    const stored = graph.initializers.get(value.name)!;
-    const made = graph.weights.has(value.name) ? copy.weight(value.name, stored) : copy.constant(stored);
-    constants.set(value.name, made);
-    return made;
-  };
+  const find = finder(graph, copy, values);
+  for (const input of graph.inputs) find(input);
   for (const node of graph.nodes) {
-    const inputs = node.inputs.map(find);
+    const inputs = node.inputs.map((input) => input && find(input));
     const outputs = rewrite(copy, node, inputs) ?? copied(copy, node, inputs);
     for (const [i, output] of node.outputs.entries()) values.set(output, outputs[i]);
   }
-  for (const { name, value } of graph.outputs) copy.output(name, find(value)!);
+  for (const { name, value } of graph.outputs) copy.output(name, find(value));
   return copy;
 }
 
-function copied(copy: Graph, node: Node, inputs: readonly (Value | undefined)[]): readonly Value[] {
+/**
+ * Finds values of a graph in its copy, and takes inputs, weights and constants over when they are first asked for.
+ * @param values what is known, and will be
+ */
+export function finder(graph: Graph, copy: Graph, values: Map<Value, Value>): (value: Value) => Value {
+  return (value) => {
+    const known = values.get(value);
+    if (known) return known;
+    const { name, dtype, shape } = value;
+    const [weight, constant] = [graph.weights.get(name), graph.initializers.get(name)];
+    const made = weight
+      ? copy.weight(name, weight.stored)
+      : constant
+        ? copy.constant(constant)
+        : copy.input(name, dtype, shape);
+    values.set(value, made);
+    return made;
+  };
+}
+
+export function copied(copy: Graph, node: Node, inputs: readonly (Value | undefined)[]): readonly Value[] {
   return copy.add(node.op, inputs, node.attributes, node.outputs[0].shape);
 }

@@ -2,6 +2,7 @@
 
 import type { Node, Value } from './graph.ts';
 import { Graph } from './graph.ts';
+import { copied, finder } from './rewrite.ts';
 
 export interface NamedValue {
   readonly name: string;
@@ -14,26 +15,14 @@ export function sliced(graph: Graph, given: readonly NamedValue[], outputs: read
   const values = new Map(
     given.map(({ name, value }) => [value, copy.input(name, value.dtype, value.shape)] as const),
   );
-  const placed = (value: Value): Value => {
-    const known = values.get(value);
-    if (known) return known;
-    const weight = graph.weights.get(value.name);
-    const constant = weight ? undefined : graph.initializers.get(value.name);
-    const made = weight
-      ? copy.weight(value.name, weight.stored)
-      : constant
-        ? copy.constant(constant)
-        : copy.input(value.name, value.dtype, value.shape);
-    values.set(value, made);
-    return made;
-  };
+  const find = finder(graph, copy, values);
   const needed = neededNodes(graph, new Set(values.keys()), outputs);
   for (const node of graph.nodes.filter((each) => needed.has(each))) {
-    const inputs = node.inputs.map((input) => input && placed(input));
-    const made = copy.add(node.op, inputs, node.attributes, node.outputs[0].shape);
+    const inputs = node.inputs.map((input) => input && find(input));
+    const made = copied(copy, node, inputs);
     for (const [i, output] of node.outputs.entries()) if (!values.has(output)) values.set(output, made[i]);
   }
-  for (const { name, value } of outputs) copy.output(name, placed(value));
+  for (const { name, value } of outputs) copy.output(name, find(value));
   return copy;
 }
 

@@ -11,7 +11,8 @@ import { Graph } from '../graph/graph.ts';
 import { peakBytes } from '../graph/memory.ts';
 import { plainScope } from '../models/build.ts';
 import { asLinear } from '../calibrate/compress.ts';
-import { fewBytes } from '../calibrate/streams.ts';
+import { isInTurn } from '../calibrate/planned.ts';
+import { fewBytes, narrow } from '../calibrate/streams.ts';
 import type { Model } from '../models/model.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
 import { most, total } from './facts.ts';
@@ -206,19 +207,14 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
 
 /** Layers that are compressed one after the other: what the widest of them is fed, and training wants the block's input still. */
 function betweenLayers(facts: Facts, chosen: readonly PlannedMatrix[]): number {
-  const inTurn = chosen.filter(
-    ({ place, assigned }) =>
-      place === 'block' &&
-      assigned?.method.shape === 'linear' &&
-      assigned.method.sequential?.(assigned.options),
-  );
+  const inTurn = chosen.filter(({ place, assigned }) => assigned && isInTurn({ place, ...assigned }));
   if (inTurn.length === 0) return 0;
   const widest = most(inTurn.map(({ shape }) => shape[1]));
   const { hidden } = facts.model.config;
   const held = streams(facts);
   const bytesOf = (perToken: number) => 4 * tokensOf(facts.texts.calibration) * perToken;
   // Beside the hidden states that stay; what is wider than others and much is not kept.
-  const kept = Math.min(bytesOf(widest), Math.max(bytesOf(2 * hidden), fewBytes));
+  const kept = Math.min(bytesOf(widest), Math.max(bytesOf((narrow - 1) * hidden), fewBytes));
   return Math.min(held, 2) * (kept + (held > 2 ? bytesOf(hidden) : 0));
 }
 
