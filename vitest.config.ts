@@ -6,6 +6,7 @@ export default defineConfig({
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     // onnxruntime-node holds native state, which the runner's worker threads do not tear down.
     pool: 'forks',
+    maxWorkers: 2,
     testTimeout: 60_000,
     reporters: ['default', new CountReporter()],
   },

@@ -7,7 +7,7 @@
 import { LapidaryError } from '../base/errors.ts';
 import type { Graph, Value } from '../graph/graph.ts';
 import { abs, add, fusedMatmul, max, mul, reduceMax, reduceSum, reshape, slice, sub } from '../graph/ops.ts';
-import type { Feeds, Tensor } from '../graph/session.ts';
+import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Statistic, StatisticKind } from '../methods/contract.ts';
 import type { Part } from '../models/runner.ts';
@@ -41,8 +41,8 @@ export interface Collector {
   readonly extend: (part: Part) => void;
   /** For the `extend` of the same part of the original model, after the other: outputs that go into `feeds`. */
   readonly extendOriginal: (part: Part) => void;
-  /** Outputs to ask for, so that nothing else need be copied out. */
-  readonly outputs: readonly string[];
+  /** Outputs to ask for, so that nothing else need be copied out; written into the sums of the batch before the last. */
+  readonly outputs: Outputs;
   /** Those of the original model; empty where nobody asks for "cross". */
   readonly originals: readonly string[];
   /**
@@ -65,10 +65,12 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
   const inputs: Collected[] = [];
   const originals: string[] = [];
   let sums: Record<string, Tensor> = {};
+  // What the engine reads is not what it writes.
+  let spare: Record<string, Tensor> = {};
   let tokens = 0;
   return {
     get outputs() {
-      return Object.keys(sums).map(after);
+      return Object.fromEntries(Object.keys(sums).map((name) => [after(name), spare[name] ?? null]));
     },
     originals,
     extend({ graph, scope }) {
@@ -103,10 +105,12 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
       return { ...sums, ...Object.fromEntries(weights) };
     },
     take(results, count) {
+      spare = sums;
       sums = Object.fromEntries(Object.keys(sums).map((name) => [name, results[after(name)]]));
       tokens += count;
     },
     statistics() {
+      spare = {};
       const found = new Map<string, Statistic>();
       inputs.forEach(({ kind, columns, linears }, index) => {
         const sum = (part: string) => sums[sumName(index, part)]?.data as Float32Array | undefined;

@@ -2,11 +2,13 @@
 
 import { idsTensor } from '../models/runner.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
-import type { Feeds, Tensor } from '../graph/session.ts';
-import type { Cut } from '../models/cut.ts';
+import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
+import type { Cut, Kept } from '../models/cut.ts';
 import type { Statistic } from '../methods/contract.ts';
 import type { Needs, TokenWeights } from './statistics.ts';
 import { openCollector } from './statistics.ts';
+import type { Store } from './hidden.ts';
+import { arrayOf, runsOf, storeOf } from './hidden.ts';
 
 /** Tokens of one run. */
 const batchTokens = 2048;
@@ -33,22 +35,31 @@ export async function embedded(
   signal?: AbortSignal,
 ): Promise<Tensor[]> {
   const rows = rowsOf(sequences, batchTokens);
+  const batches = Array.from({ length: Math.ceil(sequences.length / rows) }, (_, index) =>
+    sequences.slice(index * rows, (index + 1) * rows),
+  );
+  const tokens = batches.map(({ length }) => length * sequences[0].length);
+  const { vocabulary, hidden: width } = runner.model.config;
   const stage = await runner.embed({ weights });
+  const [run, store] = [runsOf(stage), storeOf(tokens, width)];
   const hidden: Tensor[] = [];
-  for (let start = 0; start < sequences.length; start += rows) {
+  for (const [index, batch] of batches.entries()) {
     signal?.throwIfAborted();
-    const ids = idsTensor(sequences.slice(start, start + rows), runner.model.config.vocabulary);
-    hidden.push((await stage.run({ ids })).hidden);
+    const feeds = { ids: idsTensor(batch, vocabulary) };
+    const found = await run(feeds, { tokens: tokens[index], names: ['hidden'] });
+    hidden.push(store.put(index, found.hidden));
   }
   await stage.release();
   return hidden;
 }
 
-/** Replaces each batch when its next hidden states are there. */
-export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSignal): Promise<void> {
-  for (const [index, x] of hidden.entries()) {
+/** Writes each batch's next hidden states over it. */
+export async function forward(stage: Stage, hidden: readonly Tensor[], signal?: AbortSignal): Promise<void> {
+  const run = runsOf(stage);
+  for (const x of hidden) {
     signal?.throwIfAborted();
-    hidden[index] = (await stage.run({ x }, ['hidden'])).hidden;
+    const found = await run({ x }, { tokens: x.dims[0] * x.dims[1], names: ['hidden'] });
+    (x.data as Float32Array).set(found.hidden.data as Float32Array);
   }
   await stage.release();
 }
@@ -58,6 +69,10 @@ export interface Fed {
   readonly open: (options: PartOptions) => Promise<Stage>;
   /** Batch by batch: hidden states "x", or what a slice has kept of them. */
   readonly feeds: Feeds[];
+  /** Whether nobody needs the hidden states afterwards. */
+  readonly used: boolean;
+  /** Where what is fed is kept, by name: to be written over when no slice needs it any more. */
+  arrays: ReadonlyMap<string, Float32Array>;
   /** The stage whose slice has kept them; -1 for hidden states. */
   at: number;
   /** Of hidden states. */
@@ -72,10 +87,12 @@ export interface Fed {
 
 export const fedBy = (
   hidden: readonly Tensor[],
-  part: Pick<Fed, 'open' | 'importance' | 'temporary'>,
+  { used = false, ...part }: Pick<Fed, 'open' | 'importance' | 'temporary'> & Partial<Pick<Fed, 'used'>>,
 ): Fed => ({
   ...part,
+  used,
   feeds: hidden.map((x) => ({ x })),
+  arrays: new Map(used && hidden.length > 0 ? [['x', arrayOf(hidden)]] : []),
   at: -1,
   width: hidden[0]?.dims[2] ?? 0,
   tokens: hidden.map(({ dims }) => dims[0] * dims[1]),
@@ -97,75 +114,127 @@ export async function collect(
 ): Promise<ReadonlyMap<string, Statistic>> {
   if (!cut && [...needs.values()].every((kind) => kind === 'none')) return new Map();
   const collector = openCollector(needs, ours.importance);
-  // A head's logits would be the largest thing of all.
-  const openPart = ({ open, temporary, at }: Fed, extend: PartOptions['extend']) =>
-    open({ extend, extensionOnly: true, temporary, cut: cut && { ...cut, from: at } });
-  const stage = await openPart(ours, collector.extend);
+  const passage = await openPassage(ours, collector.extend, cut);
   const before =
     original && (cut || collector.originals.length > 0)
-      ? await openPart(original, collector.extendOriginal)
+      ? await openPassage(original, collector.extendOriginal, original.used ? ahead(cut) : cut)
       : undefined;
-  const keeps = cut !== undefined && isKept(stage, ours);
   let first = 0;
   for (const [index, tokens] of ours.tokens.entries()) {
     signal?.throwIfAborted();
-    const seen = before && (await advance(before, original!, index, { outputs: collector.originals, keeps }));
+    const seen = await before?.advance(index, { names: collector.originals });
     const known = { ...collector.feeds(first, tokens), ...seen };
-    collector.take(await advance(stage, ours, index, { outputs: collector.outputs, known, keeps }), tokens);
+    collector.take(await passage.advance(index, { names: [], others: collector.outputs, known }), tokens);
     first += tokens;
   }
-  for (const fed of [ours, original]) if (fed && keeps) fed.at = cut.at;
-  await stage.release();
-  await before?.release();
+  await passage.close();
+  await before?.close();
   return collector.statistics();
 }
 
+/** The original's weights do not wait for the last stage: behind it there is less to keep. */
+const ahead = (cut: Omit<Cut, 'from'> | undefined) =>
+  cut && cut.at === cut.stages.length - 1 ? { ...cut, at: cut.stages.length } : cut;
+
 /** What is wide and much is computed again from where it was narrower: memory is dearer than time. */
-function isKept({ kept }: Stage, { tokens, width }: Fed): boolean {
-  const own = kept.reduce((sum, each) => sum + each.width, 0);
+function isKept(kept: readonly Kept[], { tokens, width }: Fed): boolean {
+  const own = kept.reduce((sum, each) => sum + (each.width ?? 0), 0);
   const bytes = 4 * own * tokens.reduce((sum, each) => sum + each, 0);
   return own <= narrow * width || bytes <= fewBytes;
 }
 
-interface Run {
-  readonly outputs: readonly string[];
+interface Asked {
+  readonly names: readonly string[];
+  /** Others, with where they go. */
+  readonly others?: Outputs | undefined;
   /** Feeds besides the batch. */
   readonly known?: Feeds;
-  /** Whether the batch is replaced by what the slice keeps. */
-  readonly keeps: boolean;
 }
 
-/** Runs a batch. @returns the outputs asked for */
-async function advance(
-  stage: Stage,
-  { feeds }: Fed,
-  index: number,
-  { outputs, known, keeps }: Run,
-): Promise<Record<string, Tensor>> {
-  const [{ kept }, fed] = [stage, feeds[index]];
-  const computed = kept.flatMap(({ name, passed }) => (keeps && passed === undefined ? [name] : []));
-  const wanted = [...outputs, ...computed];
-  const results = wanted.length > 0 ? await stage.run({ ...fed, ...known }, wanted) : {};
-  if (keeps)
-    feeds[index] = Object.fromEntries(
-      kept.map(({ name, passed }) => [name, passed === undefined ? results[name] : fed[passed]]),
-    );
-  return Object.fromEntries(outputs.map((name) => [name, results[name]]));
+/** A slice of a part, or the whole, that batches pass through. */
+interface Passage {
+  /** Runs a batch, which is replaced by what the slice keeps. @returns the outputs asked for, valid until the next run */
+  advance(index: number, asked: Asked): Promise<Record<string, Tensor>>;
+  close(): Promise<void>;
+}
+
+async function openPassage(
+  fed: Fed,
+  extend: PartOptions['extend'],
+  cut: Omit<Cut, 'from'> | undefined,
+): Promise<Passage> {
+  const { open, temporary, at, width, tokens, feeds } = fed;
+  // A head's logits would be the largest thing of all.
+  const stage = await open({ extend, extensionOnly: true, temporary, cut: cut && { ...cut, from: at } });
+  const kept = cut?.at === cut?.stages.length ? [{ name: 'hidden', width }] : stage.kept;
+  const keeps = cut !== undefined && isKept(kept, fed);
+  const run = runsOf(stage);
+  const computed = keeps ? kept.filter(({ passed }) => passed === undefined) : [];
+  const stores = storesFor(computed, kept, fed);
+  const small = computed.flatMap(({ name }) => (stores.has(name) ? [] : [[name, null] as const]));
+  return {
+    async advance(index, { names, others, known }) {
+      const before = feeds[index];
+      const asked = {
+        tokens: tokens[index],
+        names: [...names, ...stores.keys()],
+        others: { ...others, ...Object.fromEntries(small) },
+      };
+      const any = asked.names.length + Object.keys(asked.others).length > 0;
+      const found = any ? await run({ ...before, ...known }, asked) : {};
+      const next = (name: string) => stores.get(name)?.put(index, found[name]) ?? found[name];
+      if (keeps)
+        feeds[index] = Object.fromEntries(
+          kept.map(({ name, passed }) => [name, passed === undefined ? next(name) : before[passed]]),
+        );
+      return Object.fromEntries([...names, ...Object.keys(others ?? {})].map((name) => [name, found[name]]));
+    },
+    async close() {
+      if (keeps) {
+        fed.at = cut.at;
+        fed.arrays = new Map(
+          kept.flatMap(({ name, passed = '' }) => {
+            const array = stores.get(name)?.array ?? fed.arrays.get(passed);
+            return array ? [[name, array]] : [];
+          }),
+        );
+      }
+      await stage.release();
+    },
+  };
+}
+
+/** Of what a slice computes of tokens and keeps: over what goes no further, where that is as large. */
+function storesFor(
+  computed: readonly Kept[],
+  kept: readonly Kept[],
+  { arrays, tokens }: Fed,
+): ReadonlyMap<string, Store> {
+  const passed = new Set(kept.map((each) => each.passed));
+  const free = [...arrays].flatMap(([name, array]) => (passed.has(name) ? [] : [array]));
+  const total = tokens.reduce((sum, each) => sum + each, 0);
+  return new Map(
+    computed.flatMap(({ name, width }) => {
+      if (width === undefined) return [];
+      const index = free.findIndex(({ length }) => length === width * total);
+      return [[name, storeOf(tokens, width, index < 0 ? undefined : free.splice(index, 1)[0])] as const];
+    }),
+  );
 }
 
 /** The rest of the way, behind the last stage: hidden states, batch by batch. */
 export async function finishSlices(
-  { open, feeds, temporary, at }: Fed,
+  fed: Fed,
   stages: Cut['stages'],
   signal?: AbortSignal,
-): Promise<Tensor[]> {
-  const stage = await open({ temporary, cut: { stages, from: at, at: stages.length } });
-  const hidden: Tensor[] = [];
-  for (const index of feeds.keys()) {
-    signal?.throwIfAborted();
-    hidden.push((await stage.run(feeds[index], ['hidden'])).hidden);
-    feeds[index] = {};
+): Promise<readonly Tensor[]> {
+  if (fed.at < stages.length) {
+    const passage = await openPassage(fed, undefined, { stages, at: stages.length });
+    for (const index of fed.feeds.keys()) {
+      signal?.throwIfAborted();
+      await passage.advance(index, { names: [] });
+    }
+    await passage.close();
   }
-  await stage.release();
-  return hidden;
+  return fed.feeds.map(({ hidden }) => hidden);
 }

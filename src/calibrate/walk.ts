@@ -326,9 +326,11 @@ async function linears(
   const inSlices = stages.length > 1;
   const temporary = inSlices || streams.original !== undefined;
   // What a slice has replaced can go.
-  const taken = (hidden: Tensor[]) => (inSlices && !again ? hidden.splice(0) : hidden);
-  const ours = fedBy(taken(streams.hidden), { open, importance, temporary });
-  const original = streams.original && fedBy(taken(streams.original), { open: openOriginal, temporary });
+  const used = inSlices && !again;
+  const taken = (hidden: Tensor[]) => (used ? hidden.splice(0) : hidden);
+  const ours = fedBy(taken(streams.hidden), { open, importance, temporary, used });
+  const original =
+    streams.original && fedBy(taken(streams.original), { open: openOriginal, temporary, used });
   for (const [at, stage] of stages.entries()) {
     const needs = new Map(stage.map(({ name, statistic }) => [name, statistic]));
     const cut = inSlices ? { stages: cuts, at } : undefined;

@@ -11,6 +11,8 @@ import { forWebGpu } from './webgpu.ts';
 /** The engine's tensor: `type`, `dims`, `data` (a typed array; float16 as Uint16Array, int64 as BigInt64Array). */
 export type Tensor = ort.Tensor;
 export type Feeds = Readonly<Record<string, Tensor>>;
+/** Outputs that are wanted, each with the tensor that it is written into; null for a fresh one. */
+export type Outputs = Readonly<Record<string, Tensor | null>>;
 export type Device = 'cpu' | 'webgpu';
 
 export interface SessionOptions {
@@ -21,6 +23,8 @@ export interface SessionOptions {
   readonly spinning?: boolean | undefined;
   /** Outputs that stay on the device, to be fed back; their values cannot be read. */
   readonly keep?: readonly string[] | undefined;
+  /** Whether memory of earlier operators is kept for later ones, also between runs; without it, it is. */
+  readonly arena?: boolean | undefined;
   /** How far the engine rewrites the graph; without it, all the way. */
   readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
 }
@@ -34,8 +38,8 @@ export interface Description {
 export interface Session {
   readonly inputs: readonly Description[];
   readonly outputs: readonly Description[];
-  /** @param outputs the ones wanted, by name or as tensors to write them into; all of them without it */
-  run(feeds: Feeds, outputs?: readonly string[] | Feeds): Promise<Record<string, Tensor>>;
+  /** @param outputs the ones wanted, by name or with the tensors to write them into; all of them without it */
+  run(feeds: Feeds, outputs?: readonly string[] | Outputs): Promise<Record<string, Tensor>>;
   release(): Promise<void>;
 }
 
@@ -57,6 +61,7 @@ export async function openSession(
     logSeverityLevel: 3,
     // Patterns keep a second copy of what a run takes, in one piece: nothing is faster for it here.
     enableMemPattern: false,
+    enableCpuMemArena: options.arena ?? true,
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
     ...(options.spinning === false ? { extra: { session: { intra_op: { allow_spinning: '0' } } } } : {}),
     ...(options.keep && options.device === 'webgpu'

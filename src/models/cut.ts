@@ -28,8 +28,8 @@ export interface Kept {
   readonly name: string;
   /** The name that it was fed by. */
   readonly passed?: string | undefined;
-  /** Numbers for a token. */
-  readonly width: number;
+  /** Numbers for a token, where it is of the input's tokens. */
+  readonly width?: number | undefined;
 }
 
 /** The whole block's graph; its outputs are those of an extension, which see layers of this stage alone. */
@@ -44,26 +44,29 @@ export interface Whole {
  * Values that cross a cut are known by their order: weights may be encoded otherwise in the graph of another slice, but
  * what crosses has the same users, in the same order.
  */
-export function sliceAt({ graph, scope, input, end }: Whole, { stages, from, at }: Cut): Slice {
-  const sliceOf = slicesOfNodes(graph, input, scope, stages);
-  const given = from < 0 ? [] : crossing(graph, input, sliceOf, from);
-  const kept = at < stages.length ? crossing(graph, input, sliceOf, at) : [];
+export function sliceAt(whole: Whole, { stages, from, at }: Cut): Slice {
+  const { graph, input, end } = whole;
+  const sliceOf = slicesOfNodes(whole, stages);
+  const given = from < 0 ? [] : crossing(whole, sliceOf, from);
+  const kept = at < stages.length ? crossing(whole, sliceOf, at) : [];
   const fed = new Map([[input, input.name], ...given.map(({ name, value }) => [value, name] as const)]);
   const computed = at < stages.length ? kept.filter(({ value }) => !fed.has(value)) : [end];
   return {
     graph: sliced(graph, given, [...graph.outputs, ...computed]),
-    kept: kept.map(({ name, value }) => ({ name, passed: fed.get(value), width: widthOf(value) })),
+    kept: kept.map(({ name, value }) => ({ name, passed: fed.get(value), width: widthOf(value, input) })),
   };
 }
 
-const widthOf = ({ shape }: Value): number =>
-  shape.reduce<number>((width, size) => (typeof size === 'number' ? width * size : width), 1);
+/** Masks, for one, are not of tokens. */
+function widthOf({ shape, dtype }: Value, input: Value): number | undefined {
+  const [batch, time, ...rest] = shape;
+  if (batch !== input.shape[0] || time !== input.shape[1] || dtype !== 'float32') return undefined;
+  return rest.reduce<number>((width, size) => width * (size as number), 1);
+}
 
 /** By node that depends on the block's input: the slice that computes it. */
 function slicesOfNodes(
-  { nodes }: Graph,
-  input: Value,
-  { linears }: RecordingScope,
+  { graph: { nodes }, input, scope: { linears } }: Whole,
   stages: readonly (readonly string[])[],
 ): ReadonlyMap<Node, number> {
   const least = new Map(
@@ -84,10 +87,12 @@ function slicesOfNodes(
   return found;
 }
 
-/** What slices up to `at` compute, or the block is fed, that later ones use. */
+/**
+ * What slices up to `at` compute, or the block is fed, that later ones use; but for what the others make without a linear
+ * layer, norms say, which is sooner computed again than kept.
+ */
 function crossing(
-  graph: Graph,
-  input: Value,
+  { graph, input, scope }: Whole,
   sliceOf: ReadonlyMap<Node, number>,
   at: number,
 ): readonly NamedValue[] {
@@ -97,5 +102,19 @@ function crossing(
   const used = late.flatMap(({ inputs }) =>
     inputs.flatMap((each) => (each && early.has(each) ? [each] : [])),
   );
-  return [...new Set(used)].map((value, index) => ({ name: `kept.${at}.${index}`, value }));
+  const distinct = [...new Set(used)];
+  const makers = new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node])));
+  const products = new Set([...scope.linears.values()].flatMap(({ nodes }) => nodes));
+  const kept = new Set(distinct);
+  /** Whether what is kept makes it. */
+  const follows = (value: Value): boolean => {
+    const maker = makers.get(value);
+    if (maker === undefined) return value !== input;
+    return !products.has(maker) && maker.inputs.every((each) => !each || kept.has(each) || follows(each));
+  };
+  for (const value of distinct) {
+    kept.delete(value);
+    if (!follows(value)) kept.add(value);
+  }
+  return [...kept].map((value, index) => ({ name: `kept.${at}.${index}`, value }));
 }

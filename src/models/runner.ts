@@ -12,7 +12,7 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
-import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
+import type { Feeds, Outputs, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
 import { plainScope } from './build.ts';
 import type { Cut, Kept } from './cut.ts';
@@ -41,7 +41,7 @@ export interface PartOptions {
   readonly extend?: ((part: Part) => void) | undefined;
   /** Only the outputs of the extension, and nothing computed that these do not need. */
   readonly extensionOnly?: boolean | undefined;
-  /** Its session is not kept for equal parts: the memory that it ran in is given back with the stage. */
+  /** Its session is not kept for equal parts, and memory that it ran in is given back at once. */
   readonly temporary?: boolean | undefined;
   /** A slice alone, which is fed what the slice before has kept; the first "x". */
   readonly cut?: Cut | undefined;
@@ -54,7 +54,7 @@ export interface Stage {
    * "logits" for the head, besides the outputs of an extension.
    * @param outputs the ones wanted, all without it: logits that nobody reads need not be copied out
    */
-  run(feeds: Feeds, outputs?: readonly string[]): Promise<Record<string, Tensor>>;
+  run(feeds: Feeds, outputs?: readonly string[] | Outputs): Promise<Record<string, Tensor>>;
   /** Of a slice: what the next is fed. */
   readonly kept: readonly Kept[];
   /** Lets go of what only this stage holds. */
@@ -137,11 +137,14 @@ async function openStage(
   const { graph, kept } = cut
     ? sliceAt({ graph: whole, scope, input: x, end: { name, value: output } }, cut)
     : { graph: whole, kept: [] };
+  // What a first slice is fed may be all that it keeps.
+  if (graph.outputs.length === 0) return { kept, run: async () => ({}), release: async () => undefined };
   // A GPU gets its weights once with the session: feeding them at each run would cost more than the run.
   if (onGpu) return { ...(await openSession(graph, options)), kept };
   const bytes = encodeModel(graph);
   const key = createHash('sha256').update(bytes).digest('hex');
-  const opening = (temporary ? undefined : sessions.get(key)) ?? openSession(bytes, options);
+  const opening =
+    (temporary ? undefined : sessions.get(key)) ?? openSession(bytes, { ...options, arena: !temporary });
   if (!temporary) sessions.set(key, opening);
   const session = await opening;
   let placed = feedsOf(graph.weights);

@@ -215,7 +215,9 @@ function betweenLayers(facts: Facts, chosen: readonly PlannedMatrix[]): number {
   const bytesOf = (perToken: number) => 4 * tokensOf(facts.texts.calibration) * perToken;
   // Beside the hidden states that stay; what is wider than others and much is not kept.
   const kept = Math.min(bytesOf(widest), Math.max(bytesOf((narrow - 1) * hidden), fewBytes));
-  return Math.min(held, 2) * (kept + (held > 2 ? bytesOf(hidden) : 0));
+  if (held > 2) return 2 * (kept + bytesOf(hidden));
+  // The original's way past the widest layer is not kept.
+  return Math.max(kept, held * bytesOf(hidden));
 }
 
 /** What the compressed model makes of the text, what the original does, and what training aims at. */
