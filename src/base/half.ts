@@ -11,9 +11,6 @@ import { elementCount } from './tensor.ts';
 const scratch = new Uint32Array(1);
 const scratchFloat = new Float32Array(scratch.buffer);
 
-/** Of every float16 code, made when first needed. */
-let halfTable: Float32Array | undefined;
-
 /** The value of one float16 code. */
 export function halfValue(code: number): number {
   scratch[0] = halfBits(code);
@@ -40,9 +37,19 @@ export function bfloatCode(value: number): number {
 
 /** Values of float16 codes, in a fresh array. */
 export function halfToFloat(codes: Uint16Array): Float32Array {
-  halfTable ??= Float32Array.from({ length: 65536 }, (_, code) => halfValue(code));
-  const values = new Float32Array(codes.length);
-  for (let i = 0; i < codes.length; i++) values[i] = halfTable[codes[i]];
+  const bits = new Int32Array(codes.length);
+  const values = new Float32Array(bits.buffer);
+  let carried = 0;
+  for (let i = 0; i < codes.length; i++) {
+    const code = codes[i];
+    carried |= (code & 0x7c00) + 0x400;
+    bits[i] = ((code & 0x8000) << 16) | ((code & 0x7fff) << 13);
+  }
+  // The two exponents count from -15 and -127: an exact product, subnormals too.
+  for (let i = 0; i < values.length; i++) values[i] *= 2 ** 112;
+  // An exponent of ones, which stands for no number.
+  if (carried & 0x8000)
+    for (let i = 0; i < codes.length; i++) if ((codes[i] & 0x7c00) === 0x7c00) bits[i] = halfBits(codes[i]);
   return values;
 }
 

@@ -68,3 +68,12 @@ export function stored(dtype: DType, shape: readonly number[], data: ArrayBuffer
   }
   return { dtype, shape, byteLength: expected, bytes: () => view };
 }
+
+/** Some rows of a tensor, copied: the first of its sizes is that of rows, and each takes whole bytes. */
+export function rowsOf(tensor: Stored, rows: readonly number[]): Stored {
+  const { dtype, shape, byteLength: length } = tensor;
+  const [bytes, size] = [tensor.bytes(), length / shape[0]];
+  const chosen = new Uint8Array(rows.length * size);
+  for (const [i, row] of rows.entries()) chosen.set(bytes.subarray(row * size, (row + 1) * size), i * size);
+  return stored(dtype, [rows.length, ...shape.slice(1)], chosen);
+}

@@ -65,7 +65,7 @@ export async function compressMatrix(
   const values = before.dense();
   checkFiniteMatrix('weights', values, columns, `${name}.weight`);
   // The method may overwrite them, and large ones are not made dense twice.
-  const original = sampled(values, columns);
+  const original = sampled(values, columns, statistic ? 'outputs' : 'weights');
   const started = performance.now();
   const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(options), columns);
   const after = await named(name, () => method.compress({ rows, columns, values }, own, options));
@@ -196,7 +196,7 @@ function bySteps(planned: readonly Planned[]): readonly (readonly Planned[])[] {
 function sampledOf(encoding: Encoding, name: string): Float32Array {
   const values = encoding.dense();
   checkFiniteMatrix('weights', values, encoding.shape[1], `${name}.weight`);
-  return sampled(values, encoding.shape[1]);
+  return sampled(values, encoding.shape[1], 'outputs');
 }
 
 function begin({ options, rows, plan, matrices }: Compressing, { name }: Planned): Encoding {

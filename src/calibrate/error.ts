@@ -10,14 +10,14 @@ import type { Session, SessionOptions } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
 import type { Statistic } from '../methods/contract.ts';
 
-/** Rows that stand for a larger matrix: the products cost as much as a method otherwise. */
-const mostRows = 512;
+/** Rows that stand for a larger matrix: the products cost as much as a method otherwise, and so do all weights. */
+const mostRows = { outputs: 512, weights: 128 };
 
 export interface ErrorMeter {
   /**
-   * Relative squared error, over at most 512 evenly spaced output features. With norms alone G is taken as diagonal;
-   * without any statistic as the identity, so that it is the weights' error. 0 where the original gives only zeros.
-   * @param original its rows, as `sampled` gives them
+   * Relative squared error, over evenly spaced output features. With norms alone G is taken as diagonal; without any
+   * statistic as the identity, so that it is the weights' error. 0 where the original gives only zeros.
+   * @param original rows of it, as `sampled` gives them
    */
   relative(original: Float32Array, after: Encoding, statistic: Statistic | undefined): Promise<number>;
   close(): Promise<void>;
@@ -40,7 +40,8 @@ export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorM
   return {
     async relative(original, after, statistic) {
       const columns = after.shape[1];
-      const difference = less(sampled(after.dense(), columns), original);
+      const chosen = chosenRows(after.shape[0], original.length / columns);
+      const difference = less(after.rows?.(chosen) ?? picked(after.dense(), columns, chosen), original);
       const energy = async (rows: Float32Array) =>
         statistic?.gram
           ? await energyIn(rows, columns, statistic.gram)
@@ -70,15 +71,20 @@ function energyGraph(tall: boolean): Graph {
   return graph;
 }
 
-/** The rows that errors are measured on, copied: the rest of a large matrix need not be kept until then. */
-export function sampled(values: Float32Array, columns: number): Float32Array {
+/** The rows that errors of outputs or weights are measured on, copied: the rest need not be kept until then. */
+export function sampled(values: Float32Array, columns: number, of: keyof typeof mostRows): Float32Array {
   const rows = values.length / columns;
-  if (rows <= mostRows) return values.slice();
-  const chosen = new Float32Array(mostRows * columns);
-  for (let row = 0; row < mostRows; row++) {
-    const from = Math.floor((row * rows) / mostRows) * columns;
-    chosen.set(values.subarray(from, from + columns), row * columns);
-  }
+  return picked(values, columns, chosenRows(rows, Math.min(rows, mostRows[of])));
+}
+
+/** So many of them, evenly spaced. */
+const chosenRows = (rows: number, count: number): readonly number[] =>
+  Array.from({ length: count }, (_, index) => Math.floor((index * rows) / count));
+
+function picked(values: Float32Array, columns: number, rows: readonly number[]): Float32Array {
+  const chosen = new Float32Array(rows.length * columns);
+  for (const [i, row] of rows.entries())
+    chosen.set(values.subarray(row * columns, (row + 1) * columns), i * columns);
   return chosen;
 }
 

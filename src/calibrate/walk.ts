@@ -9,7 +9,7 @@ import type { Progress } from '../base/progress.ts';
 import type { Tensor } from '../graph/session.ts';
 import type { Changes } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
-import type { PartOptions, Runner, Stage } from '../models/runner.ts';
+import type { PartOptions, Runner } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { openErrorMeter } from './error.ts';
 import type { Importance } from './importance.ts';
@@ -318,9 +318,9 @@ async function linears(
 ): Promise<() => Promise<Through>> {
   const { signal } = state.options;
   const { importance } = streams;
-  const stages = await stagesOf(
+  const stages = stagesOf(
+    state,
     planned.filter((each) => !isTrained(each)),
-    open,
   );
   const cuts = stages.map((stage) => stage.map(({ name }) => name));
   const inSlices = stages.length > 1;
@@ -346,22 +346,13 @@ async function linears(
 }
 
 /** What is compressed at once: all, or where a method wants it so, layers of one input after the other, as they run. */
-async function stagesOf(
-  planned: readonly Planned[],
-  open: (part: PartOptions) => Promise<Stage>,
-): Promise<readonly (readonly Planned[])[]> {
+function stagesOf({ runner }: State, planned: readonly Planned[]): readonly (readonly Planned[])[] {
   if (!planned.some(isInTurn)) return [planned];
-  const stages = new Map<unknown, Planned[]>();
-  const stage = await open({
-    extend({ scope }) {
-      for (const [name, { input }] of scope.linears) {
-        const found = planned.find((each) => each.name === name);
-        if (found) stages.set(input, [...(stages.get(input) ?? []), found]);
-      }
-    },
-  });
-  await stage.release();
-  return [...stages.values()];
+  const own = new Map(planned.map((each) => [each.name, each]));
+  return runner
+    .linears(planned[0].layer!)
+    .map((names) => names.flatMap((name) => own.get(name) ?? []))
+    .filter(({ length }) => length > 0);
 }
 
 /** Into the journal: the unit's matrices, and what rewrites changed since `before` besides. */

@@ -39,6 +39,8 @@ export interface Encoding extends EncodingAtRest {
   readonly inputBits?: number | undefined;
   /** All values, row-major [out, in]; a fresh array that the caller may write to. */
   dense(): Float32Array;
+  /** The values of some rows, where that is less work than `dense`. */
+  rows?(indices: readonly number[]): Float32Array;
   /** y = x W^T: [..., in] to [..., out], in x's type. */
   multiply(x: Value, place: Place, options?: MultiplyOptions): Value;
   /** Rows of the matrix, as an embedding looks them up: ids [...] (int64) to [..., in], in `dtype`. */

@@ -78,6 +78,8 @@ describe('grouped integers', () => {
       const encoding = grouped(parts);
       const values = encoding.dense();
       expect(values).toEqual(byDefinition(parts));
+      const row = (index: number) => values.subarray(index * columns, (index + 1) * columns);
+      expect(encoding.rows!([3, 0])).toEqual(Float32Array.of(...row(3), ...row(0)));
 
       let bytes = 0;
       for (const stored of encoding.tensors.values()) {

@@ -9,7 +9,7 @@
 import { LapidaryError } from '../base/errors.ts';
 import { floatToHalf, halfToFloat, toFloat32 } from '../base/half.ts';
 import type { DType, Stored } from '../base/tensor.ts';
-import { stored } from '../base/tensor.ts';
+import { rowsOf, stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
 import { cast, expand, matMulNBits } from '../graph/ops.ts';
 import type { Encoding, EncodingAtRest, Place } from './encoding.ts';
@@ -218,6 +218,8 @@ function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout): Enco
     };
   }
 
+  const some = (indices: readonly number[]) =>
+    new Map([...tensors].map(([suffix, tensor]) => [suffix, rowsOf(tensor, indices)]));
   return {
     description: { kind: 'grouped', bits, group },
     label: label(layout, tensors.has('zeros')),
@@ -225,6 +227,8 @@ function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout): Enco
     bits: width,
     tensors,
     dense: () => dequantize(ungrouped({ shape: [rows, columns], bits: width, tensors })!),
+    rows: (indices) =>
+      dequantize(ungrouped({ shape: [indices.length, columns], bits: width, tensors: some(indices) })!),
     multiply: (x, place, { accuracy = 0 } = {}) =>
       matMulNBits(x, operands(place, x.dtype), { rows, columns, bits: width, block, accuracy }),
     gather: (ids, place, dtype) => {

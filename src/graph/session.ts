@@ -23,8 +23,6 @@ export interface SessionOptions {
   readonly spinning?: boolean | undefined;
   /** Outputs that stay on the device, to be fed back; their values cannot be read. */
   readonly keep?: readonly string[] | undefined;
-  /** Whether memory of earlier operators is kept for later ones, also between runs; without it, it is. */
-  readonly arena?: boolean | undefined;
   /** How far the engine rewrites the graph; without it, all the way. */
   readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
 }
@@ -61,7 +59,6 @@ export async function openSession(
     logSeverityLevel: 3,
     // Patterns keep a second copy of what a run takes, in one piece: nothing is faster for it here.
     enableMemPattern: false,
-    enableCpuMemArena: options.arena ?? true,
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
     ...(options.spinning === false ? { extra: { session: { intra_op: { allow_spinning: '0' } } } } : {}),
     ...(options.keep && options.device === 'webgpu'

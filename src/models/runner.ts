@@ -41,7 +41,7 @@ export interface PartOptions {
   readonly extend?: ((part: Part) => void) | undefined;
   /** Only the outputs of the extension, and nothing computed that these do not need. */
   readonly extensionOnly?: boolean | undefined;
-  /** Its session is not kept for equal parts, and memory that it ran in is given back at once. */
+  /** Its session is not kept for equal parts: the memory that it ran in is given back with the stage. */
   readonly temporary?: boolean | undefined;
   /** A slice alone, which is fed what the slice before has kept; the first "x". */
   readonly cut?: Cut | undefined;
@@ -66,6 +66,8 @@ export interface Runner {
   embed(options?: PartOptions): Promise<Stage>;
   block(layer: number, options?: PartOptions): Promise<Stage>;
   head(options?: PartOptions): Promise<Stage>;
+  /** Names of a block's linear layers, in the order they run, those that are fed the same together. */
+  linears(layer: number): readonly (readonly string[])[];
   release(): Promise<void>;
 }
 
@@ -96,6 +98,15 @@ export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
       return open({ prefix, input: 'x', build, output: 'hidden' }, part);
     },
     head: (part) => open({ input: 'x', build: architecture.head, output: 'logits' }, part),
+    linears: (layer) => {
+      const graph = new Graph('inputs');
+      const scope = plainScope(graph, config, model, { time: 'time', longest });
+      architecture.block(scope, graph.input('x', 'float32', ['batch', 'time', config.hidden]), layer);
+      const byInput = new Map<Value, string[]>();
+      for (const [name, { input }] of scope.linears)
+        byInput.set(input, [...(byInput.get(input) ?? []), name]);
+      return [...byInput.values()];
+    },
     release: async () => {
       for (const opened of sessions.values()) await (await opened).release();
       sessions.clear();
@@ -143,8 +154,7 @@ async function openStage(
   if (onGpu) return { ...(await openSession(graph, options)), kept };
   const bytes = encodeModel(graph);
   const key = createHash('sha256').update(bytes).digest('hex');
-  const opening =
-    (temporary ? undefined : sessions.get(key)) ?? openSession(bytes, { ...options, arena: !temporary });
+  const opening = (temporary ? undefined : sessions.get(key)) ?? openSession(bytes, options);
   if (!temporary) sessions.set(key, opening);
   const session = await opening;
   let placed = feedsOf(graph.weights);

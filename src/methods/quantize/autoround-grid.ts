@@ -59,9 +59,8 @@ export function roundedMatrix(start: Start): RoundedMatrix {
     finished() {
       const { steps, zeros } = state;
       const codes = new Uint8Array(rows * columns);
-      for (const span of spans())
-        for (let at = span.from; at < span.to; at++)
-          codes[at] = codeOf(state, span.group, at) + zeros[span.group];
+      for (const { group, from, to } of spans())
+        for (let at = from; at < to; at++) codes[at] = Math.round(values[at] / steps[group]) + zeros[group];
       const stored = choice.symmetric ? undefined : Uint8Array.from(zeros);
       const { bits, group } = choice;
       return grouped({ rows, columns, bits, group, codes, scales: Float32Array.from(steps), zeros: stored });
@@ -108,16 +107,18 @@ function stateOf({ weight, choice, scales, zeros }: Start, groups: number): Stat
   };
 }
 
-/** A weight's code, less the zero point. */
-function codeOf({ weight, offsets, steps, zeros, top }: State, group: number, at: number): number {
-  const [zero, free] = [zeros[group], Math.floor(weight[at] / steps[group] + offsets[at])];
-  const least = 0 - zero;
-  return free < least ? least : free > top - zero ? top - zero : free;
-}
-
-function spread(state: State, { group, from, to }: Span, values: Float32Array): void {
-  const step = state.steps[group];
-  for (let at = from; at < to; at++) values[at] = codeOf(state, group, at) * step;
+/** Writes the values that a group's codes stand for. */
+function spread(
+  { weight, offsets, steps, zeros, top }: State,
+  { group, from, to }: Span,
+  values: Float32Array,
+) {
+  const step = steps[group];
+  const [least, most] = [0 - zeros[group], top - zeros[group]];
+  for (let at = from; at < to; at++) {
+    const free = Math.floor(weight[at] / step + offsets[at]);
+    values[at] = Math.min(Math.max(free, least), most) * step;
+  }
 }
 
 /** Gradients by a group's scale and by its zero point. */
@@ -133,18 +134,21 @@ function stepOffsets(
   gradient: Float32Array,
   rate: number,
 ): Slopes {
-  const [step, zero] = [steps[group], zeros[group]];
-  let [toScale, outside] = [0, 0];
+  const step = steps[group];
+  const [least, most] = [0 - zeros[group], top - zeros[group]];
+  let toScale = 0;
+  let outside = 0;
   for (let at = from; at < to; at++) {
     const exact = weight[at] / step;
     const free = Math.floor(exact + offsets[at]);
     const slope = gradient[at];
-    if (free < -zero || free > top - zero) {
-      toScale += slope * (free < 0 ? -zero : top - zero);
+    if (free < least || free > most) {
+      toScale += slope * (free < 0 ? least : most);
       outside += slope;
     } else {
       toScale += slope * (free - exact);
-      if (slope !== 0) offsets[at] -= slope > 0 ? rate : -rate;
+      // Signs are as random as coins: no branch guesses them.
+      offsets[at] -= rate * Math.sign(slope);
     }
   }
   return { toScale, toZero: -step * outside };

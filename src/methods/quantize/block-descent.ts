@@ -53,8 +53,11 @@ export interface Schedule<M extends MovingMatrix> {
   move(matrix: M, gradient: Float32Array, step: number): void;
 }
 
-/** Tokens of a run: gradients of a step add up over runs, so that memory does not grow with the batch. */
-const tokensAtOnce = 1024;
+/**
+ * Tokens of a run: gradients of a step add up over runs, so that memory does not grow with the batch. Weights and
+ * gradients cross to a GPU and back at each run.
+ */
+const tokensAtOnce = { cpu: 1024, webgpu: 8192 };
 /** Sequences that decide whether training was of use: it may not be where text is little. */
 const judges = 32;
 
@@ -127,16 +130,17 @@ async function openSlopes(
     ...Object.fromEntries(moving.map(({ value }, i) => [`slope.${i}`, buffer(value.shape)])),
   };
   const sums = moving.map(({ values }) => new Float32Array(values.length));
+  const most = tokensAtOnce[block.session.device ?? 'cpu'];
   return {
     async loss(sequences) {
       let sum = 0;
-      for (const { feeds, share } of runsOf(sequences))
+      for (const { feeds, share } of runsOf(sequences, most))
         sum += share * Number((await session.run({ ...fixed, ...feeds }, ['loss'])).loss.data[0]);
       return sum;
     },
     async gradients(sequences) {
       for (const sum of sums) sum.fill(0);
-      for (const { feeds, share } of runsOf(sequences)) {
+      for (const { feeds, share } of runsOf(sequences, most)) {
         const found = await session.run({ ...fixed, ...feeds }, outputs);
         checkLoss(Number(found.loss.data[0]));
         for (const [i, sum] of sums.entries()) addTo(sum, found[`slope.${i}`].data as Float32Array, share);
@@ -174,11 +178,12 @@ function blockLoss(
   return reduceMean(mul(mul(measured, error), weights), [0, 1, 2]);
 }
 
-/** The sequences in as many runs as memory wants, with each run's share of them. */
+/** The sequences in runs of so many tokens, with each run's share of them. */
 function runsOf(
   sequences: readonly Sequence[],
+  most: number,
 ): readonly { readonly feeds: Feeds; readonly share: number }[] {
-  const rows = Math.max(1, Math.floor(tokensAtOnce / sequences[0].shape[0]));
+  const rows = Math.max(1, Math.floor(most / sequences[0].shape[0]));
   const count = Math.ceil(sequences.length / rows);
   return Array.from({ length: count }, (_, run) => {
     const own = sequences.slice(run * rows, (run + 1) * rows);
