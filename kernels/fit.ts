@@ -45,6 +45,8 @@ function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: u
     low = f32x4.min(low, value);
     high = f32x4.max(high, value);
   }
+  const least = low;
+  const greatest = high;
   const empty = f32x4.eq(f32x4.sub(high, low), f32x4.splat(0));
   low = v128.bitselect(f32x4.splat(-1), low, empty);
   high = v128.bitselect(f32x4.splat(1), high, empty);
@@ -57,15 +59,16 @@ function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: u
   let scale = scaleOf(low, high, most, form);
   let zero = symmetric ? centre : zeroOf(low, scale, most);
   if (search) {
-    let least = loss(from, step, count, scale, zero, most, f32x4.splat(Infinity));
+    let best = loss(from, step, count, scale, zero, most, f32x4.splat(Infinity));
     for (let i = 1; i < tried; i++) {
       const share = f32x4.splat(<f32>(1 - <f64>i / <f64>steps));
       const bottom = f32x4.mul(share, low);
       const candidate = scaleOf(bottom, f32x4.mul(share, high), most, form);
       const offset = symmetric ? centre : zeroOf(bottom, candidate, most);
-      const sum = loss(from, step, count, candidate, offset, most, least);
-      const better = f32x4.lt(sum, least);
-      least = v128.bitselect(sum, least, better);
+      if (isWorse(least, greatest, candidate, offset, most, best)) continue;
+      const sum = loss(from, step, count, candidate, offset, most, best);
+      const better = f32x4.lt(sum, best);
+      best = v128.bitselect(sum, best, better);
       scale = v128.bitselect(candidate, scale, better);
       zero = v128.bitselect(offset, zero, better);
     }
@@ -113,14 +116,30 @@ function nearestShort(x: v128, digits: i32): v128 {
   return v128.bitselect(rounded, x, f32x4.le(rounded, f32x4.splat(65504)));
 }
 
+/**
+ * Whether the least and the greatest value alone, which a narrow range cuts off most, cost more than all did with the
+ * best so far; with a margin for rounding. Where one of them is 0 and no value, it costs nothing.
+ */
+// @ts-ignore: decorator
+@inline
+function isWorse(least: v128, greatest: v128, scale: v128, zero: v128, most: v128, best: v128): bool {
+  const ends = f32x4.add(errorOf(least, scale, zero, most), errorOf(greatest, scale, zero, most));
+  return !v128.any_true(f32x4.le(ends, f32x4.mul(best, f32x4.splat(1.001))));
+}
+
+// @ts-ignore: decorator
+@inline
+function errorOf(value: v128, scale: v128, zero: v128, most: v128): v128 {
+  const code = codeOf(value, scale, zero, most);
+  return power(f32x4.sub(f32x4.mul(scale, f32x4.sub(code, zero)), value));
+}
+
 /** The error of a candidate, or something not below `least` where that much is certain before the end. */
 function loss(from: usize, step: usize, count: i32, scale: v128, zero: v128, most: v128, least: v128): v128 {
   let sum = f32x4.splat(0);
   for (let i = 0; i < count; i++, from += step) {
     if ((i & 15) == 15 && !v128.any_true(f32x4.lt(sum, least))) return sum;
-    const value = v128.load(from);
-    const code = codeOf(value, scale, zero, most);
-    sum = f32x4.add(sum, power(f32x4.sub(f32x4.mul(scale, f32x4.sub(code, zero)), value)));
+    sum = f32x4.add(sum, errorOf(v128.load(from), scale, zero, most));
   }
   return sum;
 }

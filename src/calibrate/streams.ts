@@ -166,7 +166,8 @@ async function openPassage(
   const { open, temporary, at, width, tokens, feeds } = fed;
   // A head's logits would be the largest thing of all.
   const stage = await open({ extend, extensionOnly: true, temporary, cut: cut && { ...cut, from: at } });
-  const kept = cut?.at === cut?.stages.length ? [{ name: 'hidden', width }] : stage.kept;
+  const toEnd = cut !== undefined && cut.at === cut.stages.length;
+  const kept: readonly Kept[] = toEnd ? [{ name: 'hidden', width }] : stage.kept;
   const keeps = cut !== undefined && isKept(kept, fed);
   const run = runsOf(stage);
   const computed = keeps ? kept.filter(({ passed }) => passed === undefined) : [];
