@@ -111,16 +111,20 @@ describe('compress', () => {
   });
 
   it.skipIf(process.platform === 'win32').each([
-    ['the walk', 'compress'],
-    ['the check', 'integer activations:'],
-  ])('leaves its journal alone when it is interrupted in %s (skipped on Windows)', async (_, when) => {
-    const stopped = scratch.path('stopped');
-    const { code, stdout, stderr } = await lapidary(['compress', '--out', stopped, ...quick], when);
-    expect(stderr).toContain('error: interrupted');
-    expect([code, stdout]).toEqual([130, '']);
-    const left = readdirSync(dirname(stopped)).filter((name) => name.includes('stopped'));
-    expect(left.filter((name) => name !== '.stopped.journal')).toEqual([]);
-  });
+    ['the walk', 'gptq', 'compress'],
+    ['the check', 'rtn', 'integer activations:'],
+  ])(
+    'leaves its journal alone when it is interrupted in %s (skipped on Windows)',
+    async (_, method, when) => {
+      const stopped = scratch.path('stopped');
+      const args = ['compress', '--method', method, '--out', stopped, ...quick];
+      const { code, stdout, stderr } = await lapidary(args, when);
+      expect(stderr).toContain('error: interrupted');
+      expect([code, stdout]).toEqual([130, '']);
+      const left = readdirSync(dirname(stopped)).filter((name) => name.includes('stopped'));
+      expect(left.filter((name) => name !== '.stopped.journal')).toEqual([]);
+    },
+  );
 });
 
 describe('evaluate, compare, generate, inspect', () => {
