@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { CountReporter } from './test/count.ts';
 
@@ -6,7 +7,8 @@ export default defineConfig({
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     // onnxruntime-node holds native state, which the runner's worker threads do not tear down.
     pool: 'forks',
-    maxWorkers: 2,
+    // Of two cores, too, both: by itself the runner leaves one free.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 60_000,
     reporters: ['default', new CountReporter()],
   },

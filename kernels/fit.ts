@@ -134,11 +134,11 @@ function errorOf(value: v128, scale: v128, zero: v128, most: v128): v128 {
   return power(f32x4.sub(f32x4.mul(scale, f32x4.sub(code, zero)), value));
 }
 
-/** The error of a candidate, or something not below `least` where that much is certain before the end. */
-function loss(from: usize, step: usize, count: i32, scale: v128, zero: v128, most: v128, least: v128): v128 {
+/** The error of a candidate, or something not below `best` where that much is certain before the end. */
+function loss(from: usize, step: usize, count: i32, scale: v128, zero: v128, most: v128, best: v128): v128 {
   let sum = f32x4.splat(0);
   for (let i = 0; i < count; i++, from += step) {
-    if ((i & 15) == 15 && !v128.any_true(f32x4.lt(sum, least))) return sum;
+    if ((i & 15) == 15 && !v128.any_true(f32x4.lt(sum, best))) return sum;
     sum = f32x4.add(sum, errorOf(v128.load(from), scale, zero, most));
   }
   return sum;

@@ -13,11 +13,9 @@ afterAll(scratch.remove);
 describe('compress --memory', () => {
   it('shows what the run will need by phase, and does nothing', async () => {
     const out = scratch.path('new/out');
-    const { code, stdout, stderr } = await lapidary(['compress', '--memory', '--out', out]);
+    const { code, stdout, stderr } = await lapidary(['compress', '--memory', '--threads', '2', '--out', out]);
     expect(code).toBe(0);
-    expect(stdout).toMatch(
-      /load +\d+ MB(.|\n)*compress the blocks +(\d+ MB|\d+\.\d+ GB)(.|\n)*measure speed +\d+ MB/,
-    );
+    expect(stdout).toMatch(/load +\d+ MB(.|\n)*compress the blocks +\d+ MB(.|\n)*measure speed +\d+ MB/);
     expect(stdout).toMatch(/the result +\d+\.\d+ MB/);
     expect(stderr).not.toContain('compress:');
     expect(existsSync(scratch.path('new'))).toBe(false);
@@ -27,7 +25,7 @@ describe('compress --memory', () => {
     'says what the run then takes (skipped where the system does not tell)',
     async () => {
       const out = scratch.path('out');
-      const args = ['compress', '--method', 'gptq', '--sequences', '16', '--threads', '2', '--out', out];
+      const args = ['compress', '--sequences', '16', '--threads', '2', '--out', out];
       const plan: Plan = JSON.parse((await lapidary([...args, '--memory', '--json'])).stdout);
       const tell =
         "import { readFileSync } from 'node:fs';" +

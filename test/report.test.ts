@@ -27,7 +27,7 @@ const dataOf = (page: string): unknown =>
 
 beforeAll(async () => {
   const sizes = ['--sequences', '4', '--length', '64'];
-  const { code, stderr } = await lapidary(['compress', '--method', 'gptq', '--out', gptq, ...sizes]);
+  const { code, stderr } = await lapidary(['compress', '--out', gptq, ...sizes]);
   expect(code, stderr).toBe(0);
   // A second one that differs in what comparisons show.
   const report = readReport(gptq);

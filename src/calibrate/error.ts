@@ -3,6 +3,7 @@
  * |X D^T|^2 = tr(D G D^T). The products run in the engine.
  */
 
+import { evenRows, pickedRows } from '../base/rows.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { fusedMatmul, matmul, mul, reduceSum, transpose } from '../graph/ops.ts';
@@ -40,8 +41,8 @@ export function openErrorMeter(options: Pick<SessionOptions, 'threads'>): ErrorM
   return {
     async relative(original, after, statistic) {
       const columns = after.shape[1];
-      const chosen = chosenRows(after.shape[0], original.length / columns);
-      const difference = less(after.rows?.(chosen) ?? picked(after.dense(), columns, chosen), original);
+      const chosen = evenRows(after.shape[0], original.length / columns);
+      const difference = less(after.rows?.(chosen) ?? pickedRows(after.dense(), columns, chosen), original);
       const energy = async (rows: Float32Array) =>
         statistic?.gram
           ? await energyIn(rows, columns, statistic.gram)
@@ -74,18 +75,7 @@ function energyGraph(tall: boolean): Graph {
 /** The rows that errors of outputs or weights are measured on, copied: the rest need not be kept until then. */
 export function sampled(values: Float32Array, columns: number, of: keyof typeof mostRows): Float32Array {
   const rows = values.length / columns;
-  return picked(values, columns, chosenRows(rows, Math.min(rows, mostRows[of])));
-}
-
-/** So many of them, evenly spaced. */
-const chosenRows = (rows: number, count: number): readonly number[] =>
-  Array.from({ length: count }, (_, index) => Math.floor((index * rows) / count));
-
-function picked(values: Float32Array, columns: number, rows: readonly number[]): Float32Array {
-  const chosen = new Float32Array(rows.length * columns);
-  for (const [i, row] of rows.entries())
-    chosen.set(values.subarray(row * columns, (row + 1) * columns), i * columns);
-  return chosen;
+  return pickedRows(values, columns, evenRows(rows, Math.min(rows, mostRows[of])));
 }
 
 /** In place. */

@@ -3,6 +3,7 @@
  * over when they are of no more use: pieces that come and go leave memory full of holes.
  */
 
+import { total } from '../base/total.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Stage } from '../models/runner.ts';
@@ -18,9 +19,9 @@ export interface Store {
 export function storeOf(
   tokens: readonly number[],
   width: number,
-  array: Float32Array = new Float32Array(width * sum(tokens)),
+  array: Float32Array = new Float32Array(width * total(tokens)),
 ): Store {
-  const starts = tokens.map((_, index) => sum(tokens.slice(0, index)));
+  const starts = tokens.map((_, index) => total(tokens.slice(0, index)));
   return {
     array,
     put(index, { data, dims }) {
@@ -57,5 +58,3 @@ export function runsOf(stage: Pick<Stage, 'run'>) {
     return found;
   };
 }
-
-const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

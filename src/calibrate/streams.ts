@@ -1,5 +1,6 @@
 /** Hidden states of the calibration text on their way through the blocks, in batches. */
 
+import { total } from '../base/total.ts';
 import { idsTensor } from '../models/runner.ts';
 import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
@@ -138,8 +139,8 @@ const ahead = (cut: Omit<Cut, 'from'> | undefined) =>
 
 /** What is wide and much is computed again from where it was narrower: memory is dearer than time. */
 function isKept(kept: readonly Kept[], { tokens, width }: Fed): boolean {
-  const own = kept.reduce((sum, each) => sum + (each.width ?? 0), 0);
-  const bytes = 4 * own * tokens.reduce((sum, each) => sum + each, 0);
+  const own = total(kept.map((each) => each.width ?? 0));
+  const bytes = 4 * own * total(tokens);
   return own <= narrow * width || bytes <= fewBytes;
 }
 
@@ -213,11 +214,10 @@ function storesFor(
 ): ReadonlyMap<string, Store> {
   const passed = new Set(kept.map((each) => each.passed));
   const free = [...arrays].flatMap(([name, array]) => (passed.has(name) ? [] : [array]));
-  const total = tokens.reduce((sum, each) => sum + each, 0);
   return new Map(
     computed.flatMap(({ name, width }) => {
       if (width === undefined) return [];
-      const index = free.findIndex(({ length }) => length === width * total);
+      const index = free.findIndex(({ length }) => length === width * total(tokens));
       return [[name, storeOf(tokens, width, index < 0 ? undefined : free.splice(index, 1)[0])] as const];
     }),
   );

@@ -36,6 +36,15 @@ export function plainScope(
   });
 }
 
+/** One block of the model in primitive operators, from the input "x", hidden states, to its output; not yet one of the graph. */
+export function blockGraph(model: Model, layer: number, longest: number) {
+  const { architecture, config } = model;
+  const graph = new Graph('inputs');
+  const scope = plainScope(graph, config, model, { time: 'time', longest });
+  const x = graph.input('x', 'float32', ['batch', 'time', config.hidden]);
+  return { graph, scope, hidden: architecture.block(scope, x, layer) };
+}
+
 /** All of an architecture, from ids [batch, time] to logits [batch, time, vocabulary]. */
 export function buildWhole(architecture: Architecture, scope: RecordingScope, ids: Value): Value {
   let x = architecture.embed(scope, ids);

@@ -14,7 +14,7 @@ import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
 import type { Feeds, Outputs, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
-import { plainScope } from './build.ts';
+import { blockGraph, plainScope } from './build.ts';
 import type { Cut, Kept } from './cut.ts';
 import { sliceAt } from './cut.ts';
 import type { Model } from './model.ts';
@@ -99,9 +99,7 @@ export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
     },
     head: (part) => open({ input: 'x', build: architecture.head, output: 'logits' }, part),
     linears: (layer) => {
-      const graph = new Graph('inputs');
-      const scope = plainScope(graph, config, model, { time: 'time', longest });
-      architecture.block(scope, graph.input('x', 'float32', ['batch', 'time', config.hidden]), layer);
+      const { scope } = blockGraph(model, layer, longest);
       const byInput = new Map<Value, string[]>();
       for (const [name, { input }] of scope.linears)
         byInput.set(input, [...(byInput.get(input) ?? []), name]);

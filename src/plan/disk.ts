@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { journalFolder } from '../io/journal.ts';
 import type { Facts, Part } from './facts.ts';
-import { total } from './facts.ts';
+import { total } from '../base/total.ts';
 
 export interface DiskPlan {
   readonly parts: readonly Part[];

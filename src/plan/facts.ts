@@ -2,6 +2,7 @@
 
 import { elementCount } from '../base/tensor.ts';
 import { openSampler } from '../calibrate/noise.ts';
+import { total } from '../base/total.ts';
 import type { Assignment, Target } from '../calibrate/targets.ts';
 import { targetsOf } from '../calibrate/targets.ts';
 import type { Encoding } from '../encodings/encoding.ts';
@@ -89,5 +90,4 @@ function placedBytes(encoding: Encoding): number {
   return total([...graph.weights.values()].map(({ stored }) => stored.byteLength));
 }
 
-export const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
 export const most = (values: readonly number[]): number => Math.max(0, ...values);

@@ -7,15 +7,15 @@ import { existsSync, statSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import { extname } from 'node:path';
 import { rowsOf } from '../evaluate/scorer.ts';
-import { Graph } from '../graph/graph.ts';
 import { peakBytes } from '../graph/memory.ts';
-import { plainScope } from '../models/build.ts';
+import { blockGraph } from '../models/build.ts';
 import { asLinear } from '../calibrate/compress.ts';
 import { isInTurn } from '../calibrate/planned.ts';
 import { fewBytes, narrow } from '../calibrate/streams.ts';
 import type { Model } from '../models/model.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
-import { most, total } from './facts.ts';
+import { total } from '../base/total.ts';
+import { most } from './facts.ts';
 import { blockTrainings, calibrationFile } from '../prepare.ts';
 import { blockTraining, modelBatch, modelTraining } from './training.ts';
 
@@ -290,11 +290,8 @@ function blockKinds({ model, matrices }: Facts, sizes: Readonly<Record<string, n
 }
 
 function blockOf(model: Model, layer: number, sizes: Readonly<Record<string, number>>) {
-  const { architecture, config } = model;
-  const graph = new Graph('inputs');
-  const x = graph.input('x', 'float32', ['batch', 'time', config.hidden]);
-  const scope = plainScope(graph, config, model, { time: 'time', longest: 1 });
-  graph.output('hidden', architecture.block(scope, x, layer));
+  const { graph, scope, hidden } = blockGraph(model, layer, 1);
+  graph.output('hidden', hidden);
   const inputs = new Set([...scope.linears.values()].map(({ input }) => input));
   const squares = total([...inputs].map(({ shape }) => 4 * (shape.at(-1) as number) ** 2));
   return { values: peakBytes(graph, sizes), squares };

@@ -9,7 +9,8 @@ import { plainScope } from '../models/build.ts';
 import type { Model } from '../models/model.ts';
 import type { Recipe } from '../recipe.ts';
 import type { Facts, Part } from './facts.ts';
-import { most, total } from './facts.ts';
+import { total } from '../base/total.ts';
+import { most } from './facts.ts';
 
 /** Float32 numbers that are kept of a weight in training: what it is, where it is on its way, Adam's moments, its gradient. */
 const perWeight = 5;

@@ -5,6 +5,7 @@
  */
 
 import { toFloat32 } from '../../base/half.ts';
+import { evenRows, pickedRows } from '../../base/rows.ts';
 import type { Stored } from '../../base/tensor.ts';
 import { stored } from '../../base/tensor.ts';
 import { denseValues } from '../../encodings/dense.ts';
@@ -138,10 +139,5 @@ const mostRows = 128;
 export function sampled(matrix: Matrix): Matrix {
   const { rows, columns, values } = matrix;
   if (rows <= mostRows) return matrix;
-  const chosen = new Float32Array(mostRows * columns);
-  for (let row = 0; row < mostRows; row++) {
-    const from = Math.floor((row * rows) / mostRows) * columns;
-    chosen.set(values.subarray(from, from + columns), row * columns);
-  }
-  return { rows: mostRows, columns, values: chosen };
+  return { rows: mostRows, columns, values: pickedRows(values, columns, evenRows(rows, mostRows)) };
 }

@@ -7,6 +7,7 @@ import type { LayerStructure, Model } from '../../../models/model.ts';
 import type { Runner } from '../../../models/runner.ts';
 import { openRunner } from '../../../models/runner.ts';
 import type { Random } from '../../../base/random.ts';
+import { pickedRows } from '../../../base/rows.ts';
 import type { RewriteContext, Statistic, StatisticKind } from '../../contract.ts';
 
 /** A matrix that reads the residual stream. */
@@ -90,7 +91,7 @@ async function layerSites(
         ofHeads: through.some(({ from }) => from === matrix),
       })),
       moments: means(statistics.get(readers[0].matrix)!, 'gram'),
-      samples: picked(inputs[index], rows, config.hidden),
+      samples: pickedRows(inputs[index], config.hidden, rows),
     })),
     writes: structure.writers.map(({ matrix }) => {
       const ofHeads = through.some(({ to }) => to === matrix);
@@ -128,12 +129,6 @@ async function inputsOf(runner: Runner, layer: number, x: Tensor, { norms }: Lay
 
 function rowsOf(count: number, { samples, random }: Drawing): number[] {
   return Array.from({ length: samples }, () => random.integer(count));
-}
-
-function picked(values: Float32Array, rows: readonly number[], columns: number): Float32Array {
-  const some = new Float32Array(rows.length * columns);
-  rows.forEach((row, i) => some.set(values.subarray(row * columns, (row + 1) * columns), i * columns));
-  return some;
 }
 
 const means = (statistic: Statistic, part: 'gram' | 'squares'): Float32Array =>
