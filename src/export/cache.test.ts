@@ -61,6 +61,30 @@ describe('a cache in integers', () => {
     expect(toFloat32(scales[1].value)[16 + 3]).toBeCloseTo(Math.max(...channel) / 127, 6);
   });
 
+  it('of 4 bits has the scale of every channel from the least squared error of what was seen', async () => {
+    const model = await openGolden('qwen3');
+    const { cache } = await decoded(model, {});
+    const { scales } = await measureCache(model, [ids], 4);
+    const values = cache['past_key_values.1.value'].data as Float32Array;
+    const found = toFloat32(scales[1].value);
+    let clipped = 0;
+    for (let channel = 0; channel < 32; channel++) {
+      const [head, place] = [Math.floor(channel / 16), channel % 16];
+      const seen = Array.from({ length: 21 }, (_, token) => values[(head * 21 + token) * 16 + place]);
+      const error = (scale: number) =>
+        seen.reduce(
+          (sum, value) => sum + (value - scale * Math.min(Math.max(Math.round(value / scale), -8), 7)) ** 2,
+          0,
+        );
+      const widest = Math.max(...seen.map(Math.abs)) / 7;
+      for (const reach of [1, 0.8, 0.6]) {
+        expect(error(found[channel])).toBeLessThanOrEqual(error(widest * reach) * (1 + 1e-4));
+      }
+      if (found[channel] < widest * 0.99) clipped++;
+    }
+    expect(clipped).toBeGreaterThan(3);
+  });
+
   it('takes a quarter or an eighth of the bytes', async () => {
     const model = await openGolden('qwen3');
     const perToken = ([32, 8, 4] as const).map((bits) => cacheBytes(model, bits));

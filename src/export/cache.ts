@@ -1,4 +1,7 @@
-/** Scales for a key/value cache in integers, measured on text: the largest key and value of every channel. */
+/**
+ * Scales for a key/value cache in integers, measured on text: from the largest key and value of every channel, and for 4
+ * bits the share of it that leaves the least squared error.
+ */
 
 import { stored } from '../base/tensor.ts';
 import { openFile } from '../evaluate/file.ts';
@@ -7,8 +10,8 @@ import type { Model } from '../models/model.ts';
 import type { IntegerCache } from './attention.ts';
 import { exportGraph } from './graph.ts';
 
-/** Share of the largest size that codes reach: at four bits, clipping it costs less than a coarser grid. */
-const reach = { 8: 1, 4: 0.85 } as const;
+/** Shares of the largest size that four bits may reach to: cutting it off can cost less than a coarser grid. */
+const reaches = [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4];
 
 export interface CacheOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly signal?: AbortSignal | undefined;
@@ -26,34 +29,64 @@ export async function measureCache(
   { signal, ...session }: CacheOptions = {},
 ): Promise<IntegerCache> {
   const { layers } = model.config;
-  const peaks = layers.map(({ keyValueHeads, headSize }) => ({
-    key: new Float32Array(keyValueHeads * headSize),
-    value: new Float32Array(keyValueHeads * headSize),
-  }));
   const runner = await openFile(exportGraph(model), session);
-  try {
+  const names = layers.flatMap((_, layer) => [
+    `past_key_values.${layer}.key`,
+    `past_key_values.${layer}.value`,
+  ]);
+  const observe = async (use: (seen: Tensor, index: number) => void) => {
     for (const sequence of sequences) {
       signal?.throwIfAborted();
       const { cache } = await runner.step(sequence, 0, runner.empty(), 1);
-      for (const [layer, { key, value }] of peaks.entries()) {
-        raise(key, cache[`past_key_values.${layer}.key`]);
-        raise(value, cache[`past_key_values.${layer}.value`]);
-      }
+      for (const [index, name] of names.entries()) use(cache[name], index);
     }
+  };
+  const channels = names.map((_, index) => {
+    const { keyValueHeads, headSize } = layers[index >> 1];
+    return new Float32Array(keyValueHeads * headSize);
+  });
+  try {
+    await observe((seen, index) => raise(channels[index], seen));
+    const top = 2 ** (bits - 1) - 1;
+    // A channel that was never used needs a scale all the same.
+    const widest = channels.map((peaks) => peaks.map((peak) => peak / top || 1));
+    const scales = bits === 4 ? await leastSquares(widest, top, observe) : widest;
+    const kept = (index: number) => {
+      const { keyValueHeads, headSize } = layers[index >> 1];
+      return stored('float32', [1, keyValueHeads, 1, headSize], scales[index]);
+    };
+    return {
+      bits,
+      scales: layers.map((_, layer) => ({ key: kept(2 * layer), value: kept(2 * layer + 1) })),
+    };
   } finally {
     await runner.close();
   }
-  const top = (2 ** (bits - 1) - 1) / reach[bits];
-  const scale = (layer: number, sizes: Float32Array) => {
-    const { keyValueHeads, headSize } = layers[layer];
-    // A channel that was never used needs a scale all the same.
-    const scales = sizes.map((size) => (size > 0 ? size / top : 1));
-    return stored('float32', [1, keyValueHeads, 1, headSize], scales);
-  };
-  return {
-    bits,
-    scales: peaks.map(({ key, value }, layer) => ({ key: scale(layer, key), value: scale(layer, value) })),
-  };
+}
+
+/** Of each channel the scale with the least squared error, of shares of the widest. */
+async function leastSquares(
+  widest: readonly Float32Array[],
+  top: number,
+  observe: (use: (seen: Tensor, index: number) => void) => Promise<void>,
+): Promise<readonly Float32Array[]> {
+  const candidates = widest.map((scales) =>
+    reaches.map((reach) => ({
+      scales: scales.map((scale) => scale * reach),
+      errors: new Float64Array(scales.length),
+    })),
+  );
+  await observe((seen, index) => {
+    for (const { scales, errors } of candidates[index]) addErrors(errors, seen, scales, top);
+  });
+  return candidates.map(([first, ...others]) =>
+    first.scales.map((scale, at) => {
+      let best = { scale, error: first.errors[at] };
+      for (const { scales, errors } of others)
+        if (errors[at] < best.error) best = { scale: scales[at], error: errors[at] };
+      return best.scale;
+    }),
+  );
 }
 
 /** Largest sizes of channels, with those of a cache [1, heads, tokens, size] among them. */
@@ -64,6 +97,18 @@ function raise(peaks: Float32Array, { data, dims }: Tensor): void {
     const channel = Math.floor(at / (tokens * size)) * size + (at % size);
     const value = Math.abs(values[at]);
     if (value > peaks[channel]) peaks[channel] = value;
+  }
+}
+
+/** Squared errors of channels, with those of a cache [1, heads, tokens, size] added. */
+function addErrors(errors: Float64Array, { data, dims }: Tensor, scales: Float32Array, top: number): void {
+  const [, , tokens, size] = dims;
+  const values = data as Float32Array;
+  for (let at = 0; at < values.length; at++) {
+    const channel = Math.floor(at / (tokens * size)) * size + (at % size);
+    const scale = scales[channel];
+    const code = Math.min(Math.max(Math.round(values[at] / scale), -top - 1), top);
+    errors[channel] += (values[at] - code * scale) ** 2;
   }
 }
 

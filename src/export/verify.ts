@@ -47,8 +47,8 @@ export async function verifyExport(
   }
 }
 
-/** Of a cache with four bits: seen on small models, 0.15 of the worst token and 0.06 of half of them. */
-const coarse = { tolerance: 1, typicalTolerance: 0.3 };
+/** Of a cache with four bits: seen on models up to 135M parameters, 0.84 of the worst token and 0.3 of half of them. */
+const coarse = { tolerance: 2, typicalTolerance: 0.5 };
 
 /**
  * Seen on models of 0.1 to 0.3 million parameters: float32 1.4e-6, float16 0.005, 8-bit activations 0.05, since what comes
