@@ -83,6 +83,11 @@ function scaleOf(low: v128, high: v128, most: v128, form: i32): v128 {
   return form == 1 ? nearestHalf(scale) : nearestShort(scale, form);
 }
 
+/** What is stored of one scale. */
+export function storedScale(scale: f32, form: i32): f32 {
+  return f32x4.extract_lane(scaleOf(f32x4.splat(0), f32x4.splat(scale), f32x4.splat(1), form), 0);
+}
+
 // @ts-ignore: decorator
 @inline
 function zeroOf(low: v128, scale: v128, most: v128): v128 {

@@ -13,4 +13,5 @@ export { pack } from './pack';
 export { descendParts, sweepParts } from './parts';
 export { proximal, proximalCodes, proximalStart } from './proximal';
 export { round } from './round';
+export { stepRounding } from './rounding';
 export { transpose } from './transpose';

@@ -37,7 +37,8 @@ export type KernelName =
   | 'proximalStart'
   | 'proximal'
   | 'proximalCodes'
-  | 'stepLatents';
+  | 'stepLatents'
+  | 'stepRounding';
 
 /** A piece of the shared memory; its arrays are views, valid until the next reset. */
 export interface Area {

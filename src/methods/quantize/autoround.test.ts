@@ -6,11 +6,13 @@ import { encodedBytes } from '../../encodings/encoding.ts';
 import { groupedPacked, ungrouped } from '../../encodings/grouped.ts';
 import type { Tensor } from '../../graph/session.ts';
 import { tensor } from '../../graph/session.ts';
+import { withKernels } from '../../kernels/kernels.ts';
 import { openRunner } from '../../models/runner.ts';
 import type { TrainedBlock } from '../contract.ts';
 import type { AutoRoundOptions } from './autoround.ts';
 import { autoround } from './autoround.ts';
-import { roundedMatrix } from './autoround-grid.ts';
+import type { RoundedMatrix, Start } from './autoround-grid.ts';
+import { roomFor, roundedMatrix } from './autoround-grid.ts';
 import { roundToNearest } from './rtn.ts';
 
 const model = tinyLlama({ tied: false });
@@ -126,52 +128,57 @@ describe('a matrix whose rounding is trained', () => {
   const weight = { rows, columns, values: Float32Array.from({ length: rows * columns }, () => normal()) };
   const choice = { bits: 3, group: 16, symmetric: false, range: 'mse', scales: 'float16' } as const;
   const still = { offsets: 0, ranges: 0 };
+  const using = <T>(start: Start, use: (matrix: RoundedMatrix) => T): Promise<T> =>
+    withKernels(
+      (kernels) => use(roundedMatrix(kernels, kernels.reserve(4 * roomFor(start.weight)), start)),
+      2,
+    );
 
   async function rounded(some: object = {}) {
     const own = { ...choice, ...some };
     const plain = await roundToNearest(weight, own);
     const { scales, zeros } = plain;
-    return { plain, matrix: roundedMatrix({ weight, choice: own, scales, zeros, minmax: true }) };
+    return { plain, start: { weight, choice: own, scales, zeros, minmax: true } };
   }
 
   it.each([{}, { symmetric: true }, { bits: 2, group: -1 }, { scales: 'float32' }, { scales: 'short' }])(
     'starts from plain rounding, and is stored as it multiplies: %o',
     async (some) => {
-      const { plain, matrix } = await rounded(some);
-      const start = groupedPacked(plain).dense();
-      expect(matrix.finished().dense()).toEqual(start);
-      matrix.step(Float32Array.from(weight.values, Math.sin), still);
-      expect(matrix.values).toEqual(start);
-      matrix.step(Float32Array.from(weight.values, Math.sin), { offsets: 0.3, ranges: 0.1 });
-      expect(matrix.values).not.toEqual(start);
-      expect(matrix.finished().dense()).toEqual(matrix.values);
+      const { plain, start } = await rounded(some);
+      const before = groupedPacked(plain).dense();
+      await using(start, (matrix) => {
+        expect(matrix.finished().dense()).toEqual(before);
+        matrix.step(Float32Array.from(weight.values, Math.sin), still);
+        expect(matrix.values).toEqual(before);
+        matrix.step(Float32Array.from(weight.values, Math.sin), { offsets: 0.3, ranges: 0.1 });
+        expect(matrix.values).not.toEqual(before);
+        expect(matrix.finished().dense()).toEqual(matrix.values);
+      });
     },
   );
 
-  it('moves an offset by its rate against the sign of its gradient, where the code is not at an end', () => {
+  it('moves an offset by its rate against the sign of its gradient, where the code is not at an end', async () => {
     const scales = Float32Array.of(1);
     const own = { ...choice, bits: 2, group: -1 } as const;
     const row = { rows: 1, columns: 5, values: Float32Array.of(1.4, 1.4, 1.4, 2.6, -0.7) };
-    const matrix = roundedMatrix({
-      weight: row,
-      choice: own,
-      scales,
-      zeros: Uint8Array.of(0),
-      minmax: false,
+    const start = { weight: row, choice: own, scales, zeros: Uint8Array.of(0), minmax: false };
+    await using(start, (matrix) => {
+      expect([...matrix.values]).toEqual([1, 1, 1, 3, 0]);
+      matrix.step(Float32Array.of(-1e-6, 1e6, 0, 1, 1), { offsets: 0.2, ranges: 1 });
+      expect([...matrix.values]).toEqual([2, 1, 1, 2, 0]);
+      // What lies past an end passes nothing on; what has moved goes on from where it is.
+      matrix.step(Float32Array.of(1, -1, 0, -1, -1), { offsets: 0.35, ranges: 1 });
+      expect([...matrix.values]).toEqual([1, 2, 1, 3, 0]);
     });
-    expect([...matrix.values]).toEqual([1, 1, 1, 3, 0]);
-    matrix.step(Float32Array.of(-1e-6, 1e6, 0, 1, 1), { offsets: 0.2, ranges: 1 });
-    expect([...matrix.values]).toEqual([2, 1, 1, 2, 0]);
-    // What lies past an end passes nothing on; what has moved goes on from where it is.
-    matrix.step(Float32Array.of(1, -1, 0, -1, -1), { offsets: 0.35, ranges: 1 });
-    expect([...matrix.values]).toEqual([1, 2, 1, 3, 0]);
   });
 
   it('moves the ends of its ranges against their gradients, as if codes stayed as they are', async () => {
     const slopes = Float32Array.from(weight.values, (_, i) => Math.cos(i));
-    const { plain, matrix } = await rounded({ scales: 'float32' });
-    matrix.step(slopes, { offsets: 0, ranges: 0.01 });
-    const after = ungrouped(matrix.finished())!;
+    const { plain, start: given } = await rounded({ scales: 'float32' });
+    const after = await using(given, (matrix) => {
+      matrix.step(slopes, { offsets: 0, ranges: 0.01 });
+      return ungrouped(matrix.finished())!;
+    });
     const dense = groupedPacked(plain).dense();
     const [top, perRow] = [7, 3];
     for (const [group, scale] of plain.scales.entries()) {

@@ -6,9 +6,10 @@
 import { z } from 'zod';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
+import { withKernels } from '../../kernels/kernels.ts';
 import type { TrainedBlock, TrainMethod } from '../contract.ts';
-import type { RoundedMatrix } from './autoround-grid.ts';
-import { roundedMatrix } from './autoround-grid.ts';
+import type { RoundedMatrix, Start } from './autoround-grid.ts';
+import { roomFor, roundedMatrix } from './autoround-grid.ts';
 import { descend } from './block-descent.ts';
 import { fisher, gridOptions } from './options.ts';
 import { roundToNearest } from './rtn.ts';
@@ -48,36 +49,44 @@ export const autoround: TrainMethod<AutoRoundOptions> = {
 };
 
 async function train(block: TrainedBlock, choice: AutoRoundOptions): Promise<Map<string, Encoding>> {
-  const matrices = await roundedMatrices(block, choice);
-  const plain = encodings(matrices);
+  // Plain rounding borrows the kernels, too.
+  const starts = await plainGrids(block, choice);
   const first = choice.rate || 1 / choice.steps;
-  const gained = await descend(block, matrices, {
-    steps: choice.steps,
-    batch: choice.batch,
-    move(matrix, gradient, step) {
-      const rate = first * (1 - step / choice.steps);
-      matrix.step(gradient, { offsets: rate, ranges: rate * choice.rangeRate });
-    },
-  });
-  return gained ? encodings(matrices) : plain;
+  return withKernels(async (kernels) => {
+    const flow = kernels.reserve(4 * Math.max(...[...starts.values()].map(({ weight }) => roomFor(weight))));
+    const matrices = new Map(
+      [...starts].map(([name, start]) => [name, roundedMatrix(kernels, flow, start)] as const),
+    );
+    starts.clear();
+    const plain = encodings(matrices);
+    const gained = await descend(block, matrices, {
+      steps: choice.steps,
+      batch: choice.batch,
+      move(matrix, gradient, step) {
+        const rate = first * (1 - step / choice.steps);
+        matrix.step(gradient, { offsets: rate, ranges: rate * choice.rangeRate });
+      },
+    });
+    return gained ? encodings(matrices) : plain;
+  }, block.session.threads);
 }
 
 const encodings = (matrices: ReadonlyMap<string, RoundedMatrix>): Map<string, Encoding> =>
   new Map([...matrices].map(([name, matrix]) => [name, matrix.finished()]));
 
-/** All on the grids of plain rounding. */
-async function roundedMatrices(
+/** Of all matrices, those of plain rounding. */
+async function plainGrids(
   { model, names, signal }: TrainedBlock,
   choice: AutoRoundOptions,
-): Promise<ReadonlyMap<string, RoundedMatrix>> {
-  const found = new Map<string, RoundedMatrix>();
+): Promise<Map<string, Start>> {
+  const found = new Map<string, Start>();
   for (const name of names) {
     signal?.throwIfAborted();
     const matrix = model.matrices.get(name)!;
     const [rows, columns] = matrix.shape;
     const weight = { rows, columns, values: matrix.dense() };
     const { scales, zeros } = await roundToNearest(weight, choice);
-    found.set(name, roundedMatrix({ weight, scales, zeros, choice, minmax: choice.minmax }));
+    found.set(name, { weight, scales, zeros, choice, minmax: choice.minmax });
   }
   return found;
 }
