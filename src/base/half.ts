@@ -35,21 +35,15 @@ export function bfloatCode(value: number): number {
   return bfloatOfBits(scratch[0]);
 }
 
+let halfValues: Float32Array | undefined;
+
 /** Values of float16 codes, in a fresh array. */
 export function halfToFloat(codes: Uint16Array): Float32Array {
-  const bits = new Int32Array(codes.length);
-  const values = new Float32Array(bits.buffer);
-  let carried = 0;
-  for (let i = 0; i < codes.length; i++) {
-    const code = codes[i];
-    carried |= (code & 0x7c00) + 0x400;
-    bits[i] = ((code & 0x8000) << 16) | ((code & 0x7fff) << 13);
-  }
-  // The two exponents count from -15 and -127: an exact product, subnormals too.
-  for (let i = 0; i < values.length; i++) values[i] *= 2 ** 112;
-  // An exponent of ones, which stands for no number.
-  if (carried & 0x8000)
-    for (let i = 0; i < codes.length; i++) if ((codes[i] & 0x7c00) === 0x7c00) bits[i] = halfBits(codes[i]);
+  // Looked up: the table of all codes stays in a core's cache, and computing them takes two passes.
+  halfValues ??= Float32Array.from({ length: 2 ** 16 }, (_, code) => halfValue(code));
+  const table = halfValues;
+  const values = new Float32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) values[i] = table[codes[i]];
   return values;
 }
 

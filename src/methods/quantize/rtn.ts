@@ -51,7 +51,6 @@ export async function roundToNearest(
   threads?: number,
 ): Promise<PackedCodes> {
   const { bits, group, symmetric } = choice;
-  checkFiniteMatrix('weights', values, columns);
   const atOnce = Math.max(16, Math.floor(mostWeights / columns / 16) * 16);
   const groups = groupsOf({ columns, group });
   const scales = new Float32Array(rows * groups);
@@ -67,6 +66,8 @@ export async function roundToNearest(
     scales.set(found.scales, row * groups);
     if (found.zeros) zeros?.set(found.zeros, row * groups);
   }
+  // A value that is none has spoilt its group's scale.
+  if (!scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
   return { rows, columns, bits, group, packed, scales, zeros };
 }
 
