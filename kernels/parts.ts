@@ -74,11 +74,8 @@ export function sweepParts(first: i32, last: i32, scratch: usize, w: usize, orig
   for (let tile = first; tile < last; tile++) {
     const lane = <usize>tile << 6;
     for (let start = 0; start < columns; start += size) {
-      for (let i = 0; i < size; i++) {
-        const to = x + (<usize>i << 6);
-        copy(to, w + <usize>(start + i) * step + lane);
-        minus(to, all, inverse + <usize>(start + i) * pitch, start);
-      }
+      for (let i = 0; i < size; i++) copy(x + (<usize>i << 6), w + <usize>(start + i) * step + lane);
+      subtract(x, 64, size, all, inverse + <usize>start * pitch, pitch, start);
       u = inverse + <usize>start * pitch + (<usize>start << 2);
       const index = i32.load(which + (<usize>(start / size) << 2));
       const at = <usize>index * step + lane;
@@ -135,14 +132,7 @@ export function descendParts(first: i32, last: i32, scratch: usize, q: usize, g:
       // -t = -g U^T are the errors as things are, and x = q - t U.
       for (let i = 0; i < size; i++) {
         const e = bestErrors + (<usize>i << 6);
-        fill(e, 0);
-        for (let k = i; k < size; k++) {
-          const factor = v128.load32_splat(u + <usize>k * pitch + (<usize>i << 2));
-          const gk = g + here + <usize>k * step;
-          for (let quarter: usize = 0; quarter < 64; quarter += 16) {
-            v128.store(e + quarter, f32x4.sub(v128.load(e + quarter), f32x4.mul(factor, v128.load(gk + quarter))));
-          }
-        }
+        below(e, g + here, step, i);
         for (let quarter: usize = 0; quarter < 64; quarter += 16) {
           const each = v128.load(e + quarter);
           v128.store(errors + (<usize>i << 6) + quarter, f32x4.neg(each));
@@ -171,9 +161,9 @@ export function descendParts(first: i32, last: i32, scratch: usize, q: usize, g:
         }
         storeCodes(i, target + <usize>(from + i) * <usize>stride + (<usize>tile << 4));
       }
-      for (let i = from + size; i < columns; i++) {
-        minus(g + <usize>i * step + lane, errors, gram + ((<usize>i * <usize>columns + <usize>from) << 2), size);
-      }
+      const next = from + size;
+      const rows = gram + ((<usize>next * <usize>columns + <usize>from) << 2);
+      subtract(g + <usize>next * step + lane, step, columns - next, errors, rows, <usize>columns << 2, size);
     }
   }
 }
@@ -274,35 +264,49 @@ function leastSquares(): void {
 
 /** Sixteens y become y R: e U = y from the first column on. */
 function solve(y: usize): void {
-  for (let i = 0; i < part; i++) {
+  let i = 0;
+  for (; i + 2 <= part; i += 2) {
     const at = y + (<usize>i << 6);
     const row = u + <usize>i * pitch;
-    minus(at, y, row, i);
-    const pivot = v128.load32_splat(row + (<usize>i << 2));
-    for (let quarter: usize = 0; quarter < 64; quarter += 16) v128.store(at + quarter, f32x4.div(v128.load(at + quarter), pivot));
+    minusTwo(at, at + 64, y, row, row + pitch, i);
+    divide(at, row + (<usize>i << 2));
+    minus(at + 64, at, row + pitch + (<usize>i << 2), 1);
+    divide(at + 64, row + pitch + (<usize>(i + 1) << 2));
   }
+  if (i < part) {
+    const row = u + <usize>i * pitch;
+    minus(y + (<usize>i << 6), y, row, i);
+    divide(y + (<usize>i << 6), row + (<usize>i << 2));
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function divide(at: usize, by: usize): void {
+  const pivot = v128.load32_splat(by);
+  for (let quarter: usize = 0; quarter < 64; quarter += 16) v128.store(at + quarter, f32x4.div(v128.load(at + quarter), pivot));
 }
 
 /** Rounds the target with `scale` and `minimum`, and keeps the rows where that is better. */
 function attempt(): void {
-  const z = f32x4.splat(zero), t = f32x4.splat(top);
   fill(loss, 0);
-  for (let i = 0; i < part; i++) {
+  let i = 0;
+  for (; i + 2 <= part; i += 2) {
+    const at = <usize>i << 6;
+    const row = u + <usize>i * pitch;
+    copy(errors + at, x + at);
+    copy(errors + at + 64, x + at + 64);
+    minusTwo(errors + at, errors + at + 64, errors, row, row + pitch, i);
+    roundLine(at, row + (<usize>i << 2));
+    minus(errors + at + 64, errors + at, row + pitch + (<usize>i << 2), 1);
+    roundLine(at + 64, row + pitch + (<usize>(i + 1) << 2));
+  }
+  if (i < part) {
     const at = <usize>i << 6;
     const row = u + <usize>i * pitch;
     copy(errors + at, x + at);
     minus(errors + at, errors, row, i);
-    const pivot = v128.load32_splat(row + (<usize>i << 2));
-    for (let quarter: usize = 0; quarter < 64; quarter += 16) {
-      const v = v128.load(errors + at + quarter), m = v128.load(minimum + quarter);
-      const s = nonZero(v128.load(scale + quarter));
-      const code = codeOf(f32x4.add(v, m), s, z, t);
-      const value = f32x4.sub(f32x4.mul(s, f32x4.sub(code, z)), m);
-      const e = f32x4.div(f32x4.sub(v, value), pivot);
-      v128.store(codes + at + quarter, code);
-      v128.store(errors + at + quarter, e);
-      v128.store(loss + quarter, f32x4.add(v128.load(loss + quarter), f32x4.mul(e, e)));
-    }
+    roundLine(at, row + (<usize>i << 2));
   }
   for (let quarter: usize = 0; quarter < 64; quarter += 16) {
     const best = v128.load(bestLoss + quarter), now = v128.load(loss + quarter);
@@ -316,6 +320,23 @@ function attempt(): void {
       take(bestCodes + at, codes + at, better);
       take(bestErrors + at, errors + at, better);
     }
+  }
+}
+
+/** Puts codes and their errors in place of what is to be rounded. */
+// @ts-ignore: decorator
+@inline
+function roundLine(at: usize, by: usize): void {
+  const z = f32x4.splat(zero), t = f32x4.splat(top), pivot = v128.load32_splat(by);
+  for (let quarter: usize = 0; quarter < 64; quarter += 16) {
+    const v = v128.load(errors + at + quarter), m = v128.load(minimum + quarter);
+    const s = nonZero(v128.load(scale + quarter));
+    const code = codeOf(f32x4.add(v, m), s, z, t);
+    const value = f32x4.sub(f32x4.mul(s, f32x4.sub(code, z)), m);
+    const e = f32x4.div(f32x4.sub(v, value), pivot);
+    v128.store(codes + at + quarter, code);
+    v128.store(errors + at + quarter, e);
+    v128.store(loss + quarter, f32x4.add(v128.load(loss + quarter), f32x4.mul(e, e)));
   }
 }
 
@@ -431,6 +452,61 @@ function minus(to: usize, e: usize, factors: usize, count: i32): void {
     a3 = f32x4.sub(a3, f32x4.mul(factor, v128.load(e, 48)));
     factors += 4;
     e += 64;
+  }
+  v128.store(to, a0);
+  v128.store(to, a1, 16);
+  v128.store(to, a2, 32);
+  v128.store(to, a3, 48);
+}
+
+/** Two Sixteens less `count` Sixteens times a factor each, which are loaded once for both. */
+function minusTwo(a: usize, b: usize, e: usize, factors: usize, others: usize, count: i32): void {
+  let a0 = v128.load(a), a1 = v128.load(a, 16), a2 = v128.load(a, 32), a3 = v128.load(a, 48);
+  let b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32), b3 = v128.load(b, 48);
+  for (let k: usize = 0; k < <usize>count << 2; k += 4) {
+    const e0 = v128.load(e), e1 = v128.load(e, 16), e2 = v128.load(e, 32), e3 = v128.load(e, 48);
+    const fa = v128.load32_splat(factors + k);
+    a0 = f32x4.sub(a0, f32x4.mul(fa, e0));
+    a1 = f32x4.sub(a1, f32x4.mul(fa, e1));
+    a2 = f32x4.sub(a2, f32x4.mul(fa, e2));
+    a3 = f32x4.sub(a3, f32x4.mul(fa, e3));
+    const fb = v128.load32_splat(others + k);
+    b0 = f32x4.sub(b0, f32x4.mul(fb, e0));
+    b1 = f32x4.sub(b1, f32x4.mul(fb, e1));
+    b2 = f32x4.sub(b2, f32x4.mul(fb, e2));
+    b3 = f32x4.sub(b3, f32x4.mul(fb, e3));
+    e += 64;
+  }
+  v128.store(a, a0);
+  v128.store(a, a1, 16);
+  v128.store(a, a2, 32);
+  v128.store(a, a3, 48);
+  v128.store(b, b0);
+  v128.store(b, b1, 16);
+  v128.store(b, b2, 32);
+  v128.store(b, b3, 48);
+}
+
+/** `lines` Sixteens, so many bytes apart, less `count` Sixteens each times the factors of its row. */
+function subtract(to: usize, step: usize, lines: i32, e: usize, rows: usize, rowStep: usize, count: i32): void {
+  let i = 0;
+  for (; i + 2 <= lines; i += 2) {
+    const row = rows + <usize>i * rowStep;
+    minusTwo(to + <usize>i * step, to + <usize>(i + 1) * step, e, row, row + rowStep, count);
+  }
+  if (i < lines) minus(to + <usize>i * step, e, rows + <usize>i * rowStep, count);
+}
+
+/** A Sixteen becomes less the Sixteens of a part from line i on, each times its factor in column i of U^T. */
+function below(to: usize, lines: usize, step: usize, i: i32): void {
+  let a0 = f32x4.splat(0), a1 = a0, a2 = a0, a3 = a0;
+  for (let k = i; k < part; k++) {
+    const factor = v128.load32_splat(u + <usize>k * pitch + (<usize>i << 2));
+    const line = lines + <usize>k * step;
+    a0 = f32x4.sub(a0, f32x4.mul(factor, v128.load(line)));
+    a1 = f32x4.sub(a1, f32x4.mul(factor, v128.load(line, 16)));
+    a2 = f32x4.sub(a2, f32x4.mul(factor, v128.load(line, 32)));
+    a3 = f32x4.sub(a3, f32x4.mul(factor, v128.load(line, 48)));
   }
   v128.store(to, a0);
   v128.store(to, a1, 16);
