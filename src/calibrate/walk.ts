@@ -87,17 +87,22 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const weights = { matrices, vectors };
   const last = lastNeeded(state, layers);
   const streams = last < 0 ? nothing : await openStreams(state, sequences);
+  const temporary = trains(state);
   for (let layer = 0; layer < layers; layer++) {
     const done = await block(state, units.blocks[layer], { layer, goesOn: layer < last }, streams);
     if (layer >= last) continue;
-    if (!done.hidden) await forward(await runner.block(layer, { weights }), streams.hidden, signal);
+    if (!done.hidden) await forward(await runner.block(layer, { weights, temporary }), streams.hidden, signal);
     if (streams.original && !done.original)
-      await forward(await runner.block(layer), streams.original, signal);
+      await forward(await runner.block(layer, { temporary }), streams.original, signal);
   }
   const head = (own: PartOptions['weights']) => (part: PartOptions) => runner.head({ weights: own, ...part });
   await part(state, units.head, head(weights), { open: head(model), streams });
   return { model: { ...model, matrices, vectors }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
 }
+
+/** Training takes minutes a block: what other sessions ran in is given back before, and made again. */
+const trains = ({ plan, options }: State): boolean =>
+  plan.some(isTrained) || (options.trainings ?? []).length > 0;
 
 const nothing: Streams = { hidden: [], original: undefined, importance: undefined };
 
@@ -239,9 +244,9 @@ async function block(
   await linears(quick, unit, compressed, original, true);
   // What the original fed the block is of no use behind it.
   const ahead = streams.original!.splice(0);
-  await forward(await open(model)({}), ahead, options.signal);
+  await forward(await open(model)({ temporary: true }), ahead, options.signal);
   const training = { layer, inputs: streams.hidden, targets: ahead };
-  const fed = fedBy(streams.hidden, { open: compressed });
+  const fed = fedBy(streams.hidden, { open: compressed, temporary: true });
   if (trained.length > 0) {
     const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
     const statistics = await collect(needs, fed, undefined, options);
