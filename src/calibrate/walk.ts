@@ -91,7 +91,8 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   for (let layer = 0; layer < layers; layer++) {
     const done = await block(state, units.blocks[layer], { layer, goesOn: layer < last }, streams);
     if (layer >= last) continue;
-    if (!done.hidden) await forward(await runner.block(layer, { weights, temporary }), streams.hidden, signal);
+    if (!done.hidden)
+      await forward(await runner.block(layer, { weights, temporary }), streams.hidden, signal);
     if (streams.original && !done.original)
       await forward(await runner.block(layer, { temporary }), streams.original, signal);
   }

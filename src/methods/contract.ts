@@ -126,8 +126,8 @@ export interface TrainMethod<Options = unknown> extends Common<Options> {
   readonly scope: 'block';
   /** The share, 0 to 1, by which tokens count by how much predictions hang on what the block gives for them. */
   fisher?(options: Options): number;
-  /** Calibration sequences of a step. */
-  batch(options: Options): number;
+  /** Calibration sequences, of so many tokens, that are run at once. */
+  batch(options: Options, length: number): number;
   train(block: TrainedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
   /** As of a linear method; what matrices outside of blocks are compressed by, too. */
   plain(weight: Matrix, options: Options): Promise<Encoding>;
@@ -158,8 +158,8 @@ export interface BlockTraining<Options = unknown> extends Common<Options> {
   readonly scope: 'compressed block';
   /** The share, 0 to 1, by which errors count by what they do to predictions. */
   fisher(options: Options): number;
-  /** Calibration sequences of a step. */
-  batch(options: Options): number;
+  /** Calibration sequences, of so many tokens, that are run at once. */
+  batch(options: Options, length: number): number;
   /** @returns what changed, by name */
   train(block: CompressedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
 }

@@ -158,6 +158,8 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
   const earlier = isFirst ? chosen : done;
   const workOf = (matrices: readonly PlannedMatrix[]) => most(matrices.map((matrix) => workOn(matrix, seen)));
   const later = isFirst && values === 0 ? 0 : alwaysLate;
+  // What blocks ran in before is given back.
+  const training = chosen.some(({ place }) => place === 'block') ? blockTraining(facts) : 0;
   const late = later + Math.min(mostLate, hidden + statistics + workOf(earlier));
   return [
     ...standing(facts),
@@ -167,7 +169,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
     { what: 'weights in the engine', bytes: weights },
     { what: 'values while they run', bytes: arenaShare * values },
     { what: 'statistics', bytes: statistics },
-    ...(chosen.some(({ place }) => place === 'block') ? [blockTraining(facts)] : []),
+    { what: 'more while a block is trained', bytes: Math.max(0, training - arenaShare * values) },
     { what: 'what is compressed already', bytes: total(earlier.map(({ after }) => after)) },
     { what: 'work on a matrix', bytes: workOf(chosen) },
     kernelMemory(earlier),
@@ -198,8 +200,10 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
   return {
     hidden: 4 * tokensOf(texts.calibration) * config.hidden * streams(facts),
     weights: most((isBlock ? layers : [chosen]).map((each) => total(each.map(({ dense }) => dense)))),
-    // What ran before is kept until the walk ends.
-    values: isFirst ? plain : all + (fitsTable ? plain : 0),
+    // What ran before is kept until the walk ends, or given back where blocks are trained.
+    values:
+      (isFirst ? plain : trained(facts) ? 2 * most(kinds.map(({ values }) => values)) : all) +
+      (!isFirst && fitsTable ? plain : 0),
     // The sums so far, and the same with a batch added.
     statistics: 2 * (isBlock ? most(kinds.map(({ squares }) => squares)) : 4 * config.hidden ** 2),
   };
@@ -215,19 +219,21 @@ function betweenLayers(facts: Facts, chosen: readonly PlannedMatrix[]): number {
   const bytesOf = (perToken: number) => 4 * tokensOf(facts.texts.calibration) * perToken;
   // Beside the hidden states that stay; what is wider than others and much is not kept.
   const kept = Math.min(bytesOf(widest), Math.max(bytesOf((narrow - 1) * hidden), fewBytes));
-  if (held > 2) return 2 * (kept + bytesOf(hidden));
+  if (trained(facts)) return 2 * (kept + bytesOf(hidden));
   // The original's way past the widest layer is not kept.
   return Math.max(kept, held * bytesOf(hidden));
 }
 
-/** What the compressed model makes of the text, what the original does, and what training aims at. */
-function streams({ matrices, recipe }: Facts): number {
-  const trained =
-    blockTrainings(recipe).length > 0 || matrices.some(({ assigned }) => assigned?.method.shape === 'train');
-  const compared = matrices.some(
+/** Whether blocks are. */
+const trained = ({ matrices, recipe }: Facts): boolean =>
+  blockTrainings(recipe).length > 0 || matrices.some(({ assigned }) => assigned?.method.shape === 'train');
+
+/** What the compressed model makes of the text and, where somebody compares, what the original does. */
+function streams(facts: Facts): number {
+  const compared = facts.matrices.some(
     ({ assigned }) => assigned && asLinear(assigned.method).statistic(assigned.options) === 'cross',
   );
-  return trained ? 3 : compared ? 2 : 1;
+  return trained(facts) || compared ? 2 : 1;
 }
 
 /** A rewrite of the whole model leaves its weights in float32 until they are compressed. */

@@ -17,27 +17,27 @@ const perWeight = 5;
 /** Logits at once, of both models, with what compares them and flows back. */
 const logitCopies = 6;
 
-/** Calibration sequences of a step, where blocks are trained one by one; 0 where they are not. */
-function blockBatch({ matrices, recipe }: Facts): number {
+/** Calibration sequences that are run at once where blocks are trained one by one; 0 where they are not. */
+function blockBatch({ matrices, recipe, texts }: Facts): number {
+  const length = texts.calibration[0]?.length ?? 1;
   const compressors = matrices.flatMap(({ assigned }) =>
-    assigned?.method.shape === 'train' ? [assigned.method.batch(assigned.options)] : [],
+    assigned?.method.shape === 'train' ? [assigned.method.batch(assigned.options, length)] : [],
   );
   const after = recipe.steps.flatMap(({ method, options }) =>
-    method.shape === 'train' && method.scope === 'compressed block' ? [method.batch(options)] : [],
+    method.shape === 'train' && method.scope === 'compressed block' ? [method.batch(options, length)] : [],
   );
   return most([...compressors, ...after]);
 }
 
-/** Beside what the walk takes otherwise, for the largest of its blocks. */
-export function blockTraining(facts: Facts): Part {
+/** For the largest of the walk's blocks, beside what stays meanwhile; 0 where none is trained. */
+export function blockTraining(facts: Facts): number {
   const { model, matrices } = facts;
   const layers = [...model.config.layers.keys()];
   const weights = layers.map((layer) =>
     total(matrices.filter((matrix) => matrix.layer === layer).map((matrix) => matrix.dense)),
   );
   const batch = blockBatch(facts);
-  const bytes = batch === 0 ? 0 : perWeight * most(weights) + backward(facts, batch, 'weights');
-  return { what: 'training of a block', bytes };
+  return batch === 0 ? 0 : perWeight * most(weights) + backward(facts, batch, 'weights');
 }
 
 /** Calibration sequences of a step, where the whole model is trained at the end; 0 where it is not. */

@@ -10,7 +10,7 @@ import { withKernels } from '../../kernels/kernels.ts';
 import type { TrainedBlock, TrainMethod } from '../contract.ts';
 import type { RoundedMatrix, Start } from './autoround-grid.ts';
 import { roomFor, roundedMatrix } from './autoround-grid.ts';
-import { descend } from './block-descent.ts';
+import { descend, sequencesAtOnce } from './block-descent.ts';
 import { fisher, gridOptions } from './options.ts';
 import { roundToNearest } from './rtn.ts';
 
@@ -43,7 +43,7 @@ export const autoround: TrainMethod<AutoRoundOptions> = {
     'AutoRound (arXiv:2309.05516): trains roundings and ranges so that each block computes what it did.',
   options,
   fisher: (choice) => choice.fisher,
-  batch: (choice) => choice.batch,
+  batch: (choice, length) => sequencesAtOnce(choice.batch, length),
   plain: async (weight, choice) => groupedPacked(await roundToNearest(weight, choice)),
   train,
 };

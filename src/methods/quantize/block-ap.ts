@@ -13,7 +13,7 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { BlockTraining, CompressedBlock } from '../contract.ts';
-import { descend } from './block-descent.ts';
+import { descend, sequencesAtOnce } from './block-descent.ts';
 import type { LatentMatrix } from './latent-codes.ts';
 import { latentMatrix } from './latent-codes.ts';
 
@@ -51,7 +51,7 @@ export const blockAp: BlockTraining<BlockApOptions> = {
     'Block-AP of EfficientQAT (arXiv:2407.11062): trains codes and scales of each block that is compressed, so that it computes what it did.',
   options,
   fisher: ({ fisherMetric }) => fisherMetric,
-  batch: ({ blockBatch }) => blockBatch,
+  batch: ({ blockBatch }, length) => sequencesAtOnce(blockBatch, length),
   train,
 };
 

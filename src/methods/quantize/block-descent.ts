@@ -58,6 +58,10 @@ export interface Schedule<M extends MovingMatrix> {
  * gradients cross to a GPU and back at each run.
  */
 const tokensAtOnce = { cpu: 1024, webgpu: 8192 };
+/** Of a batch, in one run on the CPU. */
+export const sequencesAtOnce = (batch: number, length: number): number =>
+  Math.min(batch, Math.max(1, Math.floor(tokensAtOnce.cpu / length)));
+
 /** Sequences that decide whether training was of use: it may not be where text is little. */
 const judges = 32;
 
