@@ -3,6 +3,8 @@
 // (1 + t). Row-major [rows, columns]; an item is a row. What belongs to groups is [rows, groups], as double where it
 // moves. Betas are 0.9 and 0.95, as in latents-twin.ts.
 
+import { sum } from './lanes';
+
 // Gradients may be tiny: only a 0 is kept from dividing by itself.
 const epsilon: f32 = 1e-20;
 
@@ -59,9 +61,7 @@ function stepCodes(offset: usize, count: i32, flow: usize, latents: usize, means
     const size = f32x4.add(f32x4.sqrt(f32x4.mul(square, f32x4.splat(correction))), f32x4.splat(epsilon));
     v128.store(latents + at, f32x4.sub(u, f32x4.div(f32x4.mul(f32x4.splat(pace), mean), size)));
   }
-  let slope =
-    f32x4.extract_lane(slopes, 0) + f32x4.extract_lane(slopes, 1) +
-    f32x4.extract_lane(slopes, 2) + f32x4.extract_lane(slopes, 3);
+  let slope = sum(slopes);
   const end = offset + (<usize>count << 2);
   for (; at < end; at += 4) {
     const gradient = load<f32>(flow + at);

@@ -290,12 +290,11 @@ function divide(at: usize, by: usize): void {
 /** Rounds the target with `scale` and `minimum`, and keeps the rows where that is better. */
 function attempt(): void {
   fill(loss, 0);
+  memory.copy(errors, x, <usize>part << 6);
   let i = 0;
   for (; i + 2 <= part; i += 2) {
     const at = <usize>i << 6;
     const row = u + <usize>i * pitch;
-    copy(errors + at, x + at);
-    copy(errors + at + 64, x + at + 64);
     minusTwo(errors + at, errors + at + 64, errors, row, row + pitch, i);
     roundLine(at, row + (<usize>i << 2));
     minus(errors + at + 64, errors + at, row + pitch + (<usize>i << 2), 1);
@@ -304,7 +303,6 @@ function attempt(): void {
   if (i < part) {
     const at = <usize>i << 6;
     const row = u + <usize>i * pitch;
-    copy(errors + at, x + at);
     minus(errors + at, errors, row, i);
     roundLine(at, row + (<usize>i << 2));
   }

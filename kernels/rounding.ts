@@ -5,6 +5,7 @@
 // is [rows, groups], their ends [rows, groups, 4] as double: low, high, beta, alpha.
 
 import { storedScale } from './fit';
+import { sum } from './lanes';
 
 /** Of scales: 2^-24. */
 const smallest: f64 = 5.9604644775390625e-8;
@@ -36,12 +37,6 @@ export function stepRounding(first: i32, last: i32, scratch: usize, flow: usize,
 @inline
 function within(left: i32): v128 {
   return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(left));
-}
-
-// @ts-ignore: decorator
-@inline
-function sum(lanes: v128): f32 {
-  return f32x4.extract_lane(lanes, 0) + f32x4.extract_lane(lanes, 1) + f32x4.extract_lane(lanes, 2) + f32x4.extract_lane(lanes, 3);
 }
 
 /** Rounding passes gradients on as if it were not there. Puts those by the scale and by all that is beyond an end at `slopes`. */

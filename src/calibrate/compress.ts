@@ -177,7 +177,7 @@ export async function retrainBlock(
   const seconds = secondsSince(started) / names.length;
   const again = planned.filter(({ name }) => changed.has(name));
   const needs = new Map(again.map(({ name }) => [name, 'gram' as const]));
-  const statistics = await collect(needs, { ...fed, temporary: true }, undefined, options);
+  const statistics = await collect(needs, fed, undefined, options);
   for (const each of again) {
     const original = sampledOf(before.get(each.name)!, each.name);
     const spent = rows.get(each.name)!.seconds + seconds;

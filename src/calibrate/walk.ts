@@ -44,7 +44,9 @@ export async function walk(
   const plan = planOf(model, options);
   checkPlan(plan, options, sequences);
   const threads = steadyThreads(model, fewestTokens(sequences), options.threads);
-  const runner = openRunner(model, { ...options, threads, longest: sequences[0]?.length ?? 1 });
+  // Training takes minutes a block: what other sessions ran in is given back before, and made again.
+  const temporary = plan.some(isTrained) || (options.trainings ?? []).length > 0;
+  const runner = openRunner(model, { ...options, threads, longest: sequences[0]?.length ?? 1, temporary });
   const meter = openErrorMeter(options);
   const [matrices, vectors] = [new Map(model.matrices), new Map(model.vectors)];
   try {
@@ -87,23 +89,17 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const weights = { matrices, vectors };
   const last = lastNeeded(state, layers);
   const streams = last < 0 ? nothing : await openStreams(state, sequences);
-  const temporary = trains(state);
   for (let layer = 0; layer < layers; layer++) {
     const done = await block(state, units.blocks[layer], { layer, goesOn: layer < last }, streams);
     if (layer >= last) continue;
-    if (!done.hidden)
-      await forward(await runner.block(layer, { weights, temporary }), streams.hidden, signal);
+    if (!done.hidden) await forward(await runner.block(layer, { weights }), streams.hidden, signal);
     if (streams.original && !done.original)
-      await forward(await runner.block(layer, { temporary }), streams.original, signal);
+      await forward(await runner.block(layer), streams.original, signal);
   }
   const head = (own: PartOptions['weights']) => (part: PartOptions) => runner.head({ weights: own, ...part });
   await part(state, units.head, head(weights), { open: head(model), streams });
   return { model: { ...model, matrices, vectors }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
 }
-
-/** Training takes minutes a block: what other sessions ran in is given back before, and made again. */
-const trains = ({ plan, options }: State): boolean =>
-  plan.some(isTrained) || (options.trainings ?? []).length > 0;
 
 const nothing: Streams = { hidden: [], original: undefined, importance: undefined };
 
@@ -245,9 +241,9 @@ async function block(
   await linears(quick, unit, compressed, original, true);
   // What the original fed the block is of no use behind it.
   const ahead = streams.original!.splice(0);
-  await forward(await open(model)({ temporary: true }), ahead, options.signal);
+  await forward(await open(model)({}), ahead, options.signal);
   const training = { layer, inputs: streams.hidden, targets: ahead };
-  const fed = fedBy(streams.hidden, { open: compressed, temporary: true });
+  const fed = fedBy(streams.hidden, { open: compressed });
   if (trained.length > 0) {
     const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
     const statistics = await collect(needs, fed, undefined, options);

@@ -3,7 +3,7 @@
  * bits the share of it that leaves the least squared error.
  */
 
-import { stored } from '../base/tensor.ts';
+import { elementCount, stored } from '../base/tensor.ts';
 import { openFile } from '../evaluate/file.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
@@ -41,20 +41,18 @@ export async function measureCache(
       for (const [index, name] of names.entries()) use(cache[name], index);
     }
   };
-  const channels = names.map((_, index) => {
+  const shapes = names.map((_, index) => {
     const { keyValueHeads, headSize } = layers[index >> 1];
-    return new Float32Array(keyValueHeads * headSize);
+    return [1, keyValueHeads, 1, headSize];
   });
+  const channels = shapes.map((shape) => new Float32Array(elementCount(shape)));
   try {
     await observe((seen, index) => raise(channels[index], seen));
     const top = 2 ** (bits - 1) - 1;
     // A channel that was never used needs a scale all the same.
     const widest = channels.map((peaks) => peaks.map((peak) => peak / top || 1));
     const scales = bits === 4 ? await leastSquares(widest, top, observe) : widest;
-    const kept = (index: number) => {
-      const { keyValueHeads, headSize } = layers[index >> 1];
-      return stored('float32', [1, keyValueHeads, 1, headSize], scales[index]);
-    };
+    const kept = (index: number) => stored('float32', shapes[index], scales[index]);
     return {
       bits,
       scales: layers.map((_, layer) => ({ key: kept(2 * layer), value: kept(2 * layer + 1) })),
@@ -89,27 +87,29 @@ async function leastSquares(
   );
 }
 
-/** Largest sizes of channels, with those of a cache [1, heads, tokens, size] among them. */
-function raise(peaks: Float32Array, { data, dims }: Tensor): void {
-  const [, , tokens, size] = dims;
-  const values = data as Float32Array;
-  for (let at = 0; at < values.length; at++) {
-    const channel = Math.floor(at / (tokens * size)) * size + (at % size);
-    const value = Math.abs(values[at]);
-    if (value > peaks[channel]) peaks[channel] = value;
-  }
+/** Of a cache [1, heads, tokens, size] one head of one token after the other, with its first channel. */
+function* vectorsOf({ data, dims }: Tensor) {
+  const [, heads, tokens, size] = dims;
+  for (let head = 0, at = 0; head < heads; head++)
+    for (let token = 0; token < tokens; token++, at += size)
+      yield { first: head * size, values: (data as Float32Array).subarray(at, at + size) };
 }
 
-/** Squared errors of channels, with those of a cache [1, heads, tokens, size] added. */
-function addErrors(errors: Float64Array, { data, dims }: Tensor, scales: Float32Array, top: number): void {
-  const [, , tokens, size] = dims;
-  const values = data as Float32Array;
-  for (let at = 0; at < values.length; at++) {
-    const channel = Math.floor(at / (tokens * size)) * size + (at % size);
-    const scale = scales[channel];
-    const code = Math.min(Math.max(Math.round(values[at] / scale), -top - 1), top);
-    errors[channel] += (values[at] - code * scale) ** 2;
-  }
+/** Largest sizes of channels, with those of a cache among them. */
+function raise(peaks: Float32Array, seen: Tensor): void {
+  for (const { first, values } of vectorsOf(seen))
+    for (let i = 0; i < values.length; i++)
+      peaks[first + i] = Math.max(peaks[first + i], Math.abs(values[i]));
+}
+
+/** Squared errors of channels, with those of a cache added. */
+function addErrors(errors: Float64Array, seen: Tensor, scales: Float32Array, top: number): void {
+  for (const { first, values } of vectorsOf(seen))
+    for (let i = 0; i < values.length; i++) {
+      const scale = scales[first + i];
+      const code = Math.min(Math.max(Math.round(values[i] / scale), -top - 1), top);
+      errors[first + i] += (values[i] - code * scale) ** 2;
+    }
 }
 
 /** Bytes of keys and values that a token takes, with a cache in so many bits. */

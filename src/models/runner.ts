@@ -23,6 +23,8 @@ import type { RecordingScope, WeightSource } from './scope.ts';
 export interface RunnerOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   /** The longest sequence that will be run, in tokens; the model's context without it. */
   readonly longest?: number;
+  /** All sessions are as `temporary` ones, for those who need the memory between two parts. */
+  readonly temporary?: boolean;
 }
 
 /** A part's graph while it is built, for those who add nodes, inputs and outputs of their own. */
@@ -77,7 +79,7 @@ export interface Runner {
  */
 export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
   const { architecture, config } = model;
-  const { longest = config.context, ...session } = options;
+  const { longest = config.context, temporary = false, ...session } = options;
   if (longest > config.context) {
     throw new LapidaryError({
       what: 'the sequences are longer than the model can see',
@@ -88,7 +90,10 @@ export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
   }
   const sessions = new Map<string, Promise<Session>>();
   const open = (plan: PartPlan, part: PartOptions = {}) =>
-    openStage({ model, session, longest, sessions }, plan, part);
+    openStage({ model, session, longest, sessions }, plan, {
+      ...part,
+      temporary: temporary || part.temporary,
+    });
   return {
     model,
     embed: (part) => open({ input: 'ids', build: architecture.embed, output: 'hidden' }, part),

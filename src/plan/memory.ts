@@ -195,15 +195,14 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
   // Beside the graphs that stay: those that collect, one of each stream at a time.
   const collecting = streams(facts) > 1 ? 2 : 0;
   const all = total(kinds.map(({ values, variants }) => (1 + variants + collecting) * values));
+  const two = 2 * most(kinds.map(({ values }) => values));
   const isBlock = chosen.every(({ place }) => place === 'block');
   const layers = config.layers.map((_, layer) => chosen.filter((matrix) => matrix.layer === layer));
   return {
     hidden: 4 * tokensOf(texts.calibration) * config.hidden * streams(facts),
     weights: most((isBlock ? layers : [chosen]).map((each) => total(each.map(({ dense }) => dense)))),
     // What ran before is kept until the walk ends, or given back where blocks are trained.
-    values:
-      (isFirst ? plain : trained(facts) ? 2 * most(kinds.map(({ values }) => values)) : all) +
-      (!isFirst && fitsTable ? plain : 0),
+    values: isFirst ? plain : (trained(facts) ? two : all) + (fitsTable ? plain : 0),
     // The sums so far, and the same with a batch added.
     statistics: 2 * (isBlock ? most(kinds.map(({ squares }) => squares)) : 4 * config.hidden ** 2),
   };

@@ -12,9 +12,8 @@ import { grouped, groupsOf } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 import type { Matrix } from '../contract.ts';
 import type { MovingMatrix } from './block-descent.ts';
-import { spansOf } from './block-descent.ts';
 import type { GridChoice } from './tiles.ts';
-import { groupLength } from './tiles.ts';
+import { groupAt, groupLength } from './tiles.ts';
 
 export interface Start {
   readonly weight: Matrix;
@@ -53,7 +52,7 @@ export function roundedMatrix(kernels: Kernels, flow: Area, start: Start): Round
   const { weight, choice, minmax } = start;
   const { rows, columns } = weight;
   const [length, pitch, top] = [groupLength(choice, columns), pitchOf(columns), 2 ** choice.bits - 1];
-  const { weights, offsets, scales, zeros, ends } = place(kernels, start, pitch);
+  const { weights, offsets, scales, zeros, ends } = place(kernels, start, { pitch, top });
   const values = new Float32Array(rows * columns);
   const moving = minmax ? (choice.symmetric ? 1 : 2) : 0;
   const fixed = [flow, weights, offsets].map(({ at }) => at);
@@ -72,9 +71,10 @@ export function roundedMatrix(kernels: Kernels, flow: Area, start: Start): Round
     step,
     finished() {
       const [steps, middles] = [scales, zeros].map((area) => kernels.floats(area).slice());
-      const codes = new Uint8Array(rows * columns);
-      for (const { group, from, to } of spansOf(rows, columns, length))
-        for (let at = from; at < to; at++) codes[at] = Math.round(values[at] / steps[group]) + middles[group];
+      const codes = Uint8Array.from(values, (value, at) => {
+        const group = groupAt(at, columns, length);
+        return Math.round(value / steps[group]) + middles[group];
+      });
       const { bits, group, symmetric } = choice;
       const stored = symmetric ? undefined : Uint8Array.from(middles);
       return grouped({ rows, columns, bits, group, codes, scales: steps, zeros: stored });
@@ -83,7 +83,11 @@ export function roundedMatrix(kernels: Kernels, flow: Area, start: Start): Round
 }
 
 /** What a step works on, as kernels/rounding.ts has it. */
-function place(kernels: Kernels, { weight, choice, scales: given, zeros: points }: Start, pitch: number) {
+function place(
+  kernels: Kernels,
+  { weight, choice, scales: given, zeros: points }: Start,
+  { pitch, top }: { readonly pitch: number; readonly top: number },
+) {
   const { rows, columns, values } = weight;
   const groups = rows * groupsOf({ columns, group: choice.group });
   const middle = 2 ** (choice.bits - 1);
@@ -97,7 +101,7 @@ function place(kernels: Kernels, { weight, choice, scales: given, zeros: points 
   const own = new Float64Array(4 * groups).fill(1);
   for (const [group, scale] of given.entries()) {
     const zero = points?.[group] ?? middle;
-    own.set([scale * zero, scale * (2 ** choice.bits - 1 - zero)], 4 * group);
+    own.set([scale * zero, scale * (top - zero)], 4 * group);
   }
   kernels.bytes(ends).set(new Uint8Array(own.buffer));
   return { weights, offsets, scales, zeros, ends };

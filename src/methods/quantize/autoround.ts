@@ -57,6 +57,7 @@ async function train(block: TrainedBlock, choice: AutoRoundOptions): Promise<Map
     const matrices = new Map(
       [...starts].map(([name, start]) => [name, roundedMatrix(kernels, flow, start)] as const),
     );
+    // The kernels have the weights now.
     starts.clear();
     const plain = encodings(matrices);
     const gained = await descend(block, matrices, {

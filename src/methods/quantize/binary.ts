@@ -18,7 +18,7 @@ import type { LinearMethod, Matrix } from '../contract.ts';
 import type { Tools } from './columns.ts';
 import { byDiagonal, checkGram, compensateBlocks, factorizeDamped, withTools } from './columns.ts';
 import { damp } from './factor.ts';
-import { groupLength, toTiles } from './tiles.ts';
+import { groupAt, groupLength, toTiles } from './tiles.ts';
 import { damping } from './options.ts';
 
 const options = z.strictObject({
@@ -59,11 +59,7 @@ export async function roundToSigns(weight: Matrix, choice: BinaryOptions): Promi
   const scales = fitScales(weight, choice);
   const [first] = scales;
   const size = groupLength(choice, columns);
-  const perRow = groupsOf({ columns, group: choice.group });
-  const codes = Uint8Array.from(values, (value, at) => {
-    const group = Math.floor(at / columns) * perRow + Math.floor((at % columns) / size);
-    return codeOf(value, first[group]);
-  });
+  const codes = Uint8Array.from(values, (value, at) => codeOf(value, first[groupAt(at, columns, size)]));
   return encoded(weight, choice, scales, (row, column) => codes[row * columns + column]);
 }
 

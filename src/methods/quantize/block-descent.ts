@@ -27,22 +27,6 @@ export interface MovingMatrix {
   finished(): Encoding;
 }
 
-/** Where the weights of a group are in a matrix, row-major: from, and up to. */
-export interface Span {
-  readonly group: number;
-  readonly from: number;
-  readonly to: number;
-}
-
-/** Of all groups [rows, groups], one after the other; the last of a row may be short. */
-export function* spansOf(rows: number, columns: number, length: number): Generator<Span> {
-  for (let row = 0, group = 0; row < rows; row++) {
-    const end = (row + 1) * columns;
-    for (let from = row * columns; from < end; from += length, group++)
-      yield { group, from, to: Math.min(from + length, end) };
-  }
-}
-
 export interface Schedule<M extends MovingMatrix> {
   readonly steps: number;
   /** Sequences of a step. */
@@ -60,7 +44,10 @@ export interface Schedule<M extends MovingMatrix> {
 const tokensAtOnce = { cpu: 1024, webgpu: 8192 };
 /** Of a batch, in one run on the CPU. */
 export const sequencesAtOnce = (batch: number, length: number): number =>
-  Math.min(batch, Math.max(1, Math.floor(tokensAtOnce.cpu / length)));
+  Math.min(batch, fitting(tokensAtOnce.cpu, length));
+
+/** Sequences that fit so many tokens; at least one. */
+const fitting = (tokens: number, length: number): number => Math.max(1, Math.floor(tokens / length));
 
 /** Sequences that decide whether training was of use: it may not be where text is little. */
 const judges = 32;
@@ -187,7 +174,7 @@ function runsOf(
   sequences: readonly Sequence[],
   most: number,
 ): readonly { readonly feeds: Feeds; readonly share: number }[] {
-  const rows = Math.max(1, Math.floor(most / sequences[0].shape[0]));
+  const rows = fitting(most, sequences[0].shape[0]);
   const count = Math.ceil(sequences.length / rows);
   return Array.from({ length: count }, (_, run) => {
     const own = sequences.slice(run * rows, (run + 1) * rows);

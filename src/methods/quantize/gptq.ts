@@ -8,7 +8,6 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupsOf } from '../../encodings/grouped.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
@@ -21,7 +20,7 @@ import { correctedWeight } from './gptaq.ts';
 import { canRefine, refineGroups } from './refine.ts';
 import { integersIn, plainly } from './rtn.ts';
 import type { GridChoice } from './tiles.ts';
-import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
+import { checkWeights, collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
 
 const schema = z.strictObject({
   ...numberOptions,
@@ -123,7 +122,6 @@ async function roundColumns(
     fit: fixed ? undefined : fit,
   });
   const found = collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
-  // A weight that is not finite has spoilt its group's scale.
-  if (!found.scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
+  checkWeights({ rows, columns, values }, found);
   return found;
 }

@@ -15,6 +15,7 @@ import { pack } from '../../encodings/pack.ts';
 import { restore } from '../../encodings/restore.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 import type { MovingMatrix } from './block-descent.ts';
+import { groupAt } from './tiles.ts';
 
 export interface Rates {
   /** In steps of the grid. */
@@ -101,12 +102,11 @@ function codeRange(
 }
 
 function latentsOf(
-  { rows, columns, length, codes, scales, zeros }: UnpackedGroups,
+  { columns, length, codes, scales, zeros }: UnpackedGroups,
   weight: Float32Array,
 ): Float32Array {
-  const perRow = scales.length / rows;
   return weight.map((value, at) => {
-    const group = Math.floor(at / columns) * perRow + Math.floor((at % columns) / length);
+    const group = groupAt(at, columns, length);
     const exact = value / scales[group] + zeros[group];
     // A scale of 0 says nothing.
     return Number.isFinite(exact) ? Math.min(Math.max(exact, codes[at] - edge), codes[at] + edge) : codes[at];

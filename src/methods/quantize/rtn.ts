@@ -3,7 +3,6 @@
  */
 
 import { z } from 'zod';
-import { checkFiniteMatrix } from '../../base/finite.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
@@ -14,7 +13,7 @@ import type { LinearMethod, Matrix } from '../contract.ts';
 import { roundToLevels } from './levels.ts';
 import { numberOptions, withGroup } from './options.ts';
 import type { GridChoice } from './tiles.ts';
-import { collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
+import { checkWeights, collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
 
 const options = z.strictObject(numberOptions).transform(withGroup);
 export type RtnOptions = z.output<typeof options>;
@@ -66,8 +65,7 @@ export async function roundToNearest(
     scales.set(found.scales, row * groups);
     if (found.zeros) zeros?.set(found.zeros, row * groups);
   }
-  // A value that is none has spoilt its group's scale.
-  if (!scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
+  checkWeights({ rows, columns, values }, { scales });
   return { rows, columns, bits, group, packed, scales, zeros };
 }
 

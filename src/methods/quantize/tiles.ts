@@ -3,11 +3,13 @@
  * zero points fitted to it, and codes packed into an encoding. Layouts: kernels/index.ts.
  */
 
+import { checkFiniteMatrix } from '../../base/finite.ts';
 import type { IntegerGridOptions } from '../../encodings/grid.ts';
 import { scaleForm } from '../../encodings/grid.ts';
 import type { GroupSize, PackedCodes } from '../../encodings/grouped.ts';
 import { groupsOf, packing } from '../../encodings/grouped.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
+import type { Matrix } from '../contract.ts';
 
 /** What `gridOptions` parses to. */
 export interface GridChoice extends IntegerGridOptions {
@@ -33,6 +35,18 @@ export interface Parameters {
 /** Weights that share parameters in a row of this many columns. */
 export const groupLength = ({ group }: Pick<GridChoice, 'group'>, columns: number): number =>
   group === -1 ? columns : group;
+
+/** Of a weight, by its place in [rows, columns]: the place of its group in [rows, groups]. */
+export const groupAt = (at: number, columns: number, length: number): number =>
+  Math.floor(at / columns) * Math.ceil(columns / length) + Math.floor((at % columns) / length);
+
+/**
+ * A weight that is not finite has spoilt its group's scale, so weights are looked at only then.
+ * @throws LapidaryError that names row and column of the first such
+ */
+export function checkWeights({ values, columns }: Matrix, { scales }: Pick<PackedCodes, 'scales'>): void {
+  if (!scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
+}
 
 /** @param values row-major [rows, columns] */
 export function toTiles(kernels: Kernels, values: Float32Array, rows: number, columns: number): Tiles {
