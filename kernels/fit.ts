@@ -19,12 +19,26 @@ export function fit(first: i32, last: i32, scratch: usize, w: usize, columns: i3
     const from = w + ((<usize>start * stride + (tile << 4)) << 2);
     const to = (<usize>group * stride + (tile << 4)) << 2;
     if (search) gather(from, count, stride, scratch);
-    for (let quarter: usize = 0; quarter < 64; quarter += 16) {
-      // The search reads a group many times: from the scratch copy, which lies together.
-      const at = search ? scratch + quarter : from + quarter;
-      const step: usize = search ? 64 : <usize>stride << 2;
-      fitFour(at, step, count, scales + to + quarter, zeros + to + quarter, top, symmetric, search, form);
+    // The search reads a group many times: from the scratch copy, which lies together.
+    const at = search ? scratch : from;
+    const step: usize = search ? 64 : <usize>stride << 2;
+    let a = f32x4.splat(0), b = a, c = a, d = a;
+    let A = a, B = a, C = a, D = a;
+    for (let i = 0, next = at; i < count; i++, next += step) {
+      const w = v128.load(next), x = v128.load(next, 16), y = v128.load(next, 32), z = v128.load(next, 48);
+      a = f32x4.min(a, w);
+      A = f32x4.max(A, w);
+      b = f32x4.min(b, x);
+      B = f32x4.max(B, x);
+      c = f32x4.min(c, y);
+      C = f32x4.max(C, y);
+      d = f32x4.min(d, z);
+      D = f32x4.max(D, z);
     }
+    fitFour(a, A, at, step, count, scales + to, zeros + to, top, symmetric, search, form);
+    fitFour(b, B, at + 16, step, count, scales + to + 16, zeros + to + 16, top, symmetric, search, form);
+    fitFour(c, C, at + 32, step, count, scales + to + 32, zeros + to + 32, top, symmetric, search, form);
+    fitFour(d, D, at + 48, step, count, scales + to + 48, zeros + to + 48, top, symmetric, search, form);
   }
 }
 
@@ -36,20 +50,11 @@ function gather(from: usize, count: i32, stride: i32, to: usize): void {
   }
 }
 
-function fitFour(from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: usize, top: f32, symmetric: i32, search: i32, form: i32): void {
-  let low = f32x4.splat(0);
-  let high = low;
-  let at = from;
-  for (let i = 0; i < count; i++, at += step) {
-    const value = v128.load(at);
-    low = f32x4.min(low, value);
-    high = f32x4.max(high, value);
-  }
-  const least = low;
-  const greatest = high;
-  const empty = f32x4.eq(f32x4.sub(high, low), f32x4.splat(0));
-  low = v128.bitselect(f32x4.splat(-1), low, empty);
-  high = v128.bitselect(f32x4.splat(1), high, empty);
+/** @param least and `greatest`: of the values and 0 */
+function fitFour(least: v128, greatest: v128, from: usize, step: usize, count: i32, scaleAt: usize, zeroAt: usize, top: f32, symmetric: i32, search: i32, form: i32): void {
+  const empty = f32x4.eq(f32x4.sub(greatest, least), f32x4.splat(0));
+  let low = v128.bitselect(f32x4.splat(-1), least, empty);
+  let high = v128.bitselect(f32x4.splat(1), greatest, empty);
   if (symmetric) {
     high = f32x4.max(high, f32x4.neg(low));
     low = f32x4.neg(high);

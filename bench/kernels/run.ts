@@ -124,7 +124,7 @@ const cases: readonly Case[] = [
     twin: () => twins.transpose(w, rows, columns, rows),
     kernel: (kernels) => {
       const [from, to] = [put(kernels, w), kernels.reserve(w.byteLength)];
-      return () => kernels.run('transpose', tiles, 0, from.at, rows, columns, to.at, rows);
+      return () => kernels.run('transpose', tiles, 0, from.at, rows, columns, to.at, rows, 0);
     },
   },
   {

@@ -42,8 +42,13 @@ export function checkFinite(name: string, tensor: Stored, where?: string): void 
  * @param what the values are, in the plural: "weights"
  * @throws LapidaryError that names row and column of the first one.
  */
-export function checkFiniteMatrix(what: string, values: Float32Array, columns: number, where?: string): void {
-  const found = findNonFinite(stored('float32', [values.length], values));
+export function checkFiniteMatrix(
+  what: string,
+  values: Float32Array | Stored,
+  columns: number,
+  where?: string,
+): void {
+  const found = findNonFinite('dtype' in values ? values : stored('float32', [values.length], values));
   if (!found) return;
   throw new LapidaryError({
     what: `${what} are not all finite`,
@@ -61,7 +66,8 @@ function scan(
   exponent: number,
   value: (word: number, lower: number) => number,
 ): NonFinite | undefined {
-  if (!anyOnes(data, stride, exponent)) return undefined;
+  const pairs = data instanceof Uint16Array ? pairsOf(data) : undefined;
+  if (!(pairs ? anyOnes(pairs, 1, exponent, 0x10001) : anyOnes(data, stride, exponent, 1))) return undefined;
   for (let i = stride - 1; i < data.length; i += stride) {
     if ((data[i] & exponent) === exponent)
       return { index: (i - stride + 1) / stride, value: value(data[i], data[i - 1]) };
@@ -69,12 +75,24 @@ function scan(
   return undefined;
 }
 
-/** Without a branch a word: only an exponent of ones carries into the sign's place. */
-function anyOnes(data: Uint16Array | Int32Array, stride: 1 | 2, exponent: number): boolean {
-  const lowest = exponent & -exponent;
+/** Two by two, where they lie so. */
+const pairsOf = ({ buffer, byteOffset, length }: Uint16Array): Int32Array | undefined =>
+  byteOffset % 4 || length % 2 ? undefined : new Int32Array(buffer, byteOffset, length / 2);
+
+/**
+ * Without a branch a word: only an exponent of ones carries into its sign's place.
+ * @param copies a word with ones at the start of each of its numbers
+ */
+function anyOnes(
+  data: Uint16Array | Int32Array,
+  stride: 1 | 2,
+  exponent: number,
+  copies: 1 | 0x10001,
+): boolean {
+  const [mask, lowest] = [exponent * copies, (exponent & -exponent) * copies];
   let carried = 0;
-  for (let i = stride - 1; i < data.length; i += stride) carried |= (data[i] & exponent) + lowest;
-  return (carried & (exponent + lowest)) !== 0;
+  for (let i = stride - 1; i < data.length; i += stride) carried |= (data[i] & mask) + lowest;
+  return (carried & (mask + lowest)) !== 0;
 }
 
 function floatValue(bits: number): number {

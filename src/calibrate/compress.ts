@@ -2,11 +2,13 @@
 
 import { located } from '../base/errors.ts';
 import { checkFiniteMatrix } from '../base/finite.ts';
+import { toFloat32 } from '../base/half.ts';
 import type { Stored } from '../base/tensor.ts';
+import { stored } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import type { Tensor } from '../graph/session.ts';
-import type { Block, Compressor, LinearMethod, Statistic } from '../methods/contract.ts';
+import type { Block, Compressor, LinearMethod, Matrix, Statistic } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { ErrorMeter } from './error.ts';
 import { sampled } from './error.ts';
@@ -61,14 +63,12 @@ export async function compressMatrix(
   const { name, options } = planned;
   const method = asLinear(planned.method);
   const before = begin(state, planned);
-  const [rows, columns] = before.shape;
-  const values = before.dense();
-  checkFiniteMatrix('weights', values, columns, `${name}.weight`);
-  // The method may overwrite them, and large ones are not made dense twice.
-  const original = sampled(values, columns, statistic ? 'outputs' : 'weights');
+  const weight = matrixOf(before);
+  // The method may overwrite them.
+  const original = sampled(weight, statistic ? 'outputs' : 'weights');
   const started = performance.now();
-  const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(options), columns);
-  const after = await named(name, () => method.compress({ rows, columns, values }, own, options));
+  const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(options), weight.columns);
+  const after = await named(name, () => method.compress(weight, own, options));
   await finish(state, planned, { original, after, statistic, seconds: secondsSince(started) });
 }
 
@@ -194,9 +194,28 @@ function bySteps(planned: readonly Planned[]): readonly (readonly Planned[])[] {
 }
 
 function sampledOf(encoding: Encoding, name: string): Float32Array {
-  const values = encoding.dense();
-  checkFiniteMatrix('weights', values, encoding.shape[1], `${name}.weight`);
-  return sampled(values, encoding.shape[1], 'outputs');
+  const weight = matrixOf(encoding);
+  checkFiniteMatrix('weights', weight.plain ?? weight.values, weight.columns, `${name}.weight`);
+  return sampled(weight, 'outputs');
+}
+
+/** Read once; values are computed when they are asked for, and whoever asks may write to them. */
+function matrixOf(encoding: Encoding): Matrix {
+  const [rows, columns] = encoding.shape;
+  let plain = encoding.plain && stored(encoding.plain.dtype, [rows, columns], encoding.plain.bytes());
+  let values: Float32Array | undefined;
+  return {
+    rows,
+    columns,
+    get values() {
+      values ??= plain ? toFloat32(plain) : encoding.dense();
+      plain = undefined;
+      return values;
+    },
+    get plain() {
+      return plain;
+    },
+  };
 }
 
 function begin({ options, rows, plan, matrices }: Compressing, { name }: Planned): Encoding {

@@ -3,16 +3,18 @@
  * |X D^T|^2 = tr(D G D^T). The products run in the engine.
  */
 
+import { toFloat32 } from '../base/half.ts';
 import { evenRows, pickedRows } from '../base/rows.ts';
+import { rowsOf } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { fusedMatmul, matmul, mul, reduceSum, transpose } from '../graph/ops.ts';
 import type { Session, SessionOptions } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
-import type { Statistic } from '../methods/contract.ts';
+import type { Matrix, Statistic } from '../methods/contract.ts';
 
 /** Rows that stand for a larger matrix: the products cost as much as a method otherwise, and so do all weights. */
-const mostRows = { outputs: 512, weights: 128 };
+const mostRows = { outputs: 512, weights: 32 };
 
 export interface ErrorMeter {
   /**
@@ -73,9 +75,10 @@ function energyGraph(tall: boolean): Graph {
 }
 
 /** The rows that errors of outputs or weights are measured on, copied: the rest need not be kept until then. */
-export function sampled(values: Float32Array, columns: number, of: keyof typeof mostRows): Float32Array {
-  const rows = values.length / columns;
-  return pickedRows(values, columns, evenRows(rows, Math.min(rows, mostRows[of])));
+export function sampled(weight: Matrix, of: keyof typeof mostRows): Float32Array {
+  const { rows, columns, plain } = weight;
+  const chosen = evenRows(rows, Math.min(rows, mostRows[of]));
+  return plain ? toFloat32(rowsOf(plain, chosen)) : pickedRows(weight.values, columns, chosen);
 }
 
 /** In place. */

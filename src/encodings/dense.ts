@@ -31,6 +31,7 @@ export function dense(tensor: Stored): Encoding {
     shape: [rows, columns],
     bits,
     tensors: new Map([['weight', tensor]]),
+    plain: tensor,
     dense: () => toFloat32(tensor),
     multiply: (x, place) => fusedMatmul(x, cast(placed(x, place), x.dtype), { transB: true }),
     // The rows looked up are few: widen those, not the matrix.

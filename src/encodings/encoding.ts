@@ -37,6 +37,8 @@ export interface Encoding extends EncodingAtRest {
   readonly bits: number;
   /** Bits that a product rounds its inputs to; undefined where it takes them as they are. */
   readonly inputBits?: number | undefined;
+  /** The tensor that holds its values as they are, row-major, where one does. */
+  readonly plain?: Stored | undefined;
   /** All values, row-major [out, in]; a fresh array that the caller may write to. */
   dense(): Float32Array;
   /** The values of some rows, where that is less work than `dense`. */

@@ -7,6 +7,7 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
+import { findNonFinite } from '../base/finite.ts';
 import { floatToHalf, halfToFloat, toFloat32 } from '../base/half.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { rowsOf, stored } from '../base/tensor.ts';
@@ -82,7 +83,7 @@ export function packing({
 export function grouped({ codes, ...rest }: GroupedCodes): Encoding {
   const { rows, columns, bits, zeros } = rest;
   if (codes.length !== rows * columns) refuse(rest, 'as many codes as weights', `${codes.length}`);
-  if (codes.some((code) => code >= 2 ** bits)) refuse(rest, `codes below ${2 ** bits}`, 'a larger one');
+  if (largest(codes) >= 2 ** bits) refuse(rest, `codes below ${2 ** bits}`, 'a larger one');
   const { width, block, blocks, shift, fill } = packing({ ...rest, zeroPoints: zeros !== undefined });
   const moved = shift === 0 ? codes : codes.map((code) => code + shift);
   return groupedPacked({ ...rest, packed: pack(moved, columns, width, blocks * block, fill) });
@@ -99,10 +100,9 @@ export function groupedPacked(parts: PackedCodes): Encoding {
   if (scales.length !== count || (zeros && zeros.length !== count)) {
     refuse(parts, `${count} scales and zero points`, `${scales.length} and ${zeros?.length ?? 'none'}`);
   }
-  const bad = scales.find((scale) => !Number.isFinite(scale));
-  if (bad !== undefined) refuse(parts, 'finite scales', `${bad}`);
-  if (zeros?.some((zero) => zero >= 2 ** bits))
-    refuse(parts, `zero points below ${2 ** bits}`, 'a larger one');
+  const bad = findNonFinite(stored('float32', [count], scales));
+  if (bad) refuse(parts, 'finite scales', `${bad.value}`);
+  if (zeros && largest(zeros) >= 2 ** bits) refuse(parts, `zero points below ${2 ** bits}`, 'a larger one');
   const tensors = new Map<string, Stored>([
     ['codes', stored('uint8', [rows, blocks, rowBytes / blocks], packed)],
     ['scales', storeScales(scales, rows)],
@@ -135,7 +135,7 @@ export function restoreGrouped({ description, shape, tensors }: EncodingAtRest):
     checkTensor(sizes, tensors, 'zeros', 'uint8', [rows, group === -1 ? 1 : packedLength(groups, width)]);
   }
   if (tensors.size > (zeroPoints ? 3 : 2)) refuse(sizes, 'no other tensors', [...tensors.keys()].join(', '));
-  if (!toFloat32(scales!).every(Number.isFinite)) refuse(sizes, 'finite scales', 'others');
+  if (findNonFinite(scales!)) refuse(sizes, 'finite scales', 'others');
   return fromTensors(tensors, layout);
 }
 
@@ -176,6 +176,12 @@ function label({ bits, group }: Layout, zeroPoints: boolean): string {
   return `${container}, ${group === -1 ? 'whole row' : `group ${group}`}${zeroPoints ? ', zero points' : ''}`;
 }
 
+function largest(codes: Uint8Array): number {
+  let most = 0;
+  for (let i = 0; i < codes.length; i++) most = Math.max(most, codes[i]);
+  return most;
+}
+
 /** The block that pads a row least; of equals the largest, which has the fewest scales to read. */
 function leastPadding(columns: number): number {
   const padding = (block: number) => Math.ceil(columns / block) * block;
@@ -187,7 +193,8 @@ export function storeScales(scales: Float32Array, rows: number): Stored {
   const halves = floatToHalf(scales);
   const shape = [rows, scales.length / rows];
   const back = halfToFloat(halves);
-  const exact = scales.every((scale, i) => back[i] === scale && Math.abs(scale) >= 2 ** -14);
+  let exact = true;
+  for (let i = 0; i < scales.length; i++) exact &&= back[i] === scales[i] && Math.abs(scales[i]) >= 2 ** -14;
   return exact ? stored('float16', shape, halves) : stored('float32', shape, scales);
 }
 

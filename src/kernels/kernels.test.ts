@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { bfloatToFloat, halfToFloat } from '../base/half.ts';
 import { random } from '../base/random.ts';
 import { integerGrid, scaleForm, scaleTypes } from '../encodings/grid.ts';
 import { pack as packReference } from '../encodings/pack.ts';
@@ -33,10 +34,27 @@ describe.each(threadCounts)('kernels on %i threads', (threads) => {
     const stride = up16(rows);
     const found = await withKernels((kernels) => {
       const to = put(kernels, new Float32Array(columns * stride).fill(7));
-      kernels.run('transpose', stride / 16, 0, put(kernels, source).at, rows, columns, to.at, stride);
+      kernels.run('transpose', stride / 16, 0, put(kernels, source).at, rows, columns, to.at, stride, 0);
       return kernels.floats(to).slice();
     }, threads);
     expect(found).toEqual(twins.transpose(source, rows, columns, stride));
+  });
+
+  it.each(
+    ([halfToFloat, bfloatToFloat] as const).flatMap((widen, kind) =>
+      ([[256, 256], [17, 33]] as const).map(([rows, columns]) => ({ kind, widen, rows, columns })),
+    ),
+  )('transpose numbers of 16 bits, every one of them: %o', async ({ kind, widen, rows, columns }) => {
+    // 33 columns: rows begin anywhere, and infinities and NaN are among the last codes.
+    const source = Uint16Array.from({ length: rows * columns }, (_, i) => 2 ** 16 - 1 - i);
+    const stride = up16(rows);
+    const found = await withKernels((kernels) => {
+      const [from, to] = [kernels.reserve(source.byteLength), kernels.reserve(4 * columns * stride)];
+      kernels.bytes(from).set(new Uint8Array(source.buffer));
+      kernels.run('transpose', stride / 16, 0, from.at, rows, columns, to.at, stride, kind + 1);
+      return kernels.floats(to).slice();
+    }, threads);
+    expect(found).toEqual(twins.transpose(widen(source), rows, columns, stride));
   });
 
   it.each(

@@ -32,8 +32,8 @@ function layer(columns: number) {
     peaks[at % columns] = Math.max(peaks[at % columns], Math.abs(value));
   });
   const statistic = (): Statistic => ({ tokens, squares, sizes, peaks, gram: gram.slice() });
-  const compress = (method: LinearMethod, options: unknown) =>
-    method.compress({ rows, columns, values: values.slice() }, statistic(), options);
+  const compress = (method: LinearMethod, options: unknown, given = values.slice()) =>
+    method.compress({ rows, columns, values: given }, statistic(), options);
   return { columns, values, x, compress };
 }
 type Layer = ReturnType<typeof layer>;
@@ -141,6 +141,13 @@ describe.each(cases)('$name, rows of $width', ({ method, layer }) => {
     const [first, second] = [await compress(method, options), await compress(method, options)];
     for (const [name, stored] of first.tensors)
       expect(second.tensors.get(name)!.bytes()).toEqual(stored.bytes());
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('refuses a weight of %d, by its place', async (wrong) => {
+    const given = layer.values.slice();
+    given[columns + 2] = wrong;
+    const place = /weights are not all finite\n(.*\n)*.*in row 1, column 2/;
+    await expect(compress(method, method.options.parse({}), given)).rejects.toThrow(place);
   });
 
   it('loses no more than plain rounding to the same codes', async () => {

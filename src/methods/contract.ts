@@ -57,7 +57,10 @@ export interface LinearMethod<Options = unknown> extends Common<Options> {
   fisher?(options: Options): number;
   /** Whether a block's layers are compressed in the order they run, each fed by those before it. */
   sequential?(options: Options): boolean;
-  /** One matrix in, its encoding out; the weight may be overwritten. */
+  /**
+   * One matrix in, its encoding out; the weight may be overwritten.
+   * @throws LapidaryError with row and column of a weight that is not finite
+   */
   compress(weight: Matrix, statistic: Statistic, options: Options): Promise<Encoding>;
   /** The same codes by plain rounding, without data, quickly: what rewrites try their choices on. */
   plain?(weight: Matrix, options: Options): Promise<Encoding>;
@@ -67,7 +70,10 @@ export interface LinearMethod<Options = unknown> extends Common<Options> {
 export interface Matrix {
   readonly rows: number;
   readonly columns: number;
+  /** May be written to. */
   readonly values: Float32Array;
+  /** The same values in the type that they are kept in, where nobody has written to `values` yet. */
+  readonly plain?: Stored | undefined;
 }
 
 /** What a rewrite or a training changes; all else stays as it is. */

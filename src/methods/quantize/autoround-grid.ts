@@ -3,8 +3,7 @@
  * the two ends of every group's range (SignRound, arXiv:2309.05516):
  *   W' = s (clip(round(W / s + V) + z, 0, top) - z),   s = (alpha high + beta low) / top,   z = round(beta low / s).
  * Rounding passes gradients on as if it were not there, and every number moves by its rate against the sign of its
- * gradient (kernels/rounding.ts). `low` and `high` are of the grid that plain rounding takes, where the authors' are the
- * least and the greatest weight.
+ * gradient (kernels/rounding.ts). `low` and `high` are of the grid that plain rounding takes.
  */
 
 import { scaleForm } from '../../encodings/grid.ts';

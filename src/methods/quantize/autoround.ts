@@ -16,6 +16,8 @@ import { roundToNearest } from './rtn.ts';
 
 const options = z.strictObject({
   ...gridOptions,
+  // On whole models the least and the greatest weight are the better start (docs/benchmarks.md).
+  range: gridOptions.range.removeDefault().default('minmax'),
   steps: z.int().min(1).max(10000).default(200).describe('Training steps of each block.'),
   rate: z
     .number()
@@ -29,8 +31,8 @@ const options = z.strictObject({
     .number()
     .min(0)
     .max(1)
-    .default(0.2)
-    .describe('How fast ranges move, in shares of them a step, as a share of the rate; the authors: 1.'),
+    .default(1)
+    .describe('How fast ranges move, in shares of them a step, as a share of the rate; with few steps 0.2.'),
   fisher,
 });
 export type AutoRoundOptions = z.infer<typeof options>;

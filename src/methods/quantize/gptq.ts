@@ -84,7 +84,9 @@ export async function quantize(
   checkGram(weight, gram);
   const refined = (choice.passes ?? 0) > 0 && canRefine(choice, weight.columns);
   const round = refined ? refineGroups : roundColumns;
-  return withTools(threads, (tools) => round(tools, weight, gram, choice));
+  const found = await withTools(threads, (tools) => round(tools, weight, gram, choice));
+  checkWeights(weight, found);
+  return found;
 }
 
 async function roundColumns(
@@ -121,7 +123,5 @@ async function roundColumns(
     length,
     fit: fixed ? undefined : fit,
   });
-  const found = collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
-  checkWeights({ rows, columns, values }, found);
-  return found;
+  return collect(kernels, tiles, choice, codes, parameters, order && inverted(kernels, order));
 }

@@ -6,6 +6,7 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
+import { checkFiniteMatrix } from '../../base/finite.ts';
 import { withColumns } from '../../encodings/composite.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
 import { gridOptions } from './options.ts';
@@ -40,6 +41,7 @@ export const llmInt8: LinearMethod<LlmInt8Options> = {
   async compress(weight, { peaks }, { threshold, share, range }) {
     if (!peaks) throw new LapidaryError({ what: 'llm-int8 needs the largest inputs of each column' });
     const columns = share > 0 ? largest(peaks, Math.round(share * peaks.length)) : above(peaks, threshold);
+    checkFiniteMatrix('weights', weight.values, weight.columns);
     const values = takeColumns(weight, columns);
     const base = integersOf(await nearest(weight, range));
     return columns.length === 0 ? base : withColumns(base, { columns, values });

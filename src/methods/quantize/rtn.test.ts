@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { LapidaryError } from '../../base/errors.ts';
+import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../../base/half.ts';
 import { random } from '../../base/random.ts';
+import { stored } from '../../base/tensor.ts';
 import { integerGrid } from '../../encodings/grid.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
+import type { Matrix } from '../contract.ts';
 import { roundToNearest, rtn } from './rtn.ts';
 
 const defaults = rtn.options.parse({});
@@ -43,6 +46,22 @@ describe('round-to-nearest', () => {
       [1, 2, 3].map((threads) => roundToNearest(weight, defaults, threads)),
     );
     for (const other of others) expect(other).toEqual(first);
+  });
+
+  it.each([
+    ['float16', floatToHalf, halfToFloat],
+    ['bfloat16', floatToBfloat, bfloatToFloat],
+  ] as const)('takes weights as %s, too, and rounds them as their values', async (dtype, narrow, widen) => {
+    const [rows, columns] = [37, 101];
+    const codes = narrow(matrix(rows, columns).values);
+    const plain = stored(dtype, [rows, columns], codes);
+    const values = () => {
+      throw new Error('values were asked for');
+    };
+    const narrowly = Object.defineProperty({ rows, columns, plain }, 'values', { get: values }) as Matrix;
+    expect(await roundToNearest(narrowly, defaults)).toEqual(
+      await roundToNearest({ rows, columns, values: widen(codes) }, defaults),
+    );
   });
 
   it('is the same for rows one by one and together', async () => {

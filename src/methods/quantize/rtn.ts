@@ -3,6 +3,8 @@
  */
 
 import { z } from 'zod';
+import type { Stored } from '../../base/tensor.ts';
+import { stored } from '../../base/tensor.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
@@ -45,45 +47,47 @@ export const integersIn = ({ scales }: Pick<GridChoice, 'scales'>, codes: Packed
 
 /** @param threads see `withKernels` */
 export async function roundToNearest(
-  { rows, columns, values }: Matrix,
+  weight: Matrix,
   choice: GridChoice,
   threads?: number,
 ): Promise<PackedCodes> {
+  const { rows, columns } = weight;
   const { bits, group, symmetric } = choice;
+  const tensor = weight.plain ?? stored('float32', [rows, columns], weight.values);
+  const bytes = tensor.bytes();
   const atOnce = Math.max(16, Math.floor(mostWeights / columns / 16) * 16);
   const groups = groupsOf({ columns, group });
   const scales = new Float32Array(rows * groups);
   const zeros = symmetric ? undefined : new Uint8Array(rows * groups);
-  let packed = new Uint8Array(0);
+  let packed: Uint8Array = new Uint8Array(0);
   for (let row = 0; row < rows; row += atOnce) {
     const count = Math.min(atOnce, rows - row);
-    const part = values.subarray(row * columns, (row + count) * columns);
-    const found = await withKernels((kernels) => roundRows(kernels, part, count, columns, choice), threads);
+    const [from, to] = [row, row + count].map((each) => (each * bytes.length) / rows);
+    const part = stored(tensor.dtype, [count, columns], bytes.subarray(from, to));
+    const found = await withKernels((kernels) => roundRows(kernels, part, choice), threads);
     const rowBytes = found.packed.length / count;
-    if (row === 0) packed = new Uint8Array(rows * rowBytes);
-    packed.set(found.packed, row * rowBytes);
+    if (row === 0) packed = count === rows ? found.packed : new Uint8Array(rows * rowBytes);
+    if (packed !== found.packed) packed.set(found.packed, row * rowBytes);
     scales.set(found.scales, row * groups);
     if (found.zeros) zeros?.set(found.zeros, row * groups);
   }
-  checkWeights({ rows, columns, values }, { scales });
+  checkWeights(weight, { scales });
   return { rows, columns, bits, group, packed, scales, zeros };
 }
 
-function roundRows(
-  kernels: Kernels,
-  values: Float32Array,
-  rows: number,
-  columns: number,
-  choice: GridChoice,
-): PackedCodes {
-  const tiles = toTiles(kernels, values, rows, columns);
-  const { stride, weights } = tiles;
+function roundRows(kernels: Kernels, weights: Stored, choice: GridChoice): PackedCodes {
+  const [rows, columns] = weights.shape;
+  const tiles = toTiles(kernels, weights, rows, columns);
+  const {
+    stride,
+    weights: { at },
+  } = tiles;
   const length = groupLength(choice, columns);
   const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), stride);
-  fitGroups(kernels, { at: weights.at, columns, stride, length }, choice, parameters);
+  fitGroups(kernels, { at, columns, stride, length }, choice, parameters);
   const codes = kernels.reserve(columns * stride);
   const { scales, zeros } = parameters;
-  const inputs = [weights.at, columns, stride, length, scales.at, zeros.at, codes.at, 2 ** choice.bits - 1];
+  const inputs = [at, columns, stride, length, scales.at, zeros.at, codes.at, 2 ** choice.bits - 1];
   kernels.run('round', stride / 16, 0, ...inputs);
   return collect(kernels, tiles, choice, codes, parameters);
 }

@@ -3,7 +3,9 @@
  * zero points fitted to it, and codes packed into an encoding. Layouts: kernels/index.ts.
  */
 
-import { checkFiniteMatrix } from '../../base/finite.ts';
+import { checkFiniteMatrix, findNonFinite } from '../../base/finite.ts';
+import type { DType, Stored } from '../../base/tensor.ts';
+import { stored } from '../../base/tensor.ts';
 import type { IntegerGridOptions } from '../../encodings/grid.ts';
 import { scaleForm } from '../../encodings/grid.ts';
 import type { GroupSize, PackedCodes } from '../../encodings/grouped.ts';
@@ -44,17 +46,28 @@ export const groupAt = (at: number, columns: number, length: number): number =>
  * A weight that is not finite has spoilt its group's scale, so weights are looked at only then.
  * @throws LapidaryError that names row and column of the first such
  */
-export function checkWeights({ values, columns }: Matrix, { scales }: Pick<PackedCodes, 'scales'>): void {
-  if (!scales.every(Number.isFinite)) checkFiniteMatrix('weights', values, columns);
+export function checkWeights(weight: Matrix, { scales }: Pick<PackedCodes, 'scales'>): void {
+  if (findNonFinite(stored('float32', [scales.length], scales)))
+    checkFiniteMatrix('weights', weight.values, weight.columns);
 }
 
-/** @param values row-major [rows, columns] */
-export function toTiles(kernels: Kernels, values: Float32Array, rows: number, columns: number): Tiles {
+/** As kernels/transpose.ts has them. */
+const forms: Partial<Record<DType, number>> = { float32: 0, float16: 1, bfloat16: 2 };
+
+/** @param values row-major [rows, columns]; those that 16 bits hold are widened on the way */
+export function toTiles(
+  kernels: Kernels,
+  values: Float32Array | Stored,
+  rows: number,
+  columns: number,
+): Tiles {
+  const tensor = 'dtype' in values ? values : stored('float32', [rows, columns], values);
   const stride = Math.ceil(rows / 16) * 16;
   const weights = kernels.reserve(columns * stride * 4);
-  const source = kernels.reserve(values.byteLength);
-  kernels.floats(source).set(values);
-  kernels.run('transpose', stride / 16, 0, source.at, rows, columns, weights.at, stride);
+  const source = kernels.reserve(tensor.byteLength);
+  kernels.bytes(source).set(tensor.bytes());
+  const form = forms[tensor.dtype]!;
+  kernels.run('transpose', stride / 16, 0, source.at, rows, columns, weights.at, stride, form);
   return { rows, columns, stride, weights };
 }
 
