@@ -27,16 +27,20 @@ function sizeOf(form: i32): usize {
 @inline
 function fourAt(from: usize, form: i32): v128 {
   if (form == 0) return v128.load(from);
-  const codes = i32x4.extend_low_i16x8_u(v128.load64_zero(from));
-  return form == 1 ? halves(codes) : i32x4.shl(codes, 16);
+  return widened(i32x4.extend_low_i16x8_u(v128.load64_zero(from)), form);
 }
 
 // @ts-ignore: decorator
 @inline
 function oneAt(from: usize, form: i32): f32 {
   if (form == 0) return f32.load(from);
-  const codes = i32x4.splat(i32.load16_u(from));
-  return f32x4.extract_lane(form == 1 ? halves(codes) : i32x4.shl(codes, 16), 0);
+  return f32x4.extract_lane(widened(i32x4.splat(i32.load16_u(from)), form), 0);
+}
+
+// @ts-ignore: decorator
+@inline
+function widened(codes: v128, form: i32): v128 {
+  return form == 1 ? halves(codes) : i32x4.shl(codes, 16);
 }
 
 /** What float16 codes stand for: a factor puts exponents right, of subnormal numbers too; infinities and NaN stay. */

@@ -8,7 +8,7 @@ import { stored } from '../../base/tensor.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
-import { groupedPacked, groupsOf } from '../../encodings/grouped.ts';
+import { groupedPacked, groupsOf, packing } from '../../encodings/grouped.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
@@ -59,15 +59,14 @@ export async function roundToNearest(
   const groups = groupsOf({ columns, group });
   const scales = new Float32Array(rows * groups);
   const zeros = symmetric ? undefined : new Uint8Array(rows * groups);
-  let packed: Uint8Array = new Uint8Array(0);
+  const { rowBytes } = packing({ columns, bits, group, zeroPoints: !symmetric });
+  const packed = new Uint8Array(rows * rowBytes);
   for (let row = 0; row < rows; row += atOnce) {
     const count = Math.min(atOnce, rows - row);
     const [from, to] = [row, row + count].map((each) => (each * bytes.length) / rows);
     const part = stored(tensor.dtype, [count, columns], bytes.subarray(from, to));
     const found = await withKernels((kernels) => roundRows(kernels, part, choice), threads);
-    const rowBytes = found.packed.length / count;
-    if (row === 0) packed = count === rows ? found.packed : new Uint8Array(rows * rowBytes);
-    if (packed !== found.packed) packed.set(found.packed, row * rowBytes);
+    packed.set(found.packed, row * rowBytes);
     scales.set(found.scales, row * groups);
     if (found.zeros) zeros?.set(found.zeros, row * groups);
   }
@@ -78,10 +77,8 @@ export async function roundToNearest(
 function roundRows(kernels: Kernels, weights: Stored, choice: GridChoice): PackedCodes {
   const [rows, columns] = weights.shape;
   const tiles = toTiles(kernels, weights, rows, columns);
-  const {
-    stride,
-    weights: { at },
-  } = tiles;
+  const { stride } = tiles;
+  const { at } = tiles.weights;
   const length = groupLength(choice, columns);
   const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), stride);
   fitGroups(kernels, { at, columns, stride, length }, choice, parameters);
