@@ -63,21 +63,26 @@ function mostLikely(logits: Float32Array): number {
 /** @param at where in the cumulated probabilities of the kept tokens, 0 to 1 */
 function draw(logits: Float32Array, temperature: number, topK: number, topP: number, at: number): number {
   const top = logits[mostLikely(logits)];
-  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - top) / temperature));
-  let kept = Uint32Array.from(weights.keys());
-  let total = weights.reduce((a, b) => a + b);
-  if (topK < logits.length || topP < 1) {
-    kept.sort((a, b) => weights[b] - weights[a]);
-    let [count, mass] = [0, 0];
-    while (count < Math.min(topK, kept.length) && (count === 0 || mass < topP * total))
-      mass += weights[kept[count++]];
-    kept = kept.subarray(0, count);
-    total = mass;
+  // A vocabulary for each token: loops, where callbacks take several times as long.
+  const weights = new Float64Array(logits.length);
+  let total = 0;
+  for (let id = 0; id < logits.length; id++)
+    total += weights[id] = Math.exp((logits[id] - top) / temperature);
+  if (topK >= logits.length && topP >= 1) return placeOf(at * total, weights);
+  const kept = Uint32Array.from(weights.keys()).sort((a, b) => weights[b] - weights[a]);
+  let [count, mass] = [0, 0];
+  while (count < Math.min(topK, kept.length) && (count === 0 || mass < topP * total))
+    mass += weights[kept[count++]];
+  const most = Float64Array.from(kept.subarray(0, count), (id) => weights[id]);
+  return kept[placeOf(at * mass, most)];
+}
+
+/** Of the weight in whose share a point of their sum lies. */
+function placeOf(point: number, weights: Float64Array): number {
+  let rest = point;
+  for (let place = 0; place < weights.length; place++) {
+    rest -= weights[place];
+    if (rest < 0) return place;
   }
-  let rest = at * total;
-  for (const id of kept) {
-    rest -= weights[id];
-    if (rest < 0) return id;
-  }
-  return kept[kept.length - 1];
+  return weights.length - 1;
 }

@@ -3,11 +3,11 @@
  * same calibration tokens, the same measures; one JSON line a recipe.
  *
  *   npx tsx bench/quality/quantize.ts --base FOLDER --calibration FILE --evaluation FILE --recipe JSON [--recipe JSON]
- *     [--sequences 64] [--held 16] [--length 512] [--threads 2]
+ *     [--sequences 64] [--held 16] [--length 512] [--threads 2] [--generated]
  *
  * JSON is a recipe's steps: [{"method":"gptq","bits":4,"group":64}]. Bytes are those of the blocks' matrices. Seconds
  * are those of rewrites and the walk; memory is the process' peak before them and at their end. It rises only: for
- * memory run one recipe a process.
+ * memory run one recipe a process. With --generated the base writes as much text as it is calibrated on itself.
  */
 
 import { parseArgs } from 'node:util';
@@ -18,12 +18,19 @@ import type { Model } from '../../src/models/model.ts';
 import { needsText } from '../../src/prepare.ts';
 import type { Recipe } from '../../src/recipe.ts';
 import { parseRecipe } from '../../src/recipe.ts';
+import { sampledSequences } from '../../src/sampled.ts';
 import { openYardstick, show, yardstickFlags } from '../peers/quantizers/tokens.ts';
 
 const { values: flags } = parseArgs({
-  options: { ...yardstickFlags, recipe: { type: 'string', multiple: true, default: [] } },
+  options: {
+    ...yardstickFlags,
+    recipe: { type: 'string', multiple: true, default: [] },
+    generated: { type: 'boolean' },
+  },
 });
-const { model: base, calibration, threads, measure } = await openYardstick(flags);
+const { model: base, calibration: given, threads, measure } = await openYardstick(flags);
+const size = { count: given.length, length: given[0].length };
+const calibration = flags.generated ? await sampledSequences(base, { ...size, seed: 0, threads }) : given;
 
 // Peers measure no errors by layer: where no method asks for text, ours have none to do it on.
 const compressed = async (recipe: Recipe): Promise<Model> => {
