@@ -57,6 +57,9 @@ export async function walk(
   }
 }
 
+/** Batches on which errors of outputs are measured that training has left: all would cost another pass of the text. */
+const reportedBatches = 4;
+
 /** What is compressed, and kept in the journal, together. */
 interface Unit {
   readonly name: string;
@@ -243,7 +246,7 @@ async function block(
   const ahead = streams.original!.splice(0);
   await forward(await open(model)({}), ahead, options.signal);
   const training = { layer, inputs: streams.hidden, targets: ahead };
-  const fed = fedBy(streams.hidden, { open: compressed });
+  const fed = fedBy(streams.hidden.slice(0, reportedBatches), { open: compressed });
   if (trained.length > 0) {
     const needs = new Map(trained.map(({ name, statistic }) => [name, statistic]));
     const statistics = await collect(needs, fed, undefined, options);

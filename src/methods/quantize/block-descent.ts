@@ -49,8 +49,8 @@ export const sequencesAtOnce = (batch: number, length: number): number =>
 /** Sequences that fit so many tokens; at least one. */
 const fitting = (tokens: number, length: number): number => Math.max(1, Math.floor(tokens / length));
 
-/** Sequences that decide whether training was of use: it may not be where text is little. */
-const judges = 32;
+/** Tokens that decide whether training was of use, which it may not be where text is little; a run costs a step's. */
+const judgedTokens = 4096;
 
 /**
  * Moves the matrices in place.
@@ -66,7 +66,7 @@ export async function descend<M extends MovingMatrix>(
   const size = Math.min(batch, sequences.length);
   const slopes = await openSlopes(block, matrices, metric);
   try {
-    const judged = sequences.slice(0, judges);
+    const judged = sequences.slice(0, fitting(judgedTokens, sequences[0].shape[0]));
     const before = await slopes.loss(judged);
     const { integer } = random(block.seed);
     for (let step = 0; step < steps; step++) {
