@@ -11,19 +11,27 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stored } from '../src/base/tensor.ts';
 import { openSafetensors } from '../src/io/safetensors/read.ts';
 import { writeSafetensors } from '../src/io/safetensors/write.ts';
-import { bin, lapidary, scratchFolder } from './command-line.ts';
+import { answer, bin, lapidary, scratchFolder, writeStories } from './command-line.ts';
+import { writeShortPebble } from './models/checkpoint.ts';
 
 const pebble = fileURLToPath(new URL('../models/pebble', import.meta.url));
 const stories = join(pebble, 'stories.jsonl');
 const scratch = scratchFolder();
 afterAll(scratch.remove);
 
+/** Where two blocks do, which are as wide, and a few stories. */
+const [short, few] = [scratch.path('short'), scratch.path('few.jsonl')];
+beforeAll(async () => {
+  await writeShortPebble(short);
+  writeStories(few, 40);
+});
+
 /** Little text, so that the tests are quick. */
-const quick = ['--sequences', '4', '--length', '64'];
+const quick = ['--sequences', '4', '--length', '32'];
 const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
 
 describe('compress', () => {
@@ -55,29 +63,43 @@ describe('compress', () => {
     expect(readFileSync(join(out, 'README.md'), 'utf8')).toContain('KL divergence');
   });
 
-  it('gives the same bytes again from the recipe it wrote, also on one thread', async () => {
-    const again = scratch.path('again');
-    const { code, stderr } = await lapidary([
-      'compress',
-      '--recipe',
-      join(out, 'recipe.yaml'),
-      '--out',
-      again,
-      '--threads',
-      '1',
-    ]);
-    expect(stderr).not.toContain('error');
-    expect(code).toBe(0);
-    expect(sha256(join(again, 'onnx/model_q4.onnx'))).toBe(sha256(join(out, 'onnx/model_q4.onnx')));
-    expect(readFileSync(join(again, 'recipe.yaml'), 'utf8')).toBe(
-      readFileSync(join(out, 'recipe.yaml'), 'utf8'),
-    );
+  describe('from a recipe that it wrote', () => {
+    const first = scratch.path('first');
+
+    it('gives the same bytes again, also on two threads', async () => {
+      const again = scratch.path('again');
+      const asked = ['compress', short, '--calibration', few, '--out', first, ...quick];
+      expect((await lapidary(asked)).code).toBe(0);
+      const recipe = join(first, 'recipe.yaml');
+      const same = ['compress', '--recipe', recipe, '--out', again, '--threads', '2'];
+      const { code, stderr } = await lapidary(same);
+      expect(stderr).not.toContain('error');
+      expect(code).toBe(0);
+      expect(sha256(join(again, 'onnx/model_q4.onnx'))).toBe(sha256(join(first, 'onnx/model_q4.onnx')));
+      expect(readFileSync(join(again, 'recipe.yaml'), 'utf8')).toBe(readFileSync(recipe, 'utf8'));
+    });
+
+    it('lets flags go over it, and says where its inputs changed', async () => {
+      const recipe = scratch.path('other.yaml');
+      const text = readFileSync(join(first, 'recipe.yaml'), 'utf8');
+      writeFileSync(recipe, text.replace(/calibrationSha256: .*/, 'calibrationSha256: other'));
+      const flags = ['--method', 'rtn', '--bits', '8', '--out', scratch.path('flags'), '--json'];
+      const { stdout } = await lapidary(['compress', '--recipe', recipe, ...flags]);
+      const report = JSON.parse(stdout);
+      expect(report.recipe.steps).toMatchObject([
+        { method: 'rtn', targets: ['blocks'], bits: 8 },
+        { method: 'rtn', targets: ['embeddings'], bits: 8 },
+      ]);
+      expect(report.recipe.calibration).toMatchObject({ sequences: 4, length: 32 });
+      expect(readFileSync(join(report.out, 'README.md'), 'utf8')).toContain('15 matrices as 8-bit');
+      expect(report.notes.join()).toContain('made with calibrationSha256 other');
+    });
   });
 
   it('replaces a folder of its own, and no other', async () => {
     const mine = scratch.path('mine');
     cpSync(join(pebble, 'config.json'), join(mine, 'notes.txt'));
-    const { code, stderr } = await lapidary(['compress', '--method', 'rtn', '--out', mine, ...quick]);
+    const { code, stderr } = await answer(['compress', '--method', 'rtn', '--out', mine, ...quick]);
     expect(code).not.toBe(0);
     expect(stderr).toContain('mine');
     expect(stderr, 'it is found out before the work').not.toContain('compress:');
@@ -92,22 +114,6 @@ describe('compress', () => {
     expect(code).toBe(2);
     expect(stderr).toContain('holds what is read');
     expect(readdirSync(model)).toEqual(readdirSync(pebble));
-  });
-
-  it('lets flags go over a recipe, and says where its inputs changed', async () => {
-    const recipe = scratch.path('other.yaml');
-    const text = readFileSync(join(out, 'recipe.yaml'), 'utf8');
-    writeFileSync(recipe, text.replace(/calibrationSha256: .*/, 'calibrationSha256: other'));
-    const flags = ['--method', 'rtn', '--bits', '8', '--out', scratch.path('flags'), '--json'];
-    const { stdout } = await lapidary(['compress', '--recipe', recipe, ...flags]);
-    const report = JSON.parse(stdout);
-    expect(report.recipe.steps).toMatchObject([
-      { method: 'rtn', targets: ['blocks'], bits: 8 },
-      { method: 'rtn', targets: ['embeddings'], bits: 8 },
-    ]);
-    expect(report.recipe.calibration).toMatchObject({ sequences: 4, length: 64 });
-    expect(readFileSync(join(report.out, 'README.md'), 'utf8')).toContain('43 matrices as 8-bit');
-    expect(report.notes.join()).toContain('made with calibrationSha256 other');
   });
 
   it.skipIf(process.platform === 'win32').each([
@@ -133,7 +139,7 @@ describe('evaluate, compare, generate, inspect', () => {
   it('measures original and compressed with the same keys, as compress did on the same text', async () => {
     const flags = ['--method', 'rtn', '--bits', '8', '--evaluation', stories, '--json', ...quick];
     const report = JSON.parse((await lapidary(['compress', '--out', out, ...flags])).stdout);
-    const args = ['--data', stories, '--documents', '32', '--length', '64', '--json'];
+    const args = ['--data', stories, '--documents', '32', '--length', '32', '--json'];
     const original = await lapidary(['evaluate', pebble, ...args]);
     const compressed = await lapidary(['evaluate', out, '--against', pebble, ...args]);
     expect([original.code, compressed.code]).toEqual([0, 0]);
@@ -193,7 +199,7 @@ describe('evaluate, compare, generate, inspect', () => {
   });
 
   it('opens every model before it measures one', async () => {
-    const { code, stderr } = await lapidary(['compare', pebble, scratch.path('nothing'), '--data', stories]);
+    const { code, stderr } = await answer(['compare', pebble, scratch.path('nothing'), '--data', stories]);
     expect(code).toBe(3);
     expect(stderr).not.toContain('evaluate:');
   });
@@ -201,15 +207,15 @@ describe('evaluate, compare, generate, inspect', () => {
   it('says when intervals mean nothing', async () => {
     const one = scratch.path('one.txt');
     writeFileSync(one, 'Once upon a time there was a stone.');
-    const { code, stderr } = await lapidary(['evaluate', pebble, '--data', one, '--separator', '###']);
+    const { code, stderr } = await answer(['evaluate', pebble, '--data', one, '--separator', '###']);
     expect(code).toBe(0);
     expect(stderr).toContain('the separator "###" is not in the text');
   });
 
   it('writes the prompt with the text, and not without', async () => {
     const args = ['generate', 'pebble', 'Once'];
-    expect((await lapidary([...args, '--max-tokens', '0'])).stdout).toBe('Once\n');
-    const { code, stdout } = await lapidary([...args, '--temperature', '-1']);
+    expect((await answer([...args, '--max-tokens', '0'])).stdout).toBe('Once\n');
+    const { code, stdout } = await answer([...args, '--temperature', '-1']);
     expect([code, stdout]).toEqual([2, '']);
   });
 
@@ -221,9 +227,9 @@ describe('evaluate, compare, generate, inspect', () => {
 
   it('lists what is in a model, with or without a tokenizer', async () => {
     const bare = fileURLToPath(new URL('models/qwen2', import.meta.url));
-    expect((await lapidary(['inspect', bare])).stdout).toContain('model.embed_tokens.weight');
+    expect((await answer(['inspect', bare])).stdout).toContain('model.embed_tokens.weight');
 
-    const { code, stdout } = await lapidary(['inspect', out, '--json']);
+    const { code, stdout } = await answer(['inspect', out, '--json']);
     expect(code).toBe(0);
     expect(JSON.parse(stdout).tensors.length).toBeGreaterThan(43);
     expect((await lapidary(['inspect'])).stdout).toContain('model.embed_tokens.weight');
@@ -253,10 +259,21 @@ describe('bad input is answered', () => {
     [['compress', '--out', ''], 2, '--out'],
     [['nonsense'], 2, '--help'],
   ] as const)('%j', async (args, exitCode, text) => {
-    const { code, stdout, stderr } = await lapidary(args);
+    const { code, stdout, stderr } = await answer(args);
     expect(stderr).toContain(text);
     expect(code).toBe(exitCode);
     expect(stdout).toBe('');
+  });
+
+  it.each([
+    [['compress', '--metod', 'gptq'], 2, '--method'],
+    [['compress', '--bits', '5'], 2, 'one of 2, 3, 4, 8'],
+    [['compress', 'no/such/folder/here'], 3, 'no/such/folder/here'],
+    [['evaluate', pebble, '--data', '/nowhere.txt'], 3, '/nowhere.txt'],
+  ] as const)('%j, by its process too', async (args, exitCode, text) => {
+    const { code, stdout, stderr } = await lapidary(args);
+    expect(stderr).toContain(text);
+    expect([code, stdout]).toEqual([exitCode, '']);
   });
 
   it('an error is a JSON object too', async () => {
@@ -266,7 +283,7 @@ describe('bad input is answered', () => {
   });
 
   it('a flag that is not known too', async () => {
-    const { code, stdout } = await lapidary(['compress', '--json', '--metod', 'rtn']);
+    const { code, stdout } = await answer(['compress', '--json', '--metod', 'rtn']);
     expect(code).toBe(2);
     expect(JSON.parse(stdout)).toEqual({
       error: { what: "unknown option '--metod'", fix: 'Did you mean --method?' },
@@ -277,13 +294,13 @@ describe('bad input is answered', () => {
   it.each(['', '- a list', 'steps: [', 'calibration: text'])('a recipe that is none: %j', async (text) => {
     const recipe = scratch.path('none.yaml');
     writeFileSync(recipe, text);
-    const { code, stderr } = await lapidary(['compress', '--recipe', recipe]);
+    const { code, stderr } = await answer(['compress', '--recipe', recipe]);
     expect(code).toBe(2);
     expect(stderr).toContain('none.yaml');
   });
 
   it('an exported model where a checkpoint is needed', async () => {
-    const { code, stderr } = await lapidary(['compress', scratch.path('gptq'), '--method', 'rtn']);
+    const { code, stderr } = await answer(['compress', scratch.path('gptq'), '--method', 'rtn']);
     expect(code).toBe(3);
     expect(stderr).toContain('cannot be compressed again');
   });
@@ -291,7 +308,7 @@ describe('bad input is answered', () => {
   it('an unknown option of a recipe, with the nearest known one', async () => {
     const recipe = scratch.path('recipe.yaml');
     writeFileSync(recipe, 'steps:\n  - method: gptq\n    bitz: 4\n');
-    const { code, stderr } = await lapidary(['compress', '--recipe', recipe]);
+    const { code, stderr } = await answer(['compress', '--recipe', recipe]);
     expect(code).toBe(2);
     expect(stderr).toContain('did you mean "bits"');
   });
@@ -299,7 +316,7 @@ describe('bad input is answered', () => {
   it('an empty calibration file', async () => {
     const empty = scratch.path('empty.txt');
     writeFileSync(empty, '');
-    const { code, stderr } = await lapidary(['compress', '--calibration', empty, '--out', scratch.path('x')]);
+    const { code, stderr } = await answer(['compress', '--calibration', empty, '--out', scratch.path('x')]);
     expect(code).toBe(3);
     expect(stderr).toContain('empty.txt');
     expect(existsSync(scratch.path('x'))).toBe(false);
@@ -309,7 +326,7 @@ describe('bad input is answered', () => {
     const folder = scratch.path('truncated');
     cpSync(pebble, folder, { recursive: true });
     truncateSync(join(folder, 'model.safetensors'), 100_000);
-    const { code, stderr } = await lapidary(['inspect', folder]);
+    const { code, stderr } = await answer(['inspect', folder]);
     expect(code).toBe(3);
     expect(stderr).toContain('model.safetensors');
   });
@@ -324,7 +341,7 @@ describe('bad input is answered', () => {
     new DataView(bytes.buffer).setUint16(2 * 1000, 0x7fc0, true);
     tensors.set(name, stored(dtype, shape, bytes));
     await writeSafetensors(join(folder, 'model.safetensors'), tensors);
-    const { code, stderr } = await lapidary([
+    const { code, stderr } = await answer([
       'compress',
       folder,
       '--calibration',
@@ -352,7 +369,7 @@ describe('bad input is answered', () => {
       special: true,
     });
     writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
-    const { code, stderr } = await lapidary(['generate', folder, 'Once']);
+    const { code, stderr } = await answer(['generate', folder, 'Once']);
     expect(code).toBe(3);
     expect(stderr).toContain('99999');
   });

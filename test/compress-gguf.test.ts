@@ -2,12 +2,13 @@
 
 import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { openGguf } from '../src/io/gguf/read.ts';
-import { lapidary, scratchFolder } from './command-line.ts';
+import { answer, lapidary, scratchFolder, writeStories } from './command-line.ts';
 import { hasLlama } from './engines/llama/llama.ts';
 import { byteTokenizer } from './engines/models.ts';
+import { writeShortPebble } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
 afterAll(scratch.remove);
@@ -17,12 +18,21 @@ const withLlama = 'test/engines/llama';
 // One thread: llama.cpp's wait for each other by spinning, which takes minutes where other tests want the cores too.
 const quick = ['--sequences', '8', '--length', '64', '--threads', '1', '--json'];
 
+/** Little to measure on, where no other text is named. */
+const few = scratch.path('few.jsonl');
+writeStories(few, 4);
+/** Where two blocks do, with the text that it is fitted to. */
+const short = scratch.path('pebble');
+const calibrated = [short, '--calibration', resolve('models/pebble/stories.jsonl')];
+beforeAll(() => writeShortPebble(short));
+
 const compress = (name: string, ...flags: string[]) =>
   compressIn(hasLlama ? withLlama : undefined, name, flags);
 
 async function compressIn(folder: string | undefined, name: string, flags: readonly string[]) {
   const out = scratch.path(name);
-  const args = ['compress', '--format', 'gguf', '--out', out, ...flags, ...quick];
+  const text = flags.includes('--evaluation') ? [] : ['--evaluation', few];
+  const args = ['compress', '--format', 'gguf', '--out', out, ...flags, ...text, ...quick];
   const ended = await lapidary(args, undefined, folder);
   expect(ended.stderr, ended.stderr).not.toContain('error:');
   return { out, report: JSON.parse(ended.stdout) };
@@ -56,7 +66,7 @@ describe('compress --format gguf', () => {
   it('measures the file that it wrote', async () => {
     const { out, report } = await mixed;
     const text = ['--data', 'models/pebble/stories.jsonl', '--documents', '4'];
-    const { stdout } = await lapidary(['evaluate', out, ...text, '--against', 'pebble', '--json']);
+    const { stdout } = await answer(['evaluate', out, ...text, '--against', 'pebble', '--json']);
     const found = JSON.parse(stdout);
     expect(found.bytes).toBe(report.compressed.bytes);
     expect(found.kl.mean).toBeGreaterThan(0);
@@ -64,7 +74,7 @@ describe('compress --format gguf', () => {
   });
 
   it('writes what GPTQ chose without loss, as Q4_1, and tables as Q8_0', async () => {
-    const { out, report } = await compress('gptq', '--method', 'gptq');
+    const { out, report } = await compress('gptq', ...calibrated, '--method', 'gptq');
     const types = [...openGguf(join(out, report.file.path)).tensors.values()].map(({ type }) => type.name);
     expect(new Set(types)).toEqual(new Set(['Q4_1', 'Q8_0', 'F32']));
     for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThan(tolerance);
@@ -100,7 +110,13 @@ describe('compress --format gguf', () => {
       }),
     );
     // Where llama.cpp is not at hand.
-    const { report } = await compressIn(undefined, 'moved', ['--recipe', recipe, '--bits', '8']);
+    const { report } = await compressIn(undefined, 'moved', [
+      ...calibrated,
+      '--recipe',
+      recipe,
+      '--bits',
+      '8',
+    ]);
     expect(report.recipe.steps).toMatchObject([
       { method: 'gptq', bits: 8 },
       { method: 'rtn', bits: 8, symmetric: true },
@@ -112,7 +128,7 @@ describe('compress --format gguf', () => {
   it('says before the work what does not fit, and what would', async () => {
     const out = scratch.path('unfit');
     const asked = ['compress', '--format', 'gguf', '--method', 'gptq', '--group', '16', '--out', out];
-    const { code, stderr } = await lapidary([...asked, ...quick]);
+    const { code, stderr } = await answer([...asked, ...quick]);
     expect(code).toBe(3);
     expect(stderr).toMatch(/group/);
     expect(stderr).not.toMatch(/compress: /);
@@ -123,7 +139,7 @@ describe('compress --format gguf', () => {
     const { out } = await mixed;
     const source = join(out, 'pebble-Q4_K_M.gguf');
     const how = ['--format', 'gguf', '--type', 'Q8_0', '--fit', 'plain', '--out', scratch.path('again')];
-    const { stderr } = await lapidary(['compress', source, ...how, '--json']);
+    const { stderr } = await lapidary(['compress', source, ...how, '--evaluation', few, ...quick]);
     expect(stderr).toMatch(/warning: .*quantized/);
   });
 });

@@ -33,6 +33,7 @@ import {
   quantized,
   byteTokenizer,
 } from './engines/models.ts';
+import { writeShortPebble } from './models/checkpoint.ts';
 
 const missing = hasLlama ? '' : ' (skipped: run node test/engines/install.js)';
 
@@ -41,6 +42,7 @@ let llama: Llama;
 beforeAll(async () => {
   if (hasLlama) llama = await openLlama();
   scratch = mkdtempSync(join(tmpdir(), 'lapidary-gguf-'));
+  await writeShortPebble(join(scratch, 'short'));
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
@@ -85,6 +87,8 @@ describe.each(architectures)('the tiny %s', (name) => {
 });
 
 const pebble = async () => loadModel(await openCheckpoint(shipped.folder));
+/** Where rows as wide as blocks matter, and no depth. */
+const shortPebble = async () => loadModel(await openCheckpoint(join(scratch, 'short')));
 const story =
   'Once upon a time, there was a little girl named Lily. It’s 2024!\n\n  She said: "Привет, 世界 🙂"';
 const idsOf = (model: Model) => Array.from(loadTokenizer(model.files).encode(story, { bos: true }));
@@ -155,7 +159,7 @@ describe.skipIf(!hasLlama)(`grouped integers as blocks in llama.cpp${missing}`, 
     { bits: 2, group: 256, symmetric: true, type: 'TQ2_0' },
   ] as const)('$bits bits, group $group, symmetric $symmetric as $type', async (choice) => {
     const { bits, group, symmetric, type } = choice;
-    const model = await quantizedBlocks(await pebble(), bits, group, symmetric);
+    const model = await quantizedBlocks(await shortPebble(), bits, group, symmetric);
     expect(new Set([...model.matrices.values()].map(({ label }) => label))).toEqual(new Set([type]));
     const path = await written(type, model);
     expect((await verifyGguf(path, model, idsOf(model))).worst).toBeLessThan(1e-5);

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReportData } from '../src/report/data.ts';
 import { parseReport } from '../src/report/data.ts';
 import { reportHtml } from '../src/report/html.ts';
-import { lapidary, scratchFolder } from './command-line.ts';
+import { answer, lapidary, scratchFolder } from './command-line.ts';
 import { chromium } from './engines/chromium.ts';
 import type { Browser, Page, PageOptions } from './engines/pages.ts';
 import { openBrowser } from './engines/pages.ts';
@@ -27,7 +27,7 @@ const dataOf = (page: string): unknown =>
 
 beforeAll(async () => {
   const sizes = ['--sequences', '4', '--length', '64'];
-  const { code, stderr } = await lapidary(['compress', '--out', gptq, ...sizes]);
+  const { code, stderr } = await lapidary(['compress', '--method', 'gptq', '--out', gptq, ...sizes]);
   expect(code, stderr).toBe(0);
   // A second one that differs in what comparisons show.
   const report = readReport(gptq);
@@ -70,15 +70,15 @@ describe('lapidary report', () => {
   });
 
   it('replaces a page of its own and no other file', async () => {
-    expect((await lapidary(['report', gptq, '--out', out])).code).toBe(0);
+    expect((await answer(['report', gptq, '--out', out])).code).toBe(0);
     expect(dataOf(out)).toEqual([readReport(gptq)]);
     const mine = scratch.path('mine.html');
     writeFileSync(mine, '<title>mine</title>');
-    const { code, stderr } = await lapidary(['report', gptq, '--out', mine]);
+    const { code, stderr } = await answer(['report', gptq, '--out', mine]);
     expect(code).toBe(2);
     expect(stderr).toContain('--overwrite');
     expect(readFileSync(mine, 'utf8')).toBe('<title>mine</title>');
-    const { code: overwritten, stdout } = await lapidary([
+    const { code: overwritten, stdout } = await answer([
       'report',
       gptq,
       '--out',
@@ -101,7 +101,7 @@ describe('lapidary report', () => {
       [json, 'not a report'],
       [scratch.path('missing'), 'no such file'],
     ] as const) {
-      const { code, stderr } = await lapidary(['report', gptq, run, '--out', nothing]);
+      const { code, stderr } = await answer(['report', gptq, run, '--out', nothing]);
       expect(code).toBe(3);
       expect(stderr).toContain(run);
       expect(stderr).toContain(message);

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { random } from '../src/base/random.ts';
 import { shipped } from '../src/open.ts';
 import { bin, scratchFolder } from './command-line.ts';
-import { writeTinyCheckpoint } from './models/checkpoint.ts';
+import { tinyLayers, writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
 afterAll(scratch.remove);
@@ -175,9 +175,9 @@ describe('a run that is killed', () => {
       killed += (await chain(scratch.path(`more-${more}`), [{ step: stepIn(0, 1) }])).killed;
     }
     const found = done.flatMap((each) => each.found);
-    // Eight blocks and the embedding: runs began with some of them, and with all.
-    expect(found.some((units) => units > 0 && units < 9)).toBe(true);
-    expect(Math.max(...found)).toBeGreaterThan(8);
+    // The blocks and the embedding: runs began with some of them, and with all.
+    expect(found.some((units) => units > 0 && units < tinyLayers + 1)).toBe(true);
+    expect(Math.max(...found)).toBeGreaterThan(tinyLayers);
   }, 180_000);
 });
 
@@ -187,7 +187,7 @@ it('interrupted by Ctrl-C, keeps what was done and says so; another recipe does 
   expect(ended.code).toBe(130);
   expect(ended.stderr).toMatch(/the same command continues/);
   expect([readdirSync(folder), unitsIn(folder)]).toEqual([['.out.journal'], expect.any(Number)]);
-  expect(unitsIn(folder)).toBeGreaterThan(8);
+  expect(unitsIn(folder)).toBeGreaterThan(tinyLayers);
   const other = await compress(folder, { flags: ['--bits', '8'] });
   expect(other).toMatchObject({ code: 0, stderr: expect.stringMatching(/thrown away: .*recipe/) });
   expect(readdirSync(folder)).toEqual(['out']);

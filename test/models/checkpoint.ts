@@ -1,16 +1,20 @@
-/** A random Llama on the disk that the command line can work on in a second, with the tokenizer that ships. */
+/** Models on the disk that the command line can work on in a second or two, with the tokenizer that ships. */
 
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { random } from '../../src/base/random.ts';
 import type { Stored } from '../../src/base/tensor.ts';
 import { stored } from '../../src/base/tensor.ts';
+import { openSafetensors } from '../../src/io/safetensors/read.ts';
 import { writeSafetensors } from '../../src/io/safetensors/write.ts';
 import { shipped } from '../../src/open.ts';
 
-/** Eight layers of 64, 378,000 parameters; the head is the embedding. */
+/** So many that four bits are most of its weights. */
+export const tinyLayers = 5;
+
+/** Five layers of 64, 285,000 parameters; the head is the embedding. */
 export async function writeTinyCheckpoint(folder: string): Promise<void> {
-  const [vocabulary, hidden, inner, layers] = [2048, 64, 96, 8];
+  const [vocabulary, hidden, inner, layers] = [2048, 64, 96, tinyLayers];
   mkdirSync(folder, { recursive: true });
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     copyFileSync(join(shipped.folder, name), join(folder, name));
@@ -51,4 +55,14 @@ export async function writeTinyCheckpoint(folder: string): Promise<void> {
   }
   add('model.norm', hidden);
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+}
+
+/** The model that ships, of as wide matrices, without all of its blocks but the first two. */
+export async function writeShortPebble(folder: string): Promise<void> {
+  cpSync(shipped.folder, folder, { recursive: true });
+  const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, num_hidden_layers: 2 }));
+  const { tensors } = openSafetensors(join(shipped.folder, 'model.safetensors'));
+  const kept = [...tensors].filter(([name]) => Number(/layers\.(\d+)/.exec(name)?.[1] ?? 0) < 2);
+  await writeSafetensors(join(folder, 'model.safetensors'), new Map(kept));
 }
