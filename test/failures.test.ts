@@ -18,9 +18,8 @@ import {
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { shipped } from '../src/open.ts';
 import type { Ended } from './command-line.ts';
-import { bin, scratchFolder } from './command-line.ts';
+import { bin, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 // A run takes a second, where nothing else does.
@@ -74,8 +73,8 @@ let ownText: string;
 
 beforeAll(async () => {
   await writeTinyCheckpoint(model);
-  ownText = readFileSync(shipped.data, 'utf8').split('\n').slice(0, 40).join('\n');
-  writeFileSync(text, ownText);
+  writeStories(text, 40);
+  ownText = readFileSync(text, 'utf8');
   const { code, stderr } = await compress(scratch.path('undisturbed'));
   expect([code, stderr]).toEqual([0, expect.stringContaining('compress: ')]);
   undisturbed = result(scratch.path('undisturbed'));
