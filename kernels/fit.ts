@@ -21,25 +21,29 @@ export function fit(first: i32, last: i32, scratch: usize, w: usize, columns: i3
     if (search) gather(from, count, stride, scratch);
     // The search reads a group many times: from the scratch copy, which lies together.
     const at = search ? scratch : from;
-    const step: usize = search ? 64 : <usize>stride << 2;
-    let a = f32x4.splat(0), b = a, c = a, d = a;
-    let A = a, B = a, C = a, D = a;
-    for (let i = 0, next = at; i < count; i++, next += step) {
-      const w = v128.load(next), x = v128.load(next, 16), y = v128.load(next, 32), z = v128.load(next, 48);
-      a = f32x4.min(a, w);
-      A = f32x4.max(A, w);
-      b = f32x4.min(b, x);
-      B = f32x4.max(B, x);
-      c = f32x4.min(c, y);
-      C = f32x4.max(C, y);
-      d = f32x4.min(d, z);
-      D = f32x4.max(D, z);
-    }
-    fitFour(a, A, at, step, count, scales + to, zeros + to, top, symmetric, search, form);
-    fitFour(b, B, at + 16, step, count, scales + to + 16, zeros + to + 16, top, symmetric, search, form);
-    fitFour(c, C, at + 32, step, count, scales + to + 32, zeros + to + 32, top, symmetric, search, form);
-    fitFour(d, D, at + 48, step, count, scales + to + 48, zeros + to + 48, top, symmetric, search, form);
+    fitTile(at, search ? 64 : <usize>stride << 2, count, scales + to, zeros + to, top, symmetric, search, form);
   }
+}
+
+/** Of `count` columns of a tile that are `step` bytes apart. */
+export function fitTile(from: usize, step: usize, count: i32, scales: usize, zeros: usize, top: f32, symmetric: i32, search: i32, form: i32): void {
+  let a = f32x4.splat(0), b = a, c = a, d = a;
+  let A = a, B = a, C = a, D = a;
+  for (let i = 0, next = from; i < count; i++, next += step) {
+    const w = v128.load(next), x = v128.load(next, 16), y = v128.load(next, 32), z = v128.load(next, 48);
+    a = f32x4.min(a, w);
+    A = f32x4.max(A, w);
+    b = f32x4.min(b, x);
+    B = f32x4.max(B, x);
+    c = f32x4.min(c, y);
+    C = f32x4.max(C, y);
+    d = f32x4.min(d, z);
+    D = f32x4.max(D, z);
+  }
+  fitFour(a, A, from, step, count, scales, zeros, top, symmetric, search, form);
+  fitFour(b, B, from + 16, step, count, scales + 16, zeros + 16, top, symmetric, search, form);
+  fitFour(c, C, from + 32, step, count, scales + 32, zeros + 32, top, symmetric, search, form);
+  fitFour(d, D, from + 48, step, count, scales + 48, zeros + 48, top, symmetric, search, form);
 }
 
 function gather(from: usize, count: i32, stride: i32, to: usize): void {

@@ -3,22 +3,26 @@
 
 export function transpose(first: i32, last: i32, scratch: usize, source: usize, rows: i32, columns: i32, target: usize, stride: i32, form: i32): void {
   const pitch = <usize>columns << sizeOf(form);
-  const step = <usize>stride << 2;
   for (let tile = first; tile < last; tile++) {
-    for (let quarter = 0; quarter < 4; quarter++) {
-      const row = (tile << 4) + (quarter << 2);
-      const from = source + <usize>row * pitch;
-      const to = target + (<usize>row << 2);
-      if (row + 4 <= rows) four(from, pitch, columns, to, step, form);
-      else few(from, pitch, columns, to, step, rows - row, form);
-    }
+    const row = tile << 4;
+    transposeTile(source + <usize>row * pitch, pitch, columns, target + (<usize>row << 2), <usize>stride << 2, rows - row, form);
+  }
+}
+
+/** `columns` of 16 rows, of which `count` are there. */
+export function transposeTile(from: usize, pitch: usize, columns: i32, to: usize, step: usize, count: i32, form: i32): void {
+  for (let row = 0; row < 16; row += 4) {
+    const start = from + <usize>row * pitch;
+    const end = to + (<usize>row << 2);
+    if (row + 4 <= count) four(start, pitch, columns, end, step, form);
+    else few(start, pitch, columns, end, step, count - row, form);
   }
 }
 
 /** Of bytes: its power of two. */
 // @ts-ignore: decorator
 @inline
-function sizeOf(form: i32): usize {
+export function sizeOf(form: i32): usize {
   return form ? 1 : 2;
 }
 

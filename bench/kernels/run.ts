@@ -102,13 +102,18 @@ const cases: readonly Case[] = [
     },
   },
   {
-    name: 'round',
-    twin: () => twins.round(w, { columns, stride: rows, size, top }, scales, zeros),
+    name: 'round, minmax',
+    twin: () => {
+      fitTwin('minmax');
+      twins.round(twins.transpose(w, rows, columns, rows), { columns, stride: rows, size, top }, scales, zeros);
+      pack(codes, columns, 4);
+    },
     kernel: (kernels) => {
       const [from, a, b] = [put(kernels, w), put(kernels, scales), put(kernels, zeros)];
-      const to = kernels.reserve(columns * rows);
-      const values = [from.at, columns, rows, size, a.at, b.at, to.at, top];
-      return () => kernels.run('round', tiles, 0, ...values);
+      const to = kernels.reserve((rows * columns) / 2);
+      const values = [from.at, rows, columns, 0, size, a.at, b.at, rows, top, 0, 0, 1];
+      const packed = [to.at, columns / 2, 4, 0, 0];
+      return () => kernels.run('round', tiles, 80 * columns + 16, ...values, ...packed);
     },
   },
   { name: 'fit, minmax', twin: () => fitTwin('minmax'), kernel: fitKernel(0) },

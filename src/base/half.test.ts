@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
+  areNormalHalves,
   bfloatCode,
   bfloatToFloat,
   bfloatValue,
@@ -69,6 +70,14 @@ describe('float16', () => {
     expect(halfCode(2 ** -25)).toBe(0);
     expect(halfCode(2 ** -25 * 1.0001)).toBe(1);
     expect(halfCode(-1e-40)).toBe(0x8000);
+  });
+
+  it('tells whether all of an array are its normal numbers', () => {
+    const isNormal = (code: number) => ![0, 31].includes((code >>> 10) & 0x1f);
+    for (const code of everyCode)
+      expect(areNormalHalves(Float32Array.of(1, halfValue(code)))).toBe(isNormal(code));
+    expect(areNormalHalves(Float32Array.of(1, 1 + 2 ** -11, 1))).toBe(false);
+    expect(areNormalHalves(Float32Array.of(65520))).toBe(false);
   });
 
   it('rounds an array without touching it', () => {

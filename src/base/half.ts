@@ -55,6 +55,15 @@ export function floatToHalf(values: Float32Array): Uint16Array {
   return codes;
 }
 
+/** Whether float16 holds all of these as they are, with none below its normal numbers. */
+export function areNormalHalves(values: Float32Array): boolean {
+  for (const bits of bitsOf(values)) {
+    const magnitude = bits & 0x7fffffff;
+    if (magnitude < 0x38800000 || magnitude > 0x477fe000 || (bits & 0x1fff) !== 0) return false;
+  }
+  return true;
+}
+
 /** Values of bfloat16 codes, in a fresh array. */
 export function bfloatToFloat(codes: Uint16Array): Float32Array {
   const bits = new Uint32Array(codes.length);

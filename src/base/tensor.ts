@@ -45,8 +45,11 @@ export interface Stored {
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly byteLength: number;
-  /** Reads all its bytes, row-major and little-endian. Callers must not write into them. */
-  bytes(): Uint8Array;
+  /**
+   * Reads all its bytes, row-major and little-endian. Callers must not write into them.
+   * @param room where those of a file may go, if it is long enough; fresh memory costs more than reading does
+   */
+  bytes(room?: Uint8Array): Uint8Array;
 }
 
 /** Elements of a tensor of this shape; 1 for a scalar, []. */

@@ -55,15 +55,17 @@ export const rounded =
     return (await target?.method.plain?.(weight, target.options))?.dense();
   };
 
+/** @param room as of `Stored.bytes`; free again when the matrix is done */
 export async function compressMatrix(
   state: Compressing,
   planned: Planned,
   statistic: Statistic | undefined,
+  room: Uint8Array,
 ): Promise<void> {
   const { name, options } = planned;
   const method = asLinear(planned.method);
   const before = begin(state, planned);
-  const weight = matrixOf(before);
+  const weight = matrixOf(before, room);
   // The method may overwrite them.
   const original = sampled(weight, statistic ? 'outputs' : 'weights');
   const started = performance.now();
@@ -200,9 +202,9 @@ function sampledOf(encoding: Encoding, name: string): Float32Array {
 }
 
 /** Read once; values are computed when they are asked for, and whoever asks may write to them. */
-function matrixOf(encoding: Encoding): Matrix {
+function matrixOf(encoding: Encoding, room?: Uint8Array): Matrix {
   const [rows, columns] = encoding.shape;
-  let plain = encoding.plain && stored(encoding.plain.dtype, [rows, columns], encoding.plain.bytes());
+  let plain = encoding.plain && stored(encoding.plain.dtype, [rows, columns], encoding.plain.bytes(room));
   let values: Float32Array | undefined;
   return {
     rows,

@@ -336,11 +336,14 @@ async function linears(
   const ours = fedBy(taken(streams.hidden), { open, importance, temporary, used });
   const original =
     streams.original && fedBy(taken(streams.original), { open: openOriginal, temporary, used });
+  // As they lie in their files, one matrix after the other.
+  const plain = planned.map(({ name }) => state.matrices.get(name)!.plain?.byteLength ?? 0);
+  const room = new Uint8Array(Math.max(0, ...plain));
   for (const [at, stage] of stages.entries()) {
     const needs = new Map(stage.map(({ name, statistic }) => [name, statistic]));
     const cut = inSlices ? { stages: cuts, at } : undefined;
     const statistics = await collect(needs, ours, original, { signal, cut });
-    for (const each of stage) await compressMatrix(state, each, statistics.get(each.name));
+    for (const each of stage) await compressMatrix(state, each, statistics.get(each.name), room);
   }
   return async () => {
     if (!inSlices) return {};

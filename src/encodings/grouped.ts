@@ -8,7 +8,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import { findNonFinite } from '../base/finite.ts';
-import { floatToHalf, halfToFloat, toFloat32 } from '../base/half.ts';
+import { areNormalHalves, floatToHalf, toFloat32 } from '../base/half.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { rowsOf, stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
@@ -190,12 +190,10 @@ function leastPadding(columns: number): number {
 
 /** float16 or float32 [rows, groups]. */
 export function storeScales(scales: Float32Array, rows: number): Stored {
-  const halves = floatToHalf(scales);
   const shape = [rows, scales.length / rows];
-  const back = halfToFloat(halves);
-  let exact = true;
-  for (let i = 0; i < scales.length; i++) exact &&= back[i] === scales[i] && Math.abs(scales[i]) >= 2 ** -14;
-  return exact ? stored('float16', shape, halves) : stored('float32', shape, scales);
+  return areNormalHalves(scales)
+    ? stored('float16', shape, floatToHalf(scales))
+    : stored('float32', shape, scales);
 }
 
 /** uint8 [rows, bytes of a row's zero points]; for whole rows one byte, filled with the one code. */

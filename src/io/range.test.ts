@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { LapidaryError } from '../base/errors.ts';
 import { fileHash } from './hash.ts';
-import { checkUnchanged, identify, readRange, withKnownFile } from './range.ts';
+import { checkUnchanged, identify, readRange, readTensor, withKnownFile } from './range.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'lapidary-range-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -59,4 +59,13 @@ describe('a file that was open before', () => {
       });
     expect(read).toThrow(/changed while it was in use/);
   });
+});
+
+it('reads a tensor into the room it is given, where that is long enough', () => {
+  const range = { file: identify(written('weights')), name: 'w', start: 2, length: 3 };
+  const [room, small] = [new Uint8Array(4), new Uint8Array(2)];
+  const [inRoom, fresh] = [readTensor(range, room), readTensor(range, small)];
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  expect([text(inRoom), text(fresh), text(room), text(small)]).toEqual(['igh', 'igh', 'igh\0', '\0\0']);
+  expect(inRoom.buffer).toBe(room.buffer);
 });

@@ -93,7 +93,14 @@ export function readRange(
   length: number,
   path: string,
 ): Uint8Array<ArrayBuffer> {
-  const target = Buffer.allocUnsafeSlow(length);
+  const { buffer, byteOffset } = Buffer.allocUnsafeSlow(length);
+  // A plain Uint8Array: slice() of a Buffer would share instead of copy.
+  return fill(new Uint8Array(buffer, byteOffset, length), file, start, path);
+}
+
+/** @returns `target` */
+function fill<T extends Uint8Array>(target: T, file: number, start: number, path: string): T {
+  const { length } = target;
   let done = 0;
   while (done < length) {
     let count: number;
@@ -113,8 +120,7 @@ export function readRange(
     }
     done += count;
   }
-  // A plain Uint8Array: slice() of a Buffer would share instead of copy.
-  return new Uint8Array(target.buffer as ArrayBuffer, target.byteOffset, length);
+  return target;
 }
 
 export interface TensorRange {
@@ -124,8 +130,12 @@ export interface TensorRange {
   readonly length: number;
 }
 
-/** The bytes of a tensor, as a reader hands them out. @throws LapidaryError where its file is another by now */
-export function readTensor({ file: known, name, start, length }: TensorRange): Uint8Array {
+/**
+ * The bytes of a tensor, as a reader hands them out.
+ * @param room as of `Stored.bytes`
+ * @throws LapidaryError where its file is another by now
+ */
+export function readTensor({ file: known, name, start, length }: TensorRange, room?: Uint8Array): Uint8Array {
   if (length > constants.MAX_LENGTH) {
     throw new LapidaryError({
       what: `tensor "${name}" is larger than this Node can hold in one piece`,
@@ -135,7 +145,12 @@ export function readTensor({ file: known, name, start, length }: TensorRange): U
       fix: 'use a newer Node',
     });
   }
-  return withKnownFile(known, 'weights', (file) => readRange(file, start, length, known.path));
+  const { path } = known;
+  return withKnownFile(known, 'weights', (file) =>
+    room && room.length >= length
+      ? fill(room.subarray(0, length), file, start, path)
+      : readRange(file, start, length, path),
+  );
 }
 
 function unreadable(path: string, cause: unknown): LapidaryError {

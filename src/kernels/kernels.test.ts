@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bfloatToFloat, halfToFloat } from '../base/half.ts';
+import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../base/half.ts';
 import { random } from '../base/random.ts';
 import { integerGrid, scaleForm, scaleTypes } from '../encodings/grid.ts';
 import { pack as packReference } from '../encodings/pack.ts';
@@ -13,7 +13,7 @@ const normals = (length: number, seed = 1): Float32Array => {
   return Float32Array.from({ length }, () => normal() * 0.1);
 };
 
-function put(kernels: Kernels, values: Float32Array | Uint8Array | Int32Array): Area {
+function put(kernels: Kernels, values: Float32Array | Uint8Array | Uint16Array | Int32Array): Area {
   const area = kernels.reserve(values.byteLength);
   kernels.bytes(area).set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   return area;
@@ -108,26 +108,43 @@ describe.each(threadCounts)('kernels on %i threads', (threads) => {
     expect(different).toBeLessThanOrEqual(range === 'mse' ? 0.01 * groups * stride : 0);
   });
 
-  it.each(shapes)('round [%i, %i]', async (rows, columns) => {
-    const [size, stride, top] = [32, up16(rows), 15];
-    const w = normals(columns * stride);
-    const count = Math.ceil(columns / size) * stride;
-    const scales = normals(count, 2).map((x) => 0.01 + Math.abs(x));
-    const zeros = Float32Array.from({ length: count }, (_, i) => i % 16);
-    const found = await withKernels((kernels) => {
-      const to = kernels.reserve(columns * stride);
-      const inputs = [
-        put(kernels, w).at,
-        columns,
-        stride,
-        size,
-        put(kernels, scales).at,
-        put(kernels, zeros).at,
-      ];
-      kernels.run('round', stride / 16, 0, ...inputs, to.at, top);
-      return kernels.bytes(to).slice();
+  it.each(
+    shapes.flatMap(([rows, columns]) =>
+      (['minmax', 'mse'] as const).flatMap((range) =>
+        ([32, 100] as const).flatMap((size) =>
+          ([0, 1, 2] as const).map((form) => ({ rows, columns, range, size, form })),
+        ),
+      ),
+    ),
+  )('round %o: parameters of fit, their codes, packed', async ({ rows, columns, range, size, form }) => {
+    const [stride, top, width, shift] = [up16(rows), 7, 4, 4] as const;
+    const source = normals(rows * columns);
+    const narrow = [undefined, floatToHalf, floatToBfloat][form]?.(source);
+    const values = narrow ? [halfToFloat, bfloatToFloat][form - 1](narrow) : source;
+    const w = twins.transpose(values, rows, columns, stride);
+    const groups = Math.ceil(columns / size);
+    const rowBytes = (Math.ceil(columns / size) * size * width) / 8;
+    const grid = [0, Number(range === 'mse'), 1];
+    const [packed, found, fitted] = await withKernels((kernels) => {
+      const room = () => kernels.reserve(groups * stride * 4);
+      const [own, fits, to] = [[room(), room()], [room(), room()], kernels.reserve(rows * rowBytes)];
+      const at = (areas: readonly Area[]) => areas.map((area) => area.at);
+      const from = [put(kernels, narrow ?? source).at, rows, columns, form, size, ...at(own), stride, top];
+      const target = [to.at, rowBytes, width, shift, 9];
+      kernels.run('round', stride / 16, 80 * columns + 16, ...from, ...grid, ...target);
+      const tiles = [put(kernels, w).at, columns, stride, size, ...at(fits), top];
+      kernels.run('fit', (groups * stride) / 16, 64 * size, ...tiles, ...grid);
+      const floats = (areas: readonly Area[]) => areas.map((area) => kernels.floats(area).slice());
+      return [kernels.bytes(to).slice(), floats(own), floats(fits)] as const;
     }, threads);
-    expect(found).toEqual(twins.round(w, { columns, stride, size, top }, scales, zeros));
+    expect(found).toEqual(fitted);
+    const [scales, zeros] = fitted;
+    const codes = twins.round(w, { columns, stride, size, top }, scales, zeros);
+    const rowMajor = Uint8Array.from({ length: rows * columns }, (_, i) => {
+      const [row, column] = [Math.floor(i / columns), i % columns];
+      return codes[column * stride + row] + shift;
+    });
+    expect(packed).toEqual(packReference(rowMajor, columns, width, (rowBytes * 8) / width, 9));
   });
 
   it.each(shapes)('compensate [%i, %i]', async (rows, columns) => {

@@ -72,7 +72,10 @@ export interface Matrix {
   readonly columns: number;
   /** May be written to. */
   readonly values: Float32Array;
-  /** The same values in the type that they are kept in, where nobody has written to `values` yet. */
+  /**
+   * The same values in the type that they are kept in, where nobody has written to `values` yet; its bytes are valid
+   * until the method is done.
+   */
   readonly plain?: Stored | undefined;
 }
 

@@ -33,7 +33,7 @@ export function openSafetensors(path: string): SafetensorsFile {
     }
     const byteLength = end - begin;
     const range = { file: identity, name, start: dataStart + begin, length: byteLength };
-    tensors.set(name, { dtype: known, shape, byteLength, bytes: () => readTensor(range) });
+    tensors.set(name, { dtype: known, shape, byteLength, bytes: (room) => readTensor(range, room) });
   }
   return { path, identity, tensors, unsupported, metadata: header.metadata };
 }

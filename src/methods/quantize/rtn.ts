@@ -7,6 +7,7 @@ import type { Stored } from '../../base/tensor.ts';
 import { stored } from '../../base/tensor.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
+import { scaleForm } from '../../encodings/grid.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked, groupsOf, packing } from '../../encodings/grouped.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
@@ -15,7 +16,7 @@ import type { LinearMethod, Matrix } from '../contract.ts';
 import { roundToLevels } from './levels.ts';
 import { numberOptions, withGroup } from './options.ts';
 import type { GridChoice } from './tiles.ts';
-import { checkWeights, collect, fitGroups, groupLength, reserveParameters, toTiles } from './tiles.ts';
+import { checkWeights, formOf, groupLength, parametersOf, reserveParameters } from './tiles.ts';
 
 const options = z.strictObject(numberOptions).transform(withGroup);
 export type RtnOptions = z.output<typeof options>;
@@ -65,26 +66,40 @@ export async function roundToNearest(
     const count = Math.min(atOnce, rows - row);
     const [from, to] = [row, row + count].map((each) => (each * bytes.length) / rows);
     const part = stored(tensor.dtype, [count, columns], bytes.subarray(from, to));
-    const found = await withKernels((kernels) => roundRows(kernels, part, choice), threads);
-    packed.set(found.packed, row * rowBytes);
-    scales.set(found.scales, row * groups);
-    if (found.zeros) zeros?.set(found.zeros, row * groups);
+    await withKernels((kernels) => {
+      const found = roundRows(kernels, part, choice);
+      packed.set(found.packed, row * rowBytes);
+      scales.set(found.scales, row * groups);
+      if (found.zeros) zeros?.set(found.zeros, row * groups);
+    }, threads);
   }
   checkWeights(weight, { scales });
   return { rows, columns, bits, group, packed, scales, zeros };
 }
 
-function roundRows(kernels: Kernels, weights: Stored, choice: GridChoice): PackedCodes {
+/** Codes are still in the kernels' memory. */
+function roundRows(
+  kernels: Kernels,
+  weights: Stored,
+  choice: GridChoice,
+): Pick<PackedCodes, 'packed' | 'scales' | 'zeros'> {
   const [rows, columns] = weights.shape;
-  const tiles = toTiles(kernels, weights, rows, columns);
-  const { stride } = tiles;
-  const { at } = tiles.weights;
+  const { bits, group, symmetric } = choice;
+  const stride = Math.ceil(rows / 16) * 16;
   const length = groupLength(choice, columns);
-  const parameters = reserveParameters(kernels, groupsOf({ columns, group: choice.group }), stride);
-  fitGroups(kernels, { at, columns, stride, length }, choice, parameters);
-  const codes = kernels.reserve(columns * stride);
-  const { scales, zeros } = parameters;
-  const inputs = [at, columns, stride, length, scales.at, zeros.at, codes.at, 2 ** choice.bits - 1];
-  kernels.run('round', stride / 16, 0, ...inputs);
-  return collect(kernels, tiles, choice, codes, parameters);
+  const groups = groupsOf({ columns, group });
+  const source = kernels.reserve(weights.byteLength);
+  kernels.bytes(source).set(weights.bytes());
+  const parameters = reserveParameters(kernels, groups, stride);
+  const { rowBytes, width, shift, fill } = packing({ columns, bits, group, zeroPoints: !symmetric });
+  const target = kernels.reserve(rows * rowBytes);
+  const from = [source.at, rows, columns, formOf(weights)];
+  const places = [length, parameters.scales.at, parameters.zeros.at, stride];
+  const grid = [2 ** bits - 1, Number(symmetric), Number(choice.range === 'mse'), scaleForm(choice)];
+  const to = [target.at, rowBytes, width, shift, fill];
+  // A tile, its codes, and what packing takes.
+  const scratch = 80 * columns + 16;
+  kernels.run('round', stride / 16, scratch, ...from, ...places, ...grid, ...to);
+  const found = parametersOf(kernels, parameters, { rows, stride, groups, symmetric });
+  return { packed: kernels.bytes(target), ...found };
 }

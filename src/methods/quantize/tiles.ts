@@ -51,8 +51,10 @@ export function checkWeights(weight: Matrix, { scales }: Pick<PackedCodes, 'scal
     checkFiniteMatrix('weights', weight.values, weight.columns);
 }
 
-/** As kernels/transpose.ts has them. */
 const forms: Partial<Record<DType, number>> = { float32: 0, float16: 1, bfloat16: 2 };
+
+/** Of values, as kernels/transpose.ts has them. */
+export const formOf = ({ dtype }: Stored): number => forms[dtype]!;
 
 /** @param values row-major [rows, columns]; those that 16 bits hold are widened on the way */
 export function toTiles(
@@ -66,8 +68,7 @@ export function toTiles(
   const weights = kernels.reserve(columns * stride * 4);
   const source = kernels.reserve(tensor.byteLength);
   kernels.bytes(source).set(tensor.bytes());
-  const form = forms[tensor.dtype]!;
-  kernels.run('transpose', stride / 16, 0, source.at, rows, columns, weights.at, stride, form);
+  kernels.run('transpose', stride / 16, 0, source.at, rows, columns, weights.at, stride, formOf(tensor));
   return { rows, columns, stride, weights };
 }
 
@@ -123,12 +124,26 @@ export function collect(
   const target = kernels.reserve(rows * rowBytes);
   const sizes = [columns, stride, rows, target.at, rowBytes, width, shift, fill];
   kernels.run('pack', stride / 16, 16, codes.at, lines?.at ?? 0, ...sizes);
-  const groups = groupsOf({ columns, group });
-  const scales = rowMajor(kernels.floats(parameters.scales), new Float32Array(rows * groups), rows, stride);
-  const zeros = symmetric
-    ? undefined
-    : rowMajor(kernels.floats(parameters.zeros), new Uint8Array(rows * groups), rows, stride);
-  return { rows, columns, bits, group, packed: kernels.bytes(target).slice(), scales, zeros };
+  const found = parametersOf(kernels, parameters, {
+    rows,
+    stride,
+    groups: groupsOf({ columns, group }),
+    symmetric,
+  });
+  return { rows, columns, bits, group, packed: kernels.bytes(target).slice(), ...found };
+}
+
+/** [rows, groups] each; symmetric grids have no zero points. */
+export function parametersOf(
+  kernels: Kernels,
+  { scales, zeros }: Parameters,
+  { rows, stride, groups, symmetric }: { rows: number; stride: number; groups: number; symmetric: boolean },
+): Pick<PackedCodes, 'scales' | 'zeros'> {
+  const count = rows * groups;
+  return {
+    scales: rowMajor(kernels.floats(scales), new Float32Array(count), rows, stride),
+    zeros: symmetric ? undefined : rowMajor(kernels.floats(zeros), new Uint8Array(count), rows, stride),
+  };
 }
 
 /** [groups, stride] into [rows, groups]. */
