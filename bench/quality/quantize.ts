@@ -3,7 +3,7 @@
  * same calibration tokens, the same measures; one JSON line a recipe.
  *
  *   npx tsx bench/quality/quantize.ts --base FOLDER --calibration FILE --evaluation FILE --recipe JSON [--recipe JSON]
- *     [--sequences 64] [--held 16] [--length 512] [--threads 2] [--generated]
+ *     [--sequences 64] [--held 16] [--length 512] [--threads 2] [--generated] [--device cpu|webgpu]
  *
  * JSON is a recipe's steps: [{"method":"gptq","bits":4,"group":64}]. Bytes are those of the blocks' matrices. Seconds
  * are those of rewrites and the walk; memory is the process' peak before them and at their end. It rises only: for
@@ -26,16 +26,18 @@ const { values: flags } = parseArgs({
     ...yardstickFlags,
     recipe: { type: 'string', multiple: true, default: [] },
     generated: { type: 'boolean' },
+    device: { type: 'string', default: 'cpu' },
   },
 });
 const { model: base, calibration: given, threads, measure } = await openYardstick(flags);
+const device = flags.device === 'webgpu' ? 'webgpu' : 'cpu';
 const size = { count: given.length, length: given[0].length };
 const calibration = flags.generated ? await sampledSequences(base, { ...size, seed: 0, threads }) : given;
 
 // Peers measure no errors by layer: where no method asks for text, ours have none to do it on.
 const compressed = async (recipe: Recipe): Promise<Model> => {
   const texts = { calibration: recipe.steps.some(needsText) ? calibration : [] };
-  return (await applyRecipe(base, recipe, texts, { threads })).model;
+  return (await applyRecipe(base, recipe, texts, { device, threads })).model;
 };
 
 /** Of the matrices in blocks. */
