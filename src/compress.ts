@@ -44,6 +44,8 @@ export interface CompressOptions {
   /** Replaces a folder that is not empty. */
   readonly overwrite?: boolean | undefined;
   readonly session?: Pick<SessionOptions, 'device' | 'threads'> | undefined;
+  /** Whether it is measured how fast original and result run, for which the original is written, too; by default. */
+  readonly speed?: boolean | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly warn?: ((line: string) => void) | undefined;
@@ -81,9 +83,9 @@ export async function compress(options: CompressOptions): Promise<CompressReport
 
 /** What a run will need, without doing it: bytes of memory by phase, bytes on the disk. */
 export async function planOf(options: CompressOptions): Promise<Plan> {
-  const { recipe, out } = options;
+  const { recipe, out, speed } = options;
   const { original, texts } = await prepare(options);
-  return planRun({ original, recipe, texts, out });
+  return planRun({ original, recipe, texts, out, speed });
 }
 
 interface Prepared {
@@ -149,8 +151,8 @@ async function fill(
   journal: Journal,
   options: CompressOptions,
 ): Promise<CompressReport> {
-  const { recipe, session = {}, progress = silent, signal, warn = () => {} } = options;
-  const plan = await planRun({ original, recipe, texts, out: options.out });
+  const { recipe, out, speed, session = {}, progress = silent, signal, warn = () => {} } = options;
+  const plan = await planRun({ original, recipe, texts, out, speed });
   checkDisk(plan);
   const tight = memoryWarning(plan);
   if (tight) warn(tight);
@@ -180,7 +182,7 @@ async function fill(
   };
   mkdirSync(scratch);
   try {
-    return await finish(output, job, { layers, made, notes, clock, out: options.out });
+    return await finish(output, job, { layers, made, notes, clock, out, speed });
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -196,7 +198,8 @@ async function finish(
     notes,
     clock,
     out,
-  }: Omit<Prepared, 'original' | 'texts'> & Pick<Walked, 'layers'> & Pick<CompressOptions, 'out'>,
+    speed = true,
+  }: Omit<Prepared, 'original' | 'texts'> & Pick<Walked, 'layers'> & Pick<CompressOptions, 'out' | 'speed'>,
 ): Promise<CompressReport> {
   const { recipe, original, texts } = job;
   const format = formats[recipe.export.format];
@@ -204,8 +207,8 @@ async function finish(
   clock.lap('export and verify');
   const { details, original: before, ...loss } = await measuredLoss(job, written);
   clock.lap('evaluate');
-  const speeds = await speedsOf(job, written);
-  clock.lap('measure speed');
+  const speeds = speed ? await speedsOf(job, written) : undefined;
+  if (speed) clock.lap('measure speed');
   const { accuracy, file, checks, opened } = written;
   // A format with types of its own stores other bytes than the method chose codes.
   const stored = opened.model ?? job.compressed;

@@ -30,15 +30,16 @@ beforeAll(async () => {
   writeStories(few, 40);
 });
 
-/** Little text, so that the tests are quick. */
-const quick = ['--sequences', '4', '--length', '32'];
+/** Little text, so that the tests are quick; and no speed of it but in one. */
+const little = ['--sequences', '4', '--length', '32'];
+const quick = [...little, '--no-speed'];
 const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
 
 describe('compress', () => {
   const out = scratch.path('gptq');
 
   it('writes a folder that is complete, and one JSON object on standard output', async () => {
-    const { code, stdout } = await lapidary(['compress', '--json', '--out', out, ...quick]);
+    const { code, stdout } = await lapidary(['compress', '--json', '--out', out, ...little]);
     expect(code).toBe(0);
     const report = JSON.parse(stdout);
     expect(readdirSync(out).sort()).toEqual(
@@ -60,6 +61,7 @@ describe('compress', () => {
     expect(report.compressed.kl.mean).toBeGreaterThan(0);
     expect(report.compressed.kl.low).toBeLessThanOrEqual(report.compressed.kl.mean);
     expect(report.layers).toHaveLength(7 * 6 + 1);
+    expect(report.compressed.speed.decodeTokensPerSecond).toBeGreaterThan(0);
     expect(readFileSync(join(out, 'README.md'), 'utf8')).toContain('KL divergence');
   });
 
@@ -71,7 +73,7 @@ describe('compress', () => {
       const asked = ['compress', short, '--calibration', few, '--out', first, ...quick];
       expect((await lapidary(asked)).code).toBe(0);
       const recipe = join(first, 'recipe.yaml');
-      const same = ['compress', '--recipe', recipe, '--out', again, '--threads', '2'];
+      const same = ['compress', '--recipe', recipe, '--out', again, '--threads', '2', '--no-speed'];
       const { code, stderr } = await lapidary(same);
       expect(stderr).not.toContain('error');
       expect(code).toBe(0);
@@ -83,9 +85,19 @@ describe('compress', () => {
       const recipe = scratch.path('other.yaml');
       const text = readFileSync(join(first, 'recipe.yaml'), 'utf8');
       writeFileSync(recipe, text.replace(/calibrationSha256: .*/, 'calibrationSha256: other'));
-      const flags = ['--method', 'rtn', '--bits', '8', '--out', scratch.path('flags'), '--json'];
+      const flags = [
+        '--method',
+        'rtn',
+        '--bits',
+        '8',
+        '--out',
+        scratch.path('flags'),
+        '--no-speed',
+        '--json',
+      ];
       const { stdout } = await lapidary(['compress', '--recipe', recipe, ...flags]);
       const report = JSON.parse(stdout);
+      expect([report.original.speed, report.compressed.speed]).toEqual([undefined, undefined]);
       expect(report.recipe.steps).toMatchObject([
         { method: 'rtn', targets: ['blocks'], bits: 8 },
         { method: 'rtn', targets: ['embeddings'], bits: 8 },

@@ -16,7 +16,8 @@ afterAll(scratch.remove);
 /** Where node-llama-cpp is found. */
 const withLlama = 'test/engines/llama';
 // One thread: llama.cpp's wait for each other by spinning, which takes minutes where other tests want the cores too.
-const quick = ['--sequences', '8', '--length', '64', '--threads', '1', '--json'];
+const little = ['--sequences', '8', '--length', '64', '--threads', '1', '--json'];
+const quick = [...little, '--no-speed'];
 
 /** Little to measure on, where no other text is named. */
 const few = scratch.path('few.jsonl');
@@ -24,22 +25,24 @@ writeStories(few, 4);
 /** Where two blocks do, with the text that it is fitted to. */
 const short = scratch.path('pebble');
 const calibrated = [short, '--calibration', resolve('models/pebble/stories.jsonl')];
-beforeAll(() => writeShortPebble(short));
+const ready = writeShortPebble(short);
+beforeAll(() => ready);
 
-const compress = (name: string, ...flags: string[]) =>
-  compressIn(hasLlama ? withLlama : undefined, name, flags);
+const engine = hasLlama ? withLlama : undefined;
+const compress = (name: string, ...flags: string[]) => compressIn(engine, name, [...flags, ...quick]);
 
 async function compressIn(folder: string | undefined, name: string, flags: readonly string[]) {
   const out = scratch.path(name);
   const text = flags.includes('--evaluation') ? [] : ['--evaluation', few];
-  const args = ['compress', '--format', 'gguf', '--out', out, ...flags, ...text, ...quick];
+  const args = ['compress', '--format', 'gguf', '--out', out, ...flags, ...text];
   const ended = await lapidary(args, undefined, folder);
   expect(ended.stderr, ended.stderr).not.toContain('error:');
   return { out, report: JSON.parse(ended.stdout) };
 }
 
 describe('compress --format gguf', () => {
-  const mixed = compress('mixed');
+  // Begun before any test, where the model is not there yet otherwise.
+  const mixed = ready.then(() => compressIn(engine, 'mixed', [...calibrated, ...little]));
 
   it('writes one file in the mix Q4_K_M, and what is beside it', async () => {
     const { out, report } = await mixed;
@@ -66,7 +69,7 @@ describe('compress --format gguf', () => {
   it('measures the file that it wrote', async () => {
     const { out, report } = await mixed;
     const text = ['--data', 'models/pebble/stories.jsonl', '--documents', '4'];
-    const { stdout } = await answer(['evaluate', out, ...text, '--against', 'pebble', '--json']);
+    const { stdout } = await answer(['evaluate', out, ...text, '--against', short, '--json']);
     const found = JSON.parse(stdout);
     expect(found.bytes).toBe(report.compressed.bytes);
     expect(found.kl.mean).toBeGreaterThan(0);
@@ -110,13 +113,8 @@ describe('compress --format gguf', () => {
       }),
     );
     // Where llama.cpp is not at hand.
-    const { report } = await compressIn(undefined, 'moved', [
-      ...calibrated,
-      '--recipe',
-      recipe,
-      '--bits',
-      '8',
-    ]);
+    const flags = [...calibrated, '--recipe', recipe, '--bits', '8', ...quick];
+    const { report } = await compressIn(undefined, 'moved', flags);
     expect(report.recipe.steps).toMatchObject([
       { method: 'gptq', bits: 8 },
       { method: 'rtn', bits: 8, symmetric: true },

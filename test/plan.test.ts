@@ -2,10 +2,11 @@
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Plan } from '../src/plan.ts';
 import { answer, bin, lapidary, scratchFolder, writeStories } from './command-line.ts';
+import { writeShortPebble } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
 afterAll(scratch.remove);
@@ -19,6 +20,9 @@ describe('compress --memory', () => {
     expect(stdout).toMatch(/the result +\d+\.\d+ MB/);
     expect(stderr).not.toContain('compress:');
     expect(existsSync(scratch.path('new'))).toBe(false);
+    const without = await answer(['compress', '--memory', '--no-speed', '--out', out]);
+    expect(without.stdout).toMatch(/the result +\d+\.\d+ MB/);
+    expect(without.stdout).not.toContain('speed');
   });
 
   it.skipIf(!existsSync('/proc/self/status'))(
@@ -28,7 +32,11 @@ describe('compress --memory', () => {
       // What is compressed takes most; text to measure on takes only time.
       const few = scratch.path('few.jsonl');
       writeStories(few, 4);
-      const args = ['compress', '--sequences', '16', '--evaluation', few, '--threads', '2', '--out', out];
+      // Blocks are compressed one at a time: two take what six do.
+      const short = scratch.path('short');
+      await writeShortPebble(short);
+      const texts = ['--calibration', resolve('models/pebble/stories.jsonl'), '--evaluation', few];
+      const args = ['compress', short, ...texts, '--sequences', '16', '--threads', '2', '--out', out];
       const plan: Plan = JSON.parse((await lapidary([...args, '--memory', '--json'])).stdout);
       const tell =
         "import { readFileSync } from 'node:fs';" +

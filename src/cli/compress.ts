@@ -29,6 +29,7 @@ interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
   readonly recipe?: string;
   readonly out?: string;
   readonly overwrite?: boolean;
+  readonly speed: boolean;
 }
 
 export function command(): Command {
@@ -133,6 +134,10 @@ function writingOptions(): Option[] {
       'F32',
     ]),
     new Option('--memory', 'show what the run will need, in memory and on the disk, and end'),
+    new Option(
+      '--no-speed',
+      'do not measure how fast original and result run: for machines that are not idle',
+    ),
     new Option('--out <folder>', 'where to write (default: named by model and method)'),
     new Option('--overwrite', 'replace a folder that Lapidary did not write'),
   ];
@@ -199,8 +204,8 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
     );
   }
   const overwrite = flags.overwrite ?? wasWrittenByUs(out);
-  const { device, threads } = flags;
-  const options = { recipe, out, overwrite, session: { device, threads } };
+  const { device, threads, speed } = flags;
+  const options = { recipe, out, overwrite, speed, session: { device, threads } };
   if (flags.memory) {
     const plan = await withProgress((work) => planOf({ ...work, ...options }));
     return print(flags.json ? JSON.stringify(plan) : describePlan(plan));

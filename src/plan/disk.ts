@@ -20,16 +20,20 @@ export interface DiskPlan {
 /** Report, card and what else is small. */
 const smallFiles = 4 * 2 ** 20;
 
-export function planDisk({ matrices, model, out }: Facts): DiskPlan {
+export function planDisk({ matrices, model, out, speed = true }: Facts): DiskPlan {
   const vectors = total([...model.vectors.values()].map(({ byteLength }) => byteLength));
   const files = total([...model.files.values()].map((read) => read().byteLength));
   const settings = files + 2 * vectors + smallFiles;
   const parts = [
     { what: 'the result', bytes: total(matrices.map(({ inFile }) => inFile)) + settings },
-    {
-      what: 'the original, while its speed is measured',
-      bytes: total(matrices.map(({ inPlainFile }) => inPlainFile)) + settings,
-    },
+    ...(speed
+      ? [
+          {
+            what: 'the original, while its speed is measured',
+            bytes: total(matrices.map(({ inPlainFile }) => inPlainFile)) + settings,
+          },
+        ]
+      : []),
     {
       what: 'what is done, kept until the end',
       // An earlier run may have kept some already.

@@ -20,6 +20,8 @@ export interface PlanInput {
   readonly texts: Texts;
   /** The folder to write. */
   readonly out: string;
+  /** Whether speed is measured; by default. */
+  readonly speed?: boolean | undefined;
 }
 
 /** Bytes that are taken for something, in words. */

@@ -92,7 +92,7 @@ function leftBy(owns: readonly number[]): number {
 type Demand = Omit<Phase, 'bytes'>;
 
 function demands(facts: Facts): Demand[] {
-  const { matrices, texts } = facts;
+  const { matrices, texts, speed = true } = facts;
   const chosen = matrices.filter(({ assigned }) => assigned);
   const at = (...places: readonly PlannedMatrix['place'][]) =>
     chosen.filter(({ place }) => places.includes(place));
@@ -125,7 +125,9 @@ function demands(facts: Facts): Demand[] {
     texts.evaluation
       ? { phase: 'write, verify and evaluate', parts: evaluating(facts), less: 'a smaller --length' }
       : { phase: 'write and verify', parts: verifying(facts), less: 'a smaller model' },
-    { phase: 'measure speed', parts: racing(facts), less: 'a machine with more memory' },
+    ...(speed
+      ? [{ phase: 'measure speed', parts: racing(facts), less: '--no-speed, which leaves it out' }]
+      : []),
   ];
 }
 
