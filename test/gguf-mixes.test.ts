@@ -93,7 +93,7 @@ function gpt2Shapes(json: Record<string, any>): Shape[] {
   ];
 }
 
-const small = { num_hidden_layers: 18, intermediate_size: 256, hidden_size: 256, head_dim: 8 };
+const small = { num_hidden_layers: 10, intermediate_size: 256, hidden_size: 256, head_dim: 8 };
 const models: Record<string, Promise<Model>> = {
   'tied, four heads to a key': resized('llama', {
     ...small,

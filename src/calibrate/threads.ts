@@ -5,7 +5,7 @@
  * calibration text on many threads come there.
  */
 
-import { availableParallelism } from 'node:os';
+import { defaultThreads } from '../base/threads.ts';
 import type { Model } from '../models/model.ts';
 import { linearLayers } from '../models/size.ts';
 import { piecesOf } from './statistics.ts';
@@ -34,5 +34,5 @@ export function steadyThreads(model: Model, tokens: number, threads?: number): n
     Math.floor(rows / 2),
   );
   const most = Math.max(1, Math.min(...byColumns, ...byRows));
-  return most < (threads ?? availableParallelism()) ? most : threads;
+  return most < (threads ?? defaultThreads()) ? most : threads;
 }

@@ -2,6 +2,7 @@
 
 import * as ort from 'onnxruntime-node';
 import { LapidaryError } from '../base/errors.ts';
+import { namedThreads } from '../base/threads.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { forCpu } from './cpu.ts';
 import { Graph } from './graph.ts';
@@ -17,7 +18,7 @@ export type Device = 'cpu' | 'webgpu';
 
 export interface SessionOptions {
   readonly device?: Device | undefined;
-  /** Threads of one operator on the CPU; without it, one for each core. */
+  /** Threads of one operator on the CPU; without it what OMP_NUM_THREADS says, else one for each core. */
   readonly threads?: number | undefined;
   /** Whether idle threads keep a core busy for a while, to answer sooner; not where others want the core between runs. */
   readonly spinning?: boolean | undefined;
@@ -53,13 +54,14 @@ export async function openSession(
   source: Graph | string | Uint8Array,
   options: SessionOptions = {},
 ): Promise<Session> {
+  const threads = options.threads ?? namedThreads();
   const settings: ort.InferenceSession.SessionOptions = {
     executionProviders: [options.device ?? 'cpu'],
     graphOptimizationLevel: options.optimize ?? 'all',
     logSeverityLevel: 3,
     // Patterns keep a second copy of what a run takes, in one piece: nothing is faster for it here.
     enableMemPattern: false,
-    ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
+    ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
     ...(options.spinning === false ? { extra: { session: { intra_op: { allow_spinning: '0' } } } } : {}),
     ...(options.keep && options.device === 'webgpu'
       ? {

@@ -5,9 +5,9 @@
 
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { LapidaryError } from '../base/errors.ts';
+import { defaultThreads } from '../base/threads.ts';
 import { attach, control, dataAt, work } from './worker.js';
 
 const page = 65536;
@@ -76,7 +76,7 @@ const pools = new Map<number, { readonly pool: Promise<Pool>; last: Promise<unkn
  */
 export async function withKernels<T>(
   use: (kernels: Kernels) => Promise<T> | T,
-  threads = Math.min(availableParallelism(), 64),
+  threads = Math.min(defaultThreads(), 64),
 ): Promise<T> {
   let entry = pools.get(threads);
   if (!entry) {

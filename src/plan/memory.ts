@@ -4,8 +4,9 @@
  */
 
 import { existsSync, statSync } from 'node:fs';
-import { availableParallelism, totalmem } from 'node:os';
+import { totalmem } from 'node:os';
 import { extname } from 'node:path';
+import { defaultThreads } from '../base/threads.ts';
 import { rowsOf } from '../evaluate/scorer.ts';
 import { peakBytes } from '../graph/memory.ts';
 import { blockGraph } from '../models/build.ts';
@@ -319,7 +320,7 @@ const afterWalk = (facts: Facts, arrays: number): Part[] => [
 /** Helpers of the caller's thread. */
 const kernelThreads = (): Part => ({
   what: 'threads of the kernels',
-  bytes: threadBytes * (Math.min(availableParallelism(), 64) - 1),
+  bytes: threadBytes * (Math.min(defaultThreads(), 64) - 1),
 });
 
 function verifying(facts: Facts): Part[] {

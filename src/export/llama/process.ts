@@ -1,8 +1,8 @@
 /** Asks llama.cpp, which works in child.js: one question, one process, one answer. */
 
 import { fork } from 'node:child_process';
-import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { defaultThreads } from '../../base/threads.ts';
 
 export interface LlamaOptions {
   /** All cores without it. */
@@ -49,7 +49,7 @@ export function askLlama<Job extends keyof Jobs>(
   entry: string,
   job: Job,
   question: Jobs[Job]['question'],
-  { threads = availableParallelism(), signal }: LlamaOptions = {},
+  { threads = defaultThreads(), signal }: LlamaOptions = {},
 ): Promise<Jobs[Job]['answer']> {
   signal?.throwIfAborted();
   const child = fork(fileURLToPath(new URL('./child.js', import.meta.url)), [], {

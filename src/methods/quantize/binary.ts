@@ -5,10 +5,10 @@
  * lost, as in GPTQ.
  */
 
-import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
+import { defaultThreads } from '../../base/threads.ts';
 import { binary as signPlanes } from '../../encodings/binary.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { GroupSize } from '../../encodings/grouped.ts';
@@ -73,7 +73,7 @@ export async function compensateSigns(
   weight: Matrix,
   gram: Float32Array,
   choice: BinaryOptions,
-  threads = availableParallelism(),
+  threads = defaultThreads(),
 ): Promise<Encoding> {
   checkGram(weight, gram);
   const scales = fitScales(weight, choice);

@@ -6,7 +6,7 @@
  * are gone over again (descent.ts).
  */
 
-import { availableParallelism } from 'node:os';
+import { defaultThreads } from '../../base/threads.ts';
 import type { BlockType } from '../../encodings/blocks/index.ts';
 import type { Matrix } from '../contract.ts';
 import { descend } from './descent.ts';
@@ -36,7 +36,7 @@ export async function compensated(
   gram: Float32Array,
   importance: Float32Array,
   damping: number,
-  threads = availableParallelism(),
+  threads = defaultThreads(),
 ): Promise<Uint8Array> {
   const fitted = await type.quantizeFast(values, columns, importance, threads);
   return withTools(threads, async (tools) => {

@@ -3,7 +3,7 @@
  * G was made of. Products run in the engine.
  */
 
-import { availableParallelism } from 'node:os';
+import { defaultThreads } from '../../base/threads.ts';
 import { Graph } from '../../graph/graph.ts';
 import { fusedMatmul, matmul, mul, reduceSum, transpose } from '../../graph/ops.ts';
 import type { Session } from '../../graph/session.ts';
@@ -73,7 +73,7 @@ function padded(values: Float32Array, rows: number, columns: number, width: numb
 function opened(shape: Shape): Promise<Session> {
   let found = known.get(shape);
   if (!found) {
-    found = openSession(graphs[shape](), { threads: availableParallelism(), spinning: false });
+    found = openSession(graphs[shape](), { threads: defaultThreads(), spinning: false });
     known.set(shape, found);
   }
   return found;

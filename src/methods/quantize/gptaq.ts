@@ -7,7 +7,7 @@
  * W* from following directions that the calibration text hardly shows.
  */
 
-import { availableParallelism } from 'node:os';
+import { defaultThreads } from '../../base/threads.ts';
 import { Graph } from '../../graph/graph.ts';
 import type { Shape, Value } from '../../graph/graph.ts';
 import {
@@ -91,7 +91,7 @@ async function open(tall: boolean): Promise<Solver> {
   const session = (build: (graph: Graph) => void) => {
     const graph = new Graph();
     build(graph);
-    return openSession(graph, { threads: availableParallelism(), spinning: false });
+    return openSession(graph, { threads: defaultThreads(), spinning: false });
   };
   const shape = tall ? ['rows', 'columns'] : ['columns', 'rows'];
   const along = tall ? 1 : 0;

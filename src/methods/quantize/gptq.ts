@@ -5,9 +5,9 @@
  * Blocks of columns are walked left-looking; see factor.ts for the algebra and kernels/compensate.ts for the block.
  */
 
-import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
+import { defaultThreads } from '../../base/threads.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupsOf } from '../../encodings/grouped.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
@@ -79,7 +79,7 @@ export async function quantize(
   weight: Matrix,
   gram: Float32Array,
   choice: IntegerChoice,
-  threads = availableParallelism(),
+  threads = defaultThreads(),
 ): Promise<PackedCodes> {
   checkGram(weight, gram);
   const refined = (choice.passes ?? 0) > 0 && canRefine(choice, weight.columns);

@@ -3,7 +3,7 @@
  * others. H = X^T X with the share of its mean diagonal added that GPTQ adds.
  */
 
-import { availableParallelism } from 'node:os';
+import { defaultThreads } from '../../base/threads.ts';
 import type { Matrix } from '../contract.ts';
 import { products } from './products.ts';
 
@@ -43,7 +43,7 @@ export async function freeColumns(
     solved.set(solve(factor, right), row * count);
   }
   if (count > 0) {
-    const engine = await products(availableParallelism());
+    const engine = await products(defaultThreads());
     const left = new Float32Array(n * n);
     await engine.remainder(
       { rows: n, values: gram },
@@ -76,7 +76,7 @@ export async function fitColumns(
   if (count === 0) return found;
   const difference = values.map((value, at) => value - rounded[at]);
   for (let row = 0; row < rows; row++) for (const column of columns) difference[row * n + column] = 0;
-  const engine = await products(availableParallelism());
+  const engine = await products(defaultThreads());
   // The engine subtracts: what comes out is -(W_R - Q_R) H_RK.
   const moved = new Float32Array(rows * count);
   await engine.remainder(

@@ -3,8 +3,8 @@
  * does (Frantar et al. 2022, arXiv:2210.17323). Any table of values will do: rounding and format are chosen apart.
  */
 
-import { availableParallelism } from 'node:os';
 import { checkFiniteMatrix } from '../../base/finite.ts';
+import { defaultThreads } from '../../base/threads.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { RangeRule, ScaleType } from '../../encodings/grid.ts';
 import type { GroupSize } from '../../encodings/grouped.ts';
@@ -119,7 +119,7 @@ export async function compensateLevels(
   weight: Matrix,
   gram: Float32Array,
   choice: CompensatedChoice,
-  threads = availableParallelism(),
+  threads = defaultThreads(),
 ): Promise<Encoding> {
   checkGram(weight, gram);
   checkFiniteMatrix('weights', weight.values, weight.columns);

@@ -10,9 +10,9 @@
  * stored in 8 bits here and widened when a file is loaded: 0.75 bits a weight with groups of 16 and four-bit codes.
  */
 
-import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
+import { defaultThreads } from '../../base/threads.ts';
 import type { KeptWeights } from '../../encodings/composite.ts';
 import { withSparse } from '../../encodings/composite.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
@@ -69,7 +69,7 @@ async function sensitivities(gram: Float32Array, damping: number): Promise<Float
   const n = Math.sqrt(gram.length);
   const diagonal = Float32Array.from({ length: n }, (_, i) => gram[i * n + i]);
   const found = new Float64Array(n);
-  await withTools(availableParallelism(), async (tools) => {
+  await withTools(defaultThreads(), async (tools) => {
     const mean = damp(gram, n, damping);
     const order = byDiagonal(gram, n);
     const blocks = await factorizeDamped(tools, gram, mean, { damping, size: 128, order });
