@@ -108,6 +108,20 @@ describe('compress', () => {
     });
   });
 
+  it.each([1, 2])('takes no more threads than --threads %i, whatever OMP_NUM_THREADS says', (threads) => {
+    const tell =
+      "let workers = 0; process.on('worker', () => workers++);" +
+      "process.on('exit', () => process.stderr.write(`${workers} workers`));";
+    const args = ['compress', short, '--method', 'rtn', '--calibration', few, '--threads', String(threads)];
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ['--import', `data:text/javascript,${tell}`, bin, ...args, '--out', scratch.path('threads'), ...quick],
+      { encoding: 'utf8', env: { ...process.env, OMP_NUM_THREADS: '3' } },
+    );
+    expect(status, stderr).toBe(0);
+    expect(stderr).toContain(`${threads - 1} workers`);
+  });
+
   it('replaces a folder of its own, and no other', async () => {
     const mine = scratch.path('mine');
     cpSync(join(pebble, 'config.json'), join(mine, 'notes.txt'));

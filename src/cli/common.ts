@@ -32,10 +32,9 @@ export const jsonOption = () =>
 export const runOptions = (): Option[] => [
   new Option('--seed <number>', 'seed of everything random').argParser(wholeNumber).default(0),
   new Option('--device <name>', 'where to run').choices(['cpu', 'webgpu']).default('cpu'),
-  new Option(
-    '--threads <number>',
-    'threads of the engine (default: OMP_NUM_THREADS, else all cores)',
-  ).argParser(positiveNumber),
+  new Option('--threads <number>', 'threads to take (default: OMP_NUM_THREADS, else all cores)').argParser(
+    positiveNumber,
+  ),
   jsonOption(),
 ];
 

@@ -21,13 +21,24 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
 /** Runs one command line; never throws. @returns the process's exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   process.stdout.on('error', endOfOutput);
+  const { OMP_NUM_THREADS: named } = process.env;
   try {
     const program = await buildProgram(args);
+    program.hook('preAction', (_, command) => limitThreads(command.opts().threads ?? named));
     await program.parseAsync(args, { from: 'user' });
     return ExitCode.ok;
   } catch (error) {
     return report(error, args.includes('--json'));
+  } finally {
+    // Whoever calls this goes on.
+    limitThreads(named);
   }
+}
+
+/** Of the process: the engine is told how many, kernels and products look here (base/threads.ts). */
+function limitThreads(threads: number | string | undefined): void {
+  if (threads === undefined) delete process.env.OMP_NUM_THREADS;
+  else process.env.OMP_NUM_THREADS = String(threads);
 }
 
 async function buildProgram(args: readonly string[]): Promise<Command> {
