@@ -19,7 +19,7 @@ const shortRow = 128;
 
 /**
  * @param tokens of the smallest run
- * @param threads asked for; without it one for each core
+ * @param threads asked for; without it as base/threads.ts says
  * @returns as many, or the most that give the bits that one thread gives
  */
 export function steadyThreads(model: Model, tokens: number, threads?: number): number | undefined {

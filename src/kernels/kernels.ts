@@ -72,7 +72,7 @@ const pools = new Map<number, { readonly pool: Promise<Pool>; last: Promise<unkn
 
 /**
  * Runs `use` with kernels that nobody else uses meanwhile; what it reserved is free again afterwards.
- * @param threads the caller's own included; without it one for each core
+ * @param threads the caller's own included; without it as base/threads.ts says
  */
 export async function withKernels<T>(
   use: (kernels: Kernels) => Promise<T> | T,
