@@ -15,7 +15,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stored } from '../src/base/tensor.ts';
 import { openSafetensors } from '../src/io/safetensors/read.ts';
 import { writeSafetensors } from '../src/io/safetensors/write.ts';
-import { answer, bin, lapidary, scratchFolder, writeStories } from './command-line.ts';
+import { answer, bin, lapidary, lapidaryTelling, scratchFolder, writeStories } from './command-line.ts';
 import { writeShortPebble } from './models/checkpoint.ts';
 
 const pebble = fileURLToPath(new URL('../models/pebble', import.meta.url));
@@ -112,12 +112,9 @@ describe('compress', () => {
     const tell =
       "let workers = 0; process.on('worker', () => workers++);" +
       "process.on('exit', () => process.stderr.write(`${workers} workers`));";
-    const args = ['compress', short, '--method', 'rtn', '--calibration', few, '--threads', String(threads)];
-    const { status, stderr } = spawnSync(
-      process.execPath,
-      ['--import', `data:text/javascript,${tell}`, bin, ...args, '--out', scratch.path('threads'), ...quick],
-      { encoding: 'utf8', env: { ...process.env, OMP_NUM_THREADS: '3' } },
-    );
+    const asked = ['compress', short, '--method', 'rtn', '--calibration', few, '--threads', String(threads)];
+    const args = [...asked, '--out', scratch.path('threads'), ...quick];
+    const { status, stderr } = lapidaryTelling(tell, args, { OMP_NUM_THREADS: '3' });
     expect(status, stderr).toBe(0);
     expect(stderr).toContain(`${threads - 1} workers`);
   });

@@ -1,6 +1,7 @@
 /** Runs the built command line as its users do: a process of its own; or only its answer, without one. */
 
-import { spawn } from 'node:child_process';
+import type { SpawnSyncReturns } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,6 +41,17 @@ export function lapidary(args: readonly string[], interrupt?: string, cwd?: stri
     child.on('error', reject);
     child.on('close', (code) => resolve({ code, stdout, stderr }));
   });
+}
+
+/** The same with a module that the process runs before, which adds to standard error what only it can tell. */
+export function lapidaryTelling(
+  tell: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): SpawnSyncReturns<string> {
+  const before = `data:text/javascript,${encodeURIComponent(tell)}`;
+  const all = ['--import', before, bin, ...onOneThread(args)];
+  return spawnSync(process.execPath, all, { encoding: 'utf8', env: { ...process.env, ...env } });
 }
 
 /**

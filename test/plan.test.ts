@@ -1,11 +1,10 @@
 /** The plan of a run, through the real command line, and whether the run then takes what it said. */
 
-import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Plan } from '../src/plan.ts';
-import { answer, bin, lapidary, scratchFolder, writeStories } from './command-line.ts';
+import { answer, lapidary, lapidaryTelling, scratchFolder, writeStories } from './command-line.ts';
 import { writeShortPebble } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
@@ -41,11 +40,7 @@ describe('compress --memory', () => {
       const tell =
         "import { readFileSync } from 'node:fs';" +
         "process.on('exit', () => process.stderr.write(readFileSync('/proc/self/status', 'utf8')));";
-      const { status, stderr } = spawnSync(
-        process.execPath,
-        ['--import', `data:text/javascript,${encodeURIComponent(tell)}`, bin, ...args],
-        { encoding: 'utf8' },
-      );
+      const { status, stderr } = lapidaryTelling(tell, args);
       expect(status).toBe(0);
       const peak = 1024 * Number(/VmHWM:\s+(\d+) kB/.exec(stderr)![1]);
       expect(plan.memory.bytes / peak).toBeGreaterThan(0.75);

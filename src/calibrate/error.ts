@@ -89,18 +89,10 @@ function less(values: Float32Array, others: Float32Array): Float32Array {
 
 function weightedSquares(rows: Float32Array, columns: number, squares: Float32Array | undefined): number {
   let total = 0;
-  for (let from = 0; from < rows.length; from += columns) total += sumOfSquares(rows, from, columns, squares);
-  return total;
-}
-
-function sumOfSquares(
-  values: Float32Array,
-  from: number,
-  count: number,
-  weights: Float32Array | undefined,
-): number {
-  let total = 0;
-  if (weights) for (let i = 0; i < count; i++) total += values[from + i] * values[from + i] * weights[i];
-  else for (let at = from; at < from + count; at++) total += values[at] * values[at];
+  for (let from = 0; from < rows.length; from += columns)
+    for (let column = 0; column < columns; column++) {
+      const value = rows[from + column];
+      total += squares ? value * value * squares[column] : value * value;
+    }
   return total;
 }

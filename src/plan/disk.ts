@@ -20,7 +20,7 @@ export interface DiskPlan {
 /** Report, card and what else is small. */
 const smallFiles = 4 * 2 ** 20;
 
-export function planDisk({ matrices, model, out, speed = true }: Facts): DiskPlan {
+export function planDisk({ matrices, model, out, speed }: Facts): DiskPlan {
   const vectors = total([...model.vectors.values()].map(({ byteLength }) => byteLength));
   const files = total([...model.files.values()].map((read) => read().byteLength));
   const settings = files + 2 * vectors + smallFiles;

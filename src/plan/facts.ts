@@ -45,13 +45,15 @@ export interface PlannedMatrix extends Target {
 }
 
 export interface Facts extends PlanInput {
+  readonly speed: boolean;
   readonly model: Model;
   readonly matrices: readonly PlannedMatrix[];
 }
 
 /** Of each kind of step a few rows of noise are compressed, to learn what it stores. */
 export async function factsOf(input: PlanInput): Promise<Facts> {
-  return { ...input, model: input.original.model, matrices: await planMatrices(input) };
+  const { speed = true, original } = input;
+  return { ...input, speed, model: original.model, matrices: await planMatrices(input) };
 }
 
 async function planMatrices({ original: { model }, recipe }: PlanInput): Promise<PlannedMatrix[]> {

@@ -93,7 +93,7 @@ function leftBy(owns: readonly number[]): number {
 type Demand = Omit<Phase, 'bytes'>;
 
 function demands(facts: Facts): Demand[] {
-  const { matrices, texts, speed = true } = facts;
+  const { matrices, texts, speed } = facts;
   const chosen = matrices.filter(({ assigned }) => assigned);
   const at = (...places: readonly PlannedMatrix['place'][]) =>
     chosen.filter(({ place }) => places.includes(place));

@@ -16,7 +16,7 @@ import type { LinearMethod, Matrix } from '../contract.ts';
 import { roundToLevels } from './levels.ts';
 import { numberOptions, withGroup } from './options.ts';
 import type { GridChoice } from './tiles.ts';
-import { checkWeights, formOf, groupLength, parametersOf, reserveParameters } from './tiles.ts';
+import { checkWeights, groupLength, parametersOf, place, reserveParameters, strideOf } from './tiles.ts';
 
 const options = z.strictObject(numberOptions).transform(withGroup);
 export type RtnOptions = z.output<typeof options>;
@@ -85,15 +85,14 @@ function roundRows(
 ): Pick<PackedCodes, 'packed' | 'scales' | 'zeros'> {
   const [rows, columns] = weights.shape;
   const { bits, group, symmetric } = choice;
-  const stride = Math.ceil(rows / 16) * 16;
+  const stride = strideOf(rows);
   const length = groupLength(choice, columns);
   const groups = groupsOf({ columns, group });
-  const source = kernels.reserve(weights.byteLength);
-  kernels.bytes(source).set(weights.bytes());
+  const { at, form } = place(kernels, weights);
   const parameters = reserveParameters(kernels, groups, stride);
   const { rowBytes, width, shift, fill } = packing({ columns, bits, group, zeroPoints: !symmetric });
   const target = kernels.reserve(rows * rowBytes);
-  const from = [source.at, rows, columns, formOf(weights)];
+  const from = [at, rows, columns, form];
   const places = [length, parameters.scales.at, parameters.zeros.at, stride];
   const grid = [2 ** bits - 1, Number(symmetric), Number(choice.range === 'mse'), scaleForm(choice)];
   const to = [target.at, rowBytes, width, shift, fill];

@@ -51,10 +51,18 @@ export function checkWeights(weight: Matrix, { scales }: Pick<PackedCodes, 'scal
     checkFiniteMatrix('weights', weight.values, weight.columns);
 }
 
+/** As kernels/transpose.ts has them. */
 const forms: Partial<Record<DType, number>> = { float32: 0, float16: 1, bfloat16: 2 };
 
-/** Of values, as kernels/transpose.ts has them. */
-export const formOf = ({ dtype }: Stored): number => forms[dtype]!;
+/** Rows, filled up to whole tiles. */
+export const strideOf = (rows: number): number => Math.ceil(rows / 16) * 16;
+
+/** A tensor in the kernels' memory: where it begins, and the form of its values. */
+export function place(kernels: Kernels, tensor: Stored): { readonly at: number; readonly form: number } {
+  const area = kernels.reserve(tensor.byteLength);
+  kernels.bytes(area).set(tensor.bytes());
+  return { at: area.at, form: forms[tensor.dtype]! };
+}
 
 /** @param values row-major [rows, columns]; those that 16 bits hold are widened on the way */
 export function toTiles(
@@ -64,11 +72,10 @@ export function toTiles(
   columns: number,
 ): Tiles {
   const tensor = 'dtype' in values ? values : stored('float32', [rows, columns], values);
-  const stride = Math.ceil(rows / 16) * 16;
+  const stride = strideOf(rows);
   const weights = kernels.reserve(columns * stride * 4);
-  const source = kernels.reserve(tensor.byteLength);
-  kernels.bytes(source).set(tensor.bytes());
-  kernels.run('transpose', stride / 16, 0, source.at, rows, columns, weights.at, stride, formOf(tensor));
+  const { at, form } = place(kernels, tensor);
+  kernels.run('transpose', stride / 16, 0, at, rows, columns, weights.at, stride, form);
   return { rows, columns, stride, weights };
 }
 
