@@ -77,6 +77,7 @@ describe('a folder of compressed-tensors', () => {
     expect(report.file.type).toBe('W4A16+W8A16');
     expect(report.notes.join('\n')).toContain('query, key and value at once');
     expect(report.notes.join('\n')).toContain('vLLM loads the zero points');
+    expect(report.notes.join('\n')).toContain('on Hopper GPUs alone');
   });
 
   it('opens as what was written, whole rows of eight bits with rounded inputs too', async () => {
@@ -92,6 +93,7 @@ describe('a folder of compressed-tensors', () => {
     const again = await run('second', [{ ...four, bits: 2 }], {}, out);
     expect(again.settings.config_groups.group_0.weights.num_bits).toBe(2);
     expect(again.report.notes.join('\n')).toContain('already quantized');
+    expect(again.report.notes.join('\n')).toContain('vLLM (0.32) loads 2-bit integers, but');
     const model = loadModel(await openCheckpoint(out));
     expect(model.config.json).not.toHaveProperty('quantization_config');
   });
@@ -120,5 +122,20 @@ describe('what cannot be written is told before the work', () => {
   it('layers that the format does not know: of GPT-2', async () => {
     const model = loadModel(await openCheckpoint('test/models/gpt2'));
     expect(() => compressedTensorsLayout(model, 'float16')).toThrow(/gpt2(.|\n)*Conv1D/);
+  });
+});
+
+describe("a folder in GPTQ's format", () => {
+  it('tells what vLLM does not load', async () => {
+    const notes = async (options: Record<string, unknown>) => {
+      const steps = [{ method: 'rtn', group: 32, ...options }];
+      const { report } = await run(`gptq ${JSON.stringify(options)}`, steps, { format: 'gptq' });
+      return report.notes.join('\n');
+    };
+    expect(await notes({ bits: 4, symmetric: true })).not.toContain('vLLM');
+    expect(await notes({ bits: 4, symmetric: false })).toContain(
+      'vLLM (0.32) and older engines only what has none',
+    );
+    expect(await notes({ bits: 3, symmetric: true })).toContain('with 4 and 8 bits alone');
   });
 });

@@ -9,7 +9,7 @@ import { safetensorsFormat } from './safetensors.ts';
 export const mlx = safetensorsFormat({
   label: 'MLX for mlx-lm',
   engines: ['mlx'],
-  recommend: (wanted) => integers(wanted, { group: 64, passes: 0 }),
+  recommend: (wanted) => integers(wanted, { group: 64 }, { passes: 0 }),
   keepsTables: false,
   // Biases are float16 products of scales and zero points; those of eight bits leave scales no digits.
   fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),

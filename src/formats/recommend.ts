@@ -27,8 +27,13 @@ export function groupFor(widths: readonly number[], sizes: readonly number[]): n
 /**
  * Integers in groups.
  * @param own what the format asks of every method: its group
+ * @param ofGptq what it asks of this one besides
  */
-export function integers({ bits, text }: Wanted, own: Readonly<Record<string, unknown>>): Recommendation {
+export function integers(
+  { bits, text }: Wanted,
+  own: Readonly<Record<string, unknown>>,
+  ofGptq: Readonly<Record<string, unknown>> = {},
+): Recommendation {
   if (bits === 8) {
     const reason = 'at 8 bits the nearest code loses next to nothing, and needs no text';
     return { step: { method: 'rtn', bits, ...own, symmetric: true }, reason };
@@ -40,7 +45,7 @@ export function integers({ bits, text }: Wanted, own: Readonly<Record<string, un
   // Measured at 3 bits (docs/benchmarks.md): 0.466 with it, 0.507 without; at 4 it makes no difference.
   const damping = bits < 4 ? { damping: 0.05 } : {};
   return {
-    step: { method: 'gptq', bits, passes: 2, asymmetric: 1, ...damping, ...own },
+    step: { method: 'gptq', bits, passes: 2, asymmetric: 1, ...damping, ...own, ...ofGptq },
     reason:
       'GPTQ layer after layer, making up for what earlier layers lost, loses least for the bytes in minutes on a CPU (SmolLM2-135M at 4 bits: KL 0.131, GPTQ 0.235, AWQ 0.200); --method gptq takes two fifths of the time, --method gptq+block-ap --passes 2 --asymmetric 1 seven times as long and loses a fifth less (KL 0.102)',
   };

@@ -4,8 +4,10 @@
  * library writes of it must open as the values that its own kernels dequantize.
  *
  *   npx tsx bench/peers/checkpoints/run.ts --python PYTHON [--model models/pebble] [--only gptq;awq]
+ *     [--engine vllm]
  *
- * PYTHON has torch, transformers, safetensors, gptqmodel and mlx-lm (with mlx[cpu] on Linux).
+ * PYTHON has torch, transformers, safetensors, gptqmodel and mlx-lm (with mlx[cpu] on Linux). With --engine vllm what we
+ * write for GPTQModel is loaded by vLLM in its place; PYTHON has that.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -35,10 +37,11 @@ const { values: flags } = parseArgs({
     python: { type: 'string', default: 'python3' },
     model: { type: 'string', default: 'models/pebble' },
     only: { type: 'string', default: '' },
+    engine: { type: 'string', default: 'gptqmodel' },
   },
 });
 const scripts = {
-  gptqmodel: new URL('../gptqmodel/check.py', import.meta.url).pathname,
+  gptqmodel: new URL(`../${flags.engine}/check.py`, import.meta.url).pathname,
   mlx: new URL('../mlx/check.py', import.meta.url).pathname,
 };
 const tokens = 24;
@@ -92,8 +95,10 @@ const into: Record<string, readonly [script: string, scheme: string]> = {
 };
 
 const wanted = (name: string) => flags.only.split(';').some((part) => name.includes(part));
-for (const [name, one] of Object.entries(out)) if (wanted(name)) await written(name, one);
-for (const [name, one] of Object.entries(into)) if (wanted(name)) await read(name, ...one);
+const served = ({ script }: Case) => flags.engine !== 'vllm' || script === scripts.gptqmodel;
+for (const [name, one] of Object.entries(out)) if (wanted(name) && served(one)) await written(name, one);
+if (flags.engine !== 'vllm')
+  for (const [name, one] of Object.entries(into)) if (wanted(name)) await read(name, ...one);
 
 async function written(name: string, { layout, script, options }: Case) {
   await inFolder(async (folder) => {
@@ -179,7 +184,10 @@ function labels(model: Model): string {
 
 function python(script: string, args: readonly string[]): Record<string, unknown> {
   const { status, stdout, stderr } = spawnSync(flags.python, [script, ...args], { encoding: 'utf8' });
-  if (status !== 0) return { failed: stderr.trim().split('\n').at(-1) };
+  if (status !== 0) {
+    const lines = stderr.trim().split('\n');
+    return { failed: lines.findLast((line) => /rror[:,]/.test(line)) ?? lines.at(-1) };
+  }
   // Libraries print as well; the line is the last one.
   return JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, unknown>;
 }

@@ -4,11 +4,13 @@
  * must open as the values that its own decompressor makes.
  *
  *   npx tsx bench/peers/compressed-tensors/run.ts --python PYTHON [--model models/pebble] [--only W4A16]
+ *     [--engine vllm]
  *
- * PYTHON has torch, transformers, safetensors and compressed-tensors.
+ * PYTHON has torch, transformers, safetensors and compressed-tensors. With --engine vllm what we write is loaded by vLLM
+ * in its place; PYTHON has that.
  */
 
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,9 +38,10 @@ const { values: flags } = parseArgs({
     python: { type: 'string', default: 'python3' },
     model: { type: 'string', default: 'models/pebble' },
     only: { type: 'string', default: '' },
+    engine: { type: 'string', default: 'compressed-tensors' },
   },
 });
-const script = new URL('check.py', import.meta.url).pathname;
+const script = new URL(`../${flags.engine}/check.py`, import.meta.url).pathname;
 const tokens = 24;
 const original = loadModel(await openCheckpoint(flags.model));
 const ids = Int32Array.from({ length: 32 }, (_, i) => 1 + ((i * 37) % (original.config.vocabulary - 1)));
@@ -117,11 +120,13 @@ const into: Record<string, string> = {
 };
 
 function python(...args: string[]): Record<string, unknown> {
-  const output = execFileSync(flags.python, [script, ...args], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  return JSON.parse(output.trim().split('\n').at(-1)!) as Record<string, unknown>;
+  const { status, stdout, stderr } = spawnSync(flags.python, [script, ...args], { encoding: 'utf8' });
+  if (status !== 0) {
+    const lines = stderr.trim().split('\n');
+    return { failed: lines.findLast((line) => /rror[:,]/.test(line)) ?? lines.at(-1) };
+  }
+  // Libraries print as well; the line is the last one.
+  return JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, unknown>;
 }
 
 /** The blocks' matrices compressed. */
@@ -166,7 +171,8 @@ async function checkOut(name: string, make: Make, folder: string): Promise<void>
 }
 
 async function checkIn(name: string, scheme: string, folder: string): Promise<void> {
-  const { matrices } = python('write', flags.model, folder, scheme);
+  const { matrices, failed } = python('write', flags.model, folder, scheme);
+  if (failed) return console.log(JSON.stringify({ bench: 'compressed-tensors in', name, failed }));
   const dense = openSafetensors(join(folder, 'dense.safetensors')).tensors;
   const model = loadModel(await openCheckpoint(folder));
   let [most, labels] = [0, new Set<string>()];
@@ -187,7 +193,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'compressed-tensors-'));
 try {
   for (const [i, [name, make]] of chosen(out).entries())
     await checkOut(name, make, join(scratch, `out-${i}`));
-  for (const [i, [name, scheme]] of chosen(into).entries())
+  for (const [i, [name, scheme]] of flags.engine === 'vllm' ? [] : chosen(into).entries())
     await checkIn(name, scheme, join(scratch, `in-${i}`));
 } finally {
   rmSync(scratch, { recursive: true });

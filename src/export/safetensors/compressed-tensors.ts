@@ -154,8 +154,16 @@ export function engineNotes(model: Model, floats: FloatName): string[] {
         'vLLM loads the zero points; transformers (5.23, compressed-tensors 0.20) only with CompressedTensorsConfig(dequantize=True). With symmetric: true it needs nothing.',
       );
     }
-    if (bits === 2 && tensors.has('zeros')) {
-      notes.add('vLLM takes zero points with 4 and 8 bits only; transformers takes them with 2 as well.');
+    // Three bits with zero points are stored in four.
+    if (bits === 2 || (bits === 3 && !tensors.has('zeros'))) {
+      notes.add(
+        `vLLM (0.32) loads ${bits}-bit integers, but multiplies them only with the package humming, on NVIDIA's GPUs; transformers takes them.`,
+      );
+    }
+    if (bits === 8 && tensors.has('zeros')) {
+      notes.add(
+        "vLLM's kernels (0.32) multiply 8-bit integers with zero points on Hopper GPUs alone; those of symmetric: true on all.",
+      );
     }
   }
   return [...notes];
