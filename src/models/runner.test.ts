@@ -52,6 +52,37 @@ describe('running a model part by part', () => {
     expect(data(await logits(mapped(narrow), ids))).toEqual(data(await logits(mapped(wide), ids)));
   });
 
+  it('decodes codes once for all runs of a stage, but where the product rounds its inputs', async () => {
+    let [decoded, multiplied] = [0, 0];
+    // As if they were codes: nothing says that the values lie there plainly.
+    const coded = (more: Partial<Encoding>) => (encoding: Encoding) => ({
+      ...encoding,
+      plain: undefined,
+      dense() {
+        decoded++;
+        return encoding.dense();
+      },
+      multiply(...product: Parameters<Encoding['multiply']>) {
+        multiplied++;
+        return encoding.multiply(...product);
+      },
+      ...more,
+    });
+    const { runner, hidden } = await hiddenStates([[1, 2, 3]]);
+    const run = async (weights: Model) => {
+      [decoded, multiplied] = [0, 0];
+      const stage = await runner.block(0, { weights });
+      await stage.run({ x: hidden });
+      return data((await stage.run({ x: hidden })).hidden);
+    };
+    const usual = await run(model);
+    expect(await run(mapped(coded({})))).toEqual(usual);
+    expect([decoded, multiplied]).toEqual([7, 0]);
+    expect(await run(mapped(coded({ inputBits: 8 })))).toEqual(usual);
+    expect([decoded, multiplied]).toEqual([0, 7]);
+    await runner.release();
+  });
+
   it('builds byte-identical graphs for equal layers', () => {
     const build = (layer: number) => {
       const graph = new Graph('inputs');

@@ -1,7 +1,7 @@
 /**
  * Runs a model part by part: embedding, one block at a time, head. Calibration and evaluation both go this way, so
  * memory holds one block's weights and the hidden states, whatever the model's size. On the CPU weights are inputs of
- * the graphs, and equal blocks share one session.
+ * the graphs, in float32 whatever they are encoded as, and equal blocks share one session.
  *
  * Sequences begin at position 0. Shorter ones may be padded on the right without a mask: attention is causal, so
  * padding never reaches what stands before it.
@@ -9,6 +9,7 @@
 
 import { createHash } from 'node:crypto';
 import { LapidaryError } from '../base/errors.ts';
+import { dense, lazyValues } from '../encodings/dense.ts';
 import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
@@ -144,7 +145,9 @@ async function openStage(
     input === 'ids'
       ? whole.input('ids', 'int64', ['batch', 'time'])
       : whole.input('x', 'float32', ['batch', 'time', model.config.hidden]);
-  const scope = plainScope(whole, model.config, weights, { time: 'time', longest, prefix });
+  // Of a table few rows are looked up, and a GPU decodes faster than it is sent values.
+  const source = onGpu || input === 'ids' ? weights : decoded(weights);
+  const scope = plainScope(whole, model.config, source, { time: 'time', longest, prefix });
   const output = build(scope, x);
   if (!extensionOnly && !cut) whole.output(name, output);
   extend?.({ graph: whole, scope, input: x, output });
@@ -170,6 +173,18 @@ async function openStage(
     },
   };
 }
+
+/** Codes are decoded once a stage, not at each of its runs; not where the product itself rounds. */
+const decoded = ({ matrices, vectors }: WeightSource): WeightSource => ({
+  vectors,
+  matrices: {
+    get(name) {
+      const encoding = matrices.get(name);
+      if (!encoding || encoding.plain || encoding.inputBits !== undefined) return encoding;
+      return dense(lazyValues(encoding.shape, encoding.dense));
+    },
+  },
+});
 
 /**
  * Ids to feed, int64 [sequences, longest of them]; shorter ones are padded on the right with id 0.

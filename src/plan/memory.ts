@@ -276,7 +276,7 @@ interface BlockKind {
   readonly values: number;
   /** Bytes of the Gram matrices of its inputs. */
   readonly squares: number;
-  /** Graphs that they are when they are compressed: one for each choice of encodings. */
+  /** Graphs that they are when they are compressed: at most one for each choice of encodings. */
   readonly variants: number;
 }
 
