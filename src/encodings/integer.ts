@@ -109,7 +109,9 @@ function fromTensors({ shape, tensors }: Pick<Encoding, 'shape' | 'tensors'>): E
     tensors,
     dense() {
       const { codes, scales } = integerParts({ description, shape, tensors })!;
-      return Float32Array.from(codes, (code, at) => code * scales[Math.floor(at / columns)]);
+      const values = new Float32Array(codes.length);
+      for (let at = 0; at < values.length; at++) values[at] = codes[at] * scales[Math.floor(at / columns)];
+      return values;
     },
     multiply(x, place) {
       const middle = scalar(x.graph, zero, 'uint8');

@@ -70,10 +70,11 @@ export function roundedMatrix(kernels: Kernels, flow: Area, start: Start): Round
     step,
     finished() {
       const [steps, middles] = [scales, zeros].map((area) => kernels.floats(area).slice());
-      const codes = Uint8Array.from(values, (value, at) => {
+      const codes = new Uint8Array(values.length);
+      for (let at = 0; at < codes.length; at++) {
         const group = groupAt(at, columns, length);
-        return Math.round(value / steps[group]) + middles[group];
-      });
+        codes[at] = Math.round(values[at] / steps[group]) + middles[group];
+      }
       const { bits, group, symmetric } = choice;
       const stored = symmetric ? undefined : Uint8Array.from(middles);
       return grouped({ rows, columns, bits, group, codes, scales: steps, zeros: stored });

@@ -40,8 +40,11 @@ export function drawn(count: number, size: number, integer: (below: number) => n
   return all.slice(0, size);
 }
 
-/** One after the other: "x", "target" and "weights" of the block's graph. */
-export function batchOf(sequences: readonly Sequence[]): Feeds {
+/**
+ * One after the other: "x", "target" and "weights" of the block's graph.
+ * @param share what all weights are multiplied by
+ */
+export function batchOf(sequences: readonly Sequence[], share: number): Feeds {
   const [time, hidden] = sequences[0].shape;
   const joined = (width: number, part: (sequence: Sequence) => Float32Array) => {
     const data = new Float32Array(sequences.length * time * width);
@@ -51,6 +54,6 @@ export function batchOf(sequences: readonly Sequence[]): Feeds {
   return {
     x: joined(hidden, ({ x }) => x),
     target: joined(hidden, ({ target }) => target),
-    weights: joined(1, ({ weights }) => weights),
+    weights: joined(1, ({ weights }) => weights.map((weight) => share * weight)),
   };
 }

@@ -12,8 +12,8 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import { gradient } from '../../graph/gradient.ts';
 import type { Value } from '../../graph/graph.ts';
 import { Graph } from '../../graph/graph.ts';
-import { matmul, mul, reduceMean, sub } from '../../graph/ops.ts';
-import type { Feeds } from '../../graph/session.ts';
+import { add, matmul, mul, reduceMean, sub } from '../../graph/ops.ts';
+import type { Feeds, Tensor } from '../../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../../graph/session.ts';
 import { plainScope } from '../../models/build.ts';
 import type { TrainedBlock } from '../contract.ts';
@@ -64,7 +64,7 @@ export async function descend<M extends MovingMatrix>(
 ): Promise<boolean> {
   const sequences = sequencesOf(block);
   const size = Math.min(batch, sequences.length);
-  const slopes = await openSlopes(block, matrices, metric);
+  const slopes = await openSlopes(block, matrices, { size, metric });
   try {
     const judged = sequences.slice(0, fitting(judgedTokens, sequences[0].shape[0]));
     const before = await slopes.loss(judged);
@@ -90,10 +90,11 @@ interface Slopes {
   release(): Promise<void>;
 }
 
+/** @param size sequences of a step */
 async function openSlopes(
   block: TrainedBlock,
   matrices: ReadonlyMap<string, MovingMatrix>,
-  metric: Float32Array | undefined,
+  { size, metric }: { readonly size: number; readonly metric: Float32Array | undefined },
 ): Promise<Slopes> {
   const loss = blockLoss(block, matrices, metric);
   const { graph } = loss;
@@ -106,7 +107,14 @@ async function openSlopes(
     loss,
     moving.map(({ value }) => value),
   );
-  for (const [i, slope] of slopes.entries()) graph.output(`slope.${i}`, slope);
+  const most = tokensAtOnce[block.session.device ?? 'cpu'];
+  // Over several runs the engine adds up.
+  const adds = size > fitting(most, block.inputs[0].dims[1]);
+  for (const [i, { value }] of moving.entries())
+    graph.output(
+      `slope.${i}`,
+      adds ? add(graph.input(`sum.${i}`, 'float32', value.shape), slopes[i]) : slopes[i],
+    );
   const session = await openSession(graph, block.session);
   // Fed as they are: what is written to them is what the next run multiplies by.
   const weights = moving.map(
@@ -114,29 +122,32 @@ async function openSlopes(
   );
   const fixed = { ...feedsOf(graph.weights), ...Object.fromEntries(weights) };
   // Written into at every run: fresh ones would pile up until somebody collects them.
-  const buffer = (shape: Value['shape']) =>
-    tensor('float32', shape as number[], new Float32Array(elementCount(shape as number[])));
-  const outputs = {
-    loss: buffer([]),
-    ...Object.fromEntries(moving.map(({ value }, i) => [`slope.${i}`, buffer(value.shape)])),
-  };
-  const sums = moving.map(({ values }) => new Float32Array(values.length));
-  const most = tokensAtOnce[block.session.device ?? 'cpu'];
+  const buffers = () =>
+    moving.map(({ value: { shape } }) =>
+      tensor('float32', shape as number[], new Float32Array(elementCount(shape as number[]))),
+    );
+  // What the engine reads is not what it writes.
+  let [sums, before] = [buffers(), adds ? buffers() : []];
+  const numbered = (name: string, tensors: readonly Tensor[]) =>
+    Object.fromEntries(tensors.map((each, i) => [`${name}.${i}`, each]));
   return {
     async loss(sequences) {
-      let sum = 0;
-      for (const { feeds, share } of runsOf(sequences, most))
-        sum += share * Number((await session.run({ ...fixed, ...feeds }, ['loss'])).loss.data[0]);
-      return sum;
+      const known = { ...fixed, ...numbered('sum', before) };
+      let all = 0;
+      for (const feeds of runsOf(sequences, most))
+        all += Number((await session.run({ ...known, ...feeds }, ['loss'])).loss.data[0]);
+      return all;
     },
     async gradients(sequences) {
-      for (const sum of sums) sum.fill(0);
-      for (const { feeds, share } of runsOf(sequences, most)) {
-        const found = await session.run({ ...fixed, ...feeds }, outputs);
+      for (const { data } of sums) (data as Float32Array).fill(0);
+      for (const feeds of runsOf(sequences, most)) {
+        if (adds) [sums, before] = [before, sums];
+        const known = { ...fixed, ...numbered('sum', before) };
+        const outputs = { loss: null, ...numbered('slope', sums) };
+        const found = await session.run({ ...known, ...feeds }, outputs);
         checkLoss(Number(found.loss.data[0]));
-        for (const [i, sum] of sums.entries()) addTo(sum, found[`slope.${i}`].data as Float32Array, share);
       }
-      return new Map(moving.map(({ name }, i) => [name, sums[i]]));
+      return new Map(moving.map(({ name }, i) => [name, sums[i].data as Float32Array]));
     },
     release: () => session.release(),
   };
@@ -169,16 +180,13 @@ function blockLoss(
   return reduceMean(mul(mul(measured, error), weights), [0, 1, 2]);
 }
 
-/** The sequences in runs of so many tokens, with each run's share of them. */
-function runsOf(
-  sequences: readonly Sequence[],
-  most: number,
-): readonly { readonly feeds: Feeds; readonly share: number }[] {
+/** The sequences in runs of so many tokens, which weigh as much as is their share of them: losses and gradients add up. */
+function runsOf(sequences: readonly Sequence[], most: number): readonly Feeds[] {
   const rows = fitting(most, sequences[0].shape[0]);
   const count = Math.ceil(sequences.length / rows);
   return Array.from({ length: count }, (_, run) => {
     const own = sequences.slice(run * rows, (run + 1) * rows);
-    return { feeds: batchOf(own), share: own.length / sequences.length };
+    return batchOf(own, own.length / sequences.length);
   });
 }
 
@@ -189,8 +197,4 @@ function checkLoss(loss: number): void {
     found: `loss ${loss}`,
     fix: 'lower the rates of the method that trains blocks',
   });
-}
-
-function addTo(sum: Float32Array, values: Float32Array, share: number): void {
-  for (let i = 0; i < sum.length; i++) sum[i] += share * values[i];
 }

@@ -118,9 +118,10 @@ function finished(kernels: Kernels, compressed: Encoding, state: State): Encodin
   const [least, greatest] = range;
   const before = { codes: compressed.tensors.get('codes')!, scales: compressed.tensors.get('scales')! };
   // As the kernel rounds.
-  const codes = Uint8Array.from(kernels.floats(state.latents), (u) =>
-    Math.min(Math.max(Math.floor(Math.fround(u + 0.5)), least), greatest),
-  );
+  const latents = kernels.floats(state.latents);
+  const codes = new Uint8Array(latents.length);
+  for (let at = 0; at < codes.length; at++)
+    codes[at] = Math.min(Math.max(Math.floor(Math.fround(latents[at] + 0.5)), least), greatest);
   const [, blocks, blockBytes] = before.codes.shape;
   const fill = compressed.tensors.has('zeros') ? 0 : 2 ** (width - 1);
   const packed = pack(codes, columns, width, (blocks * blockBytes * 8) / width, fill);
