@@ -88,7 +88,7 @@ const into: Record<string, readonly [script: string, scheme: string]> = {
   'gptqmodel gptq 4, act-order': [scripts.gptqmodel, '{"bits":4,"group_size":32,"sym":true,"desc_act":true}'],
   'gptqmodel gptq 4, zero points': [scripts.gptqmodel, '{"bits":4,"group_size":64,"sym":false}'],
   'gptqmodel gptq 3': [scripts.gptqmodel, '{"bits":3,"group_size":32,"sym":true}'],
-  'gptqmodel gptq 8': [scripts.gptqmodel, '{"bits":8,"group_size":-1,"sym":true}'],
+  'gptqmodel gptq 8': [scripts.gptqmodel, '{"bits":8,"group_size":-1,"sym":true,"act_group_aware":false}'],
   'gptqmodel awq': [scripts.gptqmodel, '{"bits":4,"group_size":32,"quant_method":"awq","format":"gemm"}'],
   'mlx-lm 4': [scripts.mlx, '{"q_bits":4,"q_group_size":64}'],
   'mlx-lm 3': [scripts.mlx, '{"q_bits":3,"q_group_size":32}'],

@@ -126,7 +126,8 @@ function parseJson(bytes: Uint8Array, where: string): Record<string, unknown> {
 }
 
 function parseMetadata(value: unknown, where: string): ReadonlyMap<string, string> {
-  if (value === undefined) return new Map();
+  // MLX writes null where there is none.
+  if (value === undefined || value === null) return new Map();
   const entries = isObject(value) ? Object.entries(value) : undefined;
   const wrong = entries?.find(([, text]) => typeof text !== 'string');
   if (!entries || wrong) {

@@ -106,6 +106,11 @@ describe('safetensors', () => {
     expect(buffer.byteLength).toBe(3);
   });
 
+  it('reads a file whose metadata is null, as MLX writes it', () => {
+    const { tensors } = openSafetensors(file({ __metadata__: null, weight: entry([2], 0, 8) }, 8));
+    expect([...tensors.keys()]).toEqual(['weight']);
+  });
+
   it('writes shards that hold every tensor once, in order, none over the limit unless alone', async () => {
     const place = join(folder, 'shards');
     mkdirSync(place);

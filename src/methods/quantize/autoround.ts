@@ -18,14 +18,14 @@ const options = z.strictObject({
   ...gridOptions,
   // On whole models the least and the greatest weight are the better start (docs/benchmarks.md).
   range: gridOptions.range.removeDefault().default('minmax'),
-  steps: z.int().min(1).max(10000).default(200).describe('Training steps of each block.'),
+  steps: z.int().min(1).max(10000).default(300).describe('Training steps of each block.'),
   rate: z
     .number()
     .min(0)
     .max(1)
     .default(0)
     .describe('How far rounding moves in the first step, in steps of the grid; it falls to 0. 0: 1 / steps.'),
-  batch: z.int().min(1).max(1024).default(8).describe('Calibration sequences of a training step.'),
+  batch: z.int().min(1).max(1024).default(2).describe('Calibration sequences of a training step.'),
   minmax: z.boolean().default(true).describe('Trains the range of each group, too.'),
   rangeRate: z
     .number()
