@@ -10,7 +10,6 @@
  * write for GPTQModel is loaded by vLLM in its place; PYTHON has that.
  */
 
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,6 +30,7 @@ import { loadModel } from '../../../src/models/index.ts';
 import type { Model } from '../../../src/models/model.ts';
 import { logits } from '../../../src/models/runner.ts';
 import { linearLayers } from '../../../src/models/size.ts';
+import { runPython } from '../python.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -182,15 +182,7 @@ function labels(model: Model): string {
   return [...new Set([...model.matrices.values()].map(({ label }) => label))].join('; ');
 }
 
-function python(script: string, args: readonly string[]): Record<string, unknown> {
-  const { status, stdout, stderr } = spawnSync(flags.python, [script, ...args], { encoding: 'utf8' });
-  if (status !== 0) {
-    const lines = stderr.trim().split('\n');
-    return { failed: lines.findLast((line) => /rror[:,]/.test(line)) ?? lines.at(-1) };
-  }
-  // Libraries print as well; the line is the last one.
-  return JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, unknown>;
-}
+const python = (script: string, args: readonly string[]) => runPython(flags.python, script, args);
 
 function print(name: string, found: Record<string, unknown>) {
   console.log(JSON.stringify({ case: name, ...found }));

@@ -10,7 +10,6 @@
  * in its place; PYTHON has that.
  */
 
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,6 +31,7 @@ import { loadModel } from '../../../src/models/index.ts';
 import type { Model } from '../../../src/models/model.ts';
 import { logits } from '../../../src/models/runner.ts';
 import { linearLayers } from '../../../src/models/size.ts';
+import { runPython } from '../python.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -119,15 +119,7 @@ const into: Record<string, string> = {
   'W2, rows': '{"weights":{"num_bits":2,"strategy":"channel"}}',
 };
 
-function python(...args: string[]): Record<string, unknown> {
-  const { status, stdout, stderr } = spawnSync(flags.python, [script, ...args], { encoding: 'utf8' });
-  if (status !== 0) {
-    const lines = stderr.trim().split('\n');
-    return { failed: lines.findLast((line) => /rror[:,]/.test(line)) ?? lines.at(-1) };
-  }
-  // Libraries print as well; the line is the last one.
-  return JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, unknown>;
-}
+const python = (...args: string[]) => runPython(flags.python, script, args);
 
 /** The blocks' matrices compressed. */
 async function compressed(make: Make): Promise<Model> {
