@@ -182,7 +182,9 @@ function labels(model: Model): string {
   return [...new Set([...model.matrices.values()].map(({ label }) => label))].join('; ');
 }
 
-const python = (script: string, args: readonly string[]) => runPython(flags.python, script, args);
+function python(script: string, args: readonly string[]) {
+  return runPython(flags.python, script, args);
+}
 
 function print(name: string, found: Record<string, unknown>) {
   console.log(JSON.stringify({ case: name, ...found }));
