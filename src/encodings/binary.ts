@@ -11,7 +11,7 @@ import type { Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, cast, floats, fusedMatmul, gather, mul, reshape, slice, unsqueeze } from '../graph/ops.ts';
-import { lazyValues } from './dense.ts';
+import { decodedProduct } from './dense.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
 import type { GroupSize } from './grouped.ts';
 import { groupSizes, groupsOf, storeScales } from './grouped.ts';
@@ -86,11 +86,9 @@ export function restoreBinary({ description, shape, tensors }: EncodingAtRest): 
     tensors,
     dense,
     multiply(x, place) {
+      if (x.graph.weightsAs === 'inputs') return decodedProduct(x, place, { shape, dense });
       const put = (suffix: string) => place(suffix, tensors.get(suffix)!);
-      // Nothing is worked out at load where weights are inputs; so it is before.
-      const weight =
-        x.graph.weightsAs === 'inputs' ? place('weight', lazyValues(shape, dense)) : inGraph(put);
-      return fusedMatmul(x, cast(weight, x.dtype), { transB: true });
+      return fusedMatmul(x, cast(inGraph(put), x.dtype), { transB: true });
     },
     gather: (ids, place, dtype) =>
       cast(

@@ -51,6 +51,18 @@ export function denseValues(values: Float32Array, rows: number, columns: number)
   return dense(stored('float32', [rows, columns], values));
 }
 
+/**
+ * y = x W^T by values that are decoded before the graph runs, for all its runs: what graphs whose weights are inputs do,
+ * since nothing is worked out at load then.
+ */
+export function decodedProduct(
+  x: Value,
+  place: Place,
+  { shape, dense: values }: Pick<Encoding, 'shape' | 'dense'>,
+): Value {
+  return fusedMatmul(x, cast(place('weight', lazyValues(shape, values)), x.dtype), { transB: true });
+}
+
 /** Float32 values that are computed when they are read. */
 export function lazyValues(shape: readonly [number, number], values: () => Float32Array): Stored {
   const bytes = () => new Uint8Array(values().buffer as ArrayBuffer);

@@ -13,6 +13,7 @@ import type { DType, Stored } from '../base/tensor.ts';
 import { rowsOf, stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
 import { cast, expand, matMulNBits } from '../graph/ops.ts';
+import { decodedProduct } from './dense.ts';
 import type { Encoding, EncodingAtRest, Place } from './encoding.ts';
 import type { Bits } from './grid.ts';
 import { lookup } from './lookup.ts';
@@ -225,17 +226,21 @@ function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout): Enco
 
   const some = (indices: readonly number[]) =>
     new Map([...tensors].map(([suffix, tensor]) => [suffix, rowsOf(tensor, indices)]));
+  const shape = [rows, columns] as const;
+  const dense = () => dequantize(ungrouped({ shape, bits: width, tensors })!);
   return {
     description: { kind: 'grouped', bits, group },
     label: label(layout, tensors.has('zeros')),
-    shape: [rows, columns],
+    shape,
     bits: width,
     tensors,
-    dense: () => dequantize(ungrouped({ shape: [rows, columns], bits: width, tensors })!),
+    dense,
     rows: (indices) =>
       dequantize(ungrouped({ shape: [indices.length, columns], bits: width, tensors: some(indices) })!),
     multiply: (x, place, { accuracy = 0 } = {}) =>
-      matMulNBits(x, operands(place, x.dtype), { rows, columns, bits: width, block, accuracy }),
+      x.graph.weightsAs === 'inputs'
+        ? decodedProduct(x, place, { shape, dense })
+        : matMulNBits(x, operands(place, x.dtype), { rows, columns, bits: width, block, accuracy }),
     gather: (ids, place, dtype) => {
       const [codes, scales, zeros] = ['codes', 'scales', 'zeros'].map((suffix) => {
         const tensor = tensors.get(suffix);

@@ -25,7 +25,7 @@ import {
   slice,
   unsqueeze,
 } from '../graph/ops.ts';
-import { lazyValues } from './dense.ts';
+import { decodedProduct } from './dense.ts';
 import type { Encoding, EncodingAtRest, Place } from './encoding.ts';
 import type { GroupSize, Packing } from './grouped.ts';
 import { groupSizes, packing, storeScales } from './grouped.ts';
@@ -239,18 +239,14 @@ function fromTensors(sizes: Sizes, format: NumberFormat, tensors: ReadonlyMap<st
     bits,
     dense,
     multiply(x, place, { accuracy = 0 } = {}) {
+      if (x.graph.weightsAs === 'inputs') return decodedProduct(x, place, { ...atRest, dense });
       if (format.integers) {
         const { block, blocks } = levelPacking(sizes);
         const scales = expand(cast(put(place)('scales'), x.dtype), [rows, blocks]);
         const options = { rows, columns, bits, block, accuracy };
         return matMulNBits(x, { codes: put(place)('levels'), scales }, options);
       }
-      const weight =
-        x.graph.weightsAs === 'inputs'
-          ? // Nothing is worked out at load then; so it is before.
-            place('weight', lazyValues([rows, columns], dense))
-          : inGraph(put(place), format, columns);
-      return fusedMatmul(x, cast(weight, x.dtype), { transB: true });
+      return fusedMatmul(x, cast(inGraph(put(place), format, columns), x.dtype), { transB: true });
     },
     gather: (ids, place, dtype) => cast(inGraph(put(place), format, columns, ids), dtype),
   };

@@ -5,6 +5,9 @@ import { random } from '../base/random.ts';
 import { stored } from '../base/tensor.ts';
 import { dense, denseValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
+import { grouped } from '../encodings/grouped.ts';
+import { restore } from '../encodings/restore.ts';
+import { roundedActivations } from '../encodings/rounded.ts';
 import { gradient } from '../graph/gradient.ts';
 import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
@@ -52,34 +55,30 @@ describe('running a model part by part', () => {
     expect(data(await logits(mapped(narrow), ids))).toEqual(data(await logits(mapped(wide), ids)));
   });
 
-  it('decodes codes once for all runs of a stage, but where the product rounds its inputs', async () => {
-    let [decoded, multiplied] = [0, 0];
-    // As if they were codes: nothing says that the values lie there plainly.
-    const coded = (more: Partial<Encoding>) => (encoding: Encoding) => ({
-      ...encoding,
-      plain: undefined,
-      dense() {
-        decoded++;
-        return encoding.dense();
-      },
-      multiply(...product: Parameters<Encoding['multiply']>) {
-        multiplied++;
-        return encoding.multiply(...product);
-      },
-      ...more,
-    });
+  it('decodes codes once for all runs of a stage, and leaves products that round their inputs to do so', async () => {
+    let decoded = 0;
+    const coded = ({ shape: [rows, columns], dense: values }: Encoding) => {
+      const codes = Uint8Array.from(values(), (value) =>
+        Math.max(0, Math.min(15, 8 + Math.round(8 * value))),
+      );
+      const scales = new Float32Array(rows).fill(1 / 8);
+      const encoding = grouped({ rows, columns, bits: 4, group: -1, codes, scales });
+      const kept = encoding.tensors.get('codes')!;
+      const counted = { ...kept, bytes: () => (decoded++, kept.bytes()) };
+      return restore({ ...encoding, tensors: new Map([...encoding.tensors, ['codes', counted]]) });
+    };
     const { runner, hidden } = await hiddenStates([[1, 2, 3]]);
     const run = async (weights: Model) => {
-      [decoded, multiplied] = [0, 0];
+      decoded = 0;
       const stage = await runner.block(0, { weights });
       await stage.run({ x: hidden });
       return data((await stage.run({ x: hidden })).hidden);
     };
-    const usual = await run(model);
-    expect(await run(mapped(coded({})))).toEqual(usual);
-    expect([decoded, multiplied]).toEqual([7, 0]);
-    expect(await run(mapped(coded({ inputBits: 8 })))).toEqual(usual);
-    expect([decoded, multiplied]).toEqual([0, 7]);
+    const plain = await run(mapped((encoding) => denseValues(coded(encoding).dense(), ...encoding.shape)));
+    expect(await run(mapped(coded))).toEqual(plain);
+    expect(decoded).toBe(7);
+    expect(await run(mapped((each) => roundedActivations(coded(each), { bits: 2 })))).not.toEqual(plain);
+    expect(decoded).toBe(7);
     await runner.release();
   });
 

@@ -9,7 +9,6 @@
 
 import { createHash } from 'node:crypto';
 import { LapidaryError } from '../base/errors.ts';
-import { dense, lazyValues } from '../encodings/dense.ts';
 import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { encodeModel } from '../graph/onnx.ts';
@@ -145,9 +144,7 @@ async function openStage(
     input === 'ids'
       ? whole.input('ids', 'int64', ['batch', 'time'])
       : whole.input('x', 'float32', ['batch', 'time', model.config.hidden]);
-  // Of a table few rows are looked up, and a GPU decodes faster than it is sent values.
-  const source = onGpu || input === 'ids' ? weights : decoded(weights);
-  const scope = plainScope(whole, model.config, source, { time: 'time', longest, prefix });
+  const scope = plainScope(whole, model.config, weights, { time: 'time', longest, prefix });
   const output = build(scope, x);
   if (!extensionOnly && !cut) whole.output(name, output);
   extend?.({ graph: whole, scope, input: x, output });
@@ -173,18 +170,6 @@ async function openStage(
     },
   };
 }
-
-/** Codes are decoded once a stage, not at each of its runs; not where the product itself rounds. */
-const decoded = ({ matrices, vectors }: WeightSource): WeightSource => ({
-  vectors,
-  matrices: {
-    get(name) {
-      const encoding = matrices.get(name);
-      if (!encoding || encoding.plain || encoding.inputBits !== undefined) return encoding;
-      return dense(lazyValues(encoding.shape, encoding.dense));
-    },
-  },
-});
 
 /**
  * Ids to feed, int64 [sequences, longest of them]; shorter ones are padded on the right with id 0.

@@ -60,6 +60,7 @@ describe('training scales end to end', () => {
       const before = student.matrices.get(name)!;
       expect([encodedBytes(encoding), encoding.label]).toEqual([encodedBytes(before), before.label]);
       expect(encoding.tensors.get('codes')!.bytes()).toEqual(before.tensors.get('codes')!.bytes());
+      expect(encoding.tensors.get('scales')!.bytes()).not.toEqual(before.tensors.get('scales')!.bytes());
     }
   });
 
