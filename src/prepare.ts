@@ -151,7 +151,7 @@ export function needsText({ method, options }: Step): boolean {
 function fewTokens(recipe: Recipe, model: Model, sequences: readonly Int32Array[]): string | undefined {
   const assign = assignment(recipe, model);
   const compensated = ({ method, options }: Assignment) =>
-    method.shape === 'linear' && ['gram', 'cross'].includes(method.statistic(options));
+    method.shape === 'linear' && !['none', 'norm'].includes(method.statistic(options));
   const widths = targetsOf(model).map((target) => {
     const assigned = assign(target);
     return assigned && compensated(assigned) ? target.shape[1] : 0;

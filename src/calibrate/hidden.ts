@@ -1,6 +1,6 @@
 /**
- * Values of the calibration text's tokens, batch by batch. Those of all batches are views of one array, which is written
- * over when they are of no more use: pieces that come and go leave memory full of holes.
+ * Values of the calibration text's tokens, batch by batch, where the engine writes them. Those of all batches are views of
+ * one array, which is written over when they are of no more use: pieces that come and go leave memory full of holes.
  */
 
 import { total } from '../base/total.ts';
@@ -8,34 +8,67 @@ import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Stage } from '../models/runner.ts';
 
-/** Takes copies of a value's batches, in their places among all tokens. */
-export interface Store {
+/** Sequences of a batch, and tokens of each. */
+export type Size = readonly [rows: number, time: number];
+
+export const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
+
+/**
+ * An array with places for all batches of a value and for one more. The engine may write before it has read, so each batch
+ * is written into the place before its own, which is free: nothing lies there yet, or the batch before it, which has moved.
+ */
+export interface Room {
   readonly array: Float32Array;
-  /** @returns the copy */
-  put(index: number, batch: Tensor): Tensor;
+  /** Which place is free; the first batch lies behind it, the others follow in turn. */
+  readonly free: number;
 }
 
-/** @param tokens of each batch */
+/** Takes a value's batches, in their order. */
+export interface Store {
+  /** As it will be when all of them are there. */
+  readonly room: Room;
+  /** The tensor to write a batch into. */
+  place(index: number): Tensor;
+}
+
+/** Of the array that is room for so many numbers of each token. */
+export const roomLength = (sizes: readonly Size[], shape: readonly number[]): number =>
+  (sizes.length + 1) * Math.max(...sizes.map(product)) * product(shape);
+
+/**
+ * @param shape of a token's numbers
+ * @param room one of the length that they take, whose batches are read as these are written; a new one without it
+ */
 export function storeOf(
-  tokens: readonly number[],
-  width: number,
-  array: Float32Array = new Float32Array(width * total(tokens)),
+  sizes: readonly Size[],
+  shape: readonly number[],
+  room: Room = { array: new Float32Array(roomLength(sizes, shape)), free: 0 },
 ): Store {
-  const starts = tokens.map((_, index) => total(tokens.slice(0, index)));
+  const places = sizes.length + 1;
+  const length = room.array.length / places;
   return {
-    array,
-    put(index, { data, dims }) {
-      const from = starts[index] * width;
-      const view = array.subarray(from, from + tokens[index] * width);
-      view.set(data as Float32Array);
-      return tensor('float32', dims, view);
+    room: { array: room.array, free: (room.free + places - 1) % places },
+    place(index) {
+      const from = ((room.free + index) % places) * length;
+      const dims = [...sizes[index], ...shape];
+      return tensor('float32', dims, room.array.subarray(from, from + product(dims)));
     },
   };
 }
 
-/** The array that batches are views of. */
-export const arrayOf = ([{ data }]: readonly Tensor[]): Float32Array =>
-  new Float32Array((data as Float32Array).buffer);
+/** Where all batches of a value are. */
+export function roomOf(batches: readonly Tensor[]): Room {
+  const { buffer, byteOffset } = batches[0].data as Float32Array;
+  const array = new Float32Array(buffer);
+  const places = batches.length + 1;
+  const first = (places * byteOffset) / array.byteLength;
+  return { array, free: (first + places - 1) % places };
+}
+
+export const sizesOf = (batches: readonly Tensor[]): readonly Size[] =>
+  batches.map(({ dims: [rows, time] }) => [rows, time] as const);
+
+export const tokensOf = (sizes: readonly Size[]): number => total(sizes.map(product));
 
 /**
  * Runs a stage for batch after batch into the same outputs, valid until the next run.

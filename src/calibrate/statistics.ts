@@ -18,14 +18,18 @@ export type Needs = ReadonlyMap<string, StatisticKind>;
 /** Of every token of the calibration text, 1 on average, by the name of the layer that weighs them so. */
 export type TokenWeights = ReadonlyMap<string, Float32Array>;
 
-/** Columns from which on a Gram matrix is computed in pieces, and how many to a side. */
-const [wide, mostPieces] = [512, 4];
+/** Of a Gram matrix' pieces: columns that each has at least, and how many there are to a side at most. */
+const [narrowest, mostPieces] = [192, 4];
 
-const rank: Record<StatisticKind, number> = { none: 0, norm: 1, gram: 2, cross: 3 };
+/** What a kind is made of, as bits: what columns come to, the Gram matrix, the other stream. */
+const parts: Record<StatisticKind, number> = { none: 0, norm: 1, gram: 2, full: 3, cross: 6, all: 7 };
+const holds = (kind: StatisticKind, part: 'norm' | 'gram' | 'cross'): boolean =>
+  (parts[kind] & parts[part]) === parts[part];
 
-/** The more telling of two: a Gram matrix holds the norms on its diagonal. */
+/** The kind that holds both. */
 export function moreOf(a: StatisticKind, b: StatisticKind): StatisticKind {
-  return rank[a] >= rank[b] ? a : b;
+  const both = parts[a] | parts[b];
+  return (Object.keys(parts) as StatisticKind[]).find((kind) => parts[kind] === both)!;
 }
 
 /** One distinct input of a part's linear layers, or what one layer makes of it where it weighs tokens its own way. */
@@ -84,14 +88,14 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
         const kind = linears.map((name) => needs.get(name)!).reduce(moreOf) as Collected['kind'];
         const weighted = key !== input;
         const index = inputs.push({ kind, columns: input.shape.at(-1) as number, linears, weighted }) - 1;
-        if (kind === 'cross') originals.push(sumName(index, 'original'));
+        if (holds(kind, 'cross')) originals.push(sumName(index, 'original'));
         for (const [name, shape] of addSums(graph, input, { kind, weighted }, index))
           sums[name] = tensor('float32', shape, new Float32Array(shape.reduce((a, b) => a * b)));
       }
     },
     extendOriginal({ graph, scope }) {
       for (const [index, { kind, columns, linears }] of inputs.entries()) {
-        if (kind !== 'cross') continue;
+        if (!holds(kind, 'cross')) continue;
         const { input } = scope.linears.get(linears[0])!;
         graph.output(sumName(index, 'original'), reshape(input, [-1, columns]));
       }
@@ -114,7 +118,7 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
       const found = new Map<string, Statistic>();
       inputs.forEach(({ kind, columns, linears }, index) => {
         const sum = (part: string) => sums[sumName(index, part)]?.data as Float32Array | undefined;
-        const gram = kind === 'norm' ? undefined : assembled(columns, (piece) => sum(piece)!);
+        const gram = holds(kind, 'gram') ? assembled(columns, (piece) => sum(piece)!) : undefined;
         const squares = gram ? diagonal(gram, columns) : sum('squares')!;
         checkFinite(squares, linears);
         const [sizes, peaks, cross] = [sum('sizes'), sum('peaks'), sum('cross')];
@@ -137,7 +141,6 @@ function addSums(
 ) {
   const columns = input.shape.at(-1) as number;
   const x = reshape(input, [-1, columns]);
-  const size = abs(x);
   const own = weighted ? mul(x, graph.input(sumName(index, 'weights'), 'float32', [x.shape[0], 1])) : x;
   const made = new Map<string, readonly number[]>();
   const sum = (part: string, shape: readonly number[], next: (before: Value) => Value) => {
@@ -145,11 +148,14 @@ function addSums(
     graph.output(after(name), next(graph.input(name, 'float32', shape)));
     made.set(name, shape);
   };
-  sum('sizes', [columns], (before) => add(before, reduceSum(size, [0])));
-  sum('peaks', [columns], (before) => max(before, reduceMax(size, [0])));
-  if (kind === 'norm') sum('squares', [columns], (before) => add(before, reduceSum(mul(own, x), [0])));
-  else addPieces(own, x, columns, sum);
-  if (kind === 'cross') {
+  if (holds(kind, 'norm')) {
+    const size = abs(x);
+    sum('sizes', [columns], (before) => add(before, reduceSum(size, [0])));
+    sum('peaks', [columns], (before) => max(before, reduceMax(size, [0])));
+  }
+  if (holds(kind, 'gram')) addPieces(own, x, columns, sum);
+  else sum('squares', [columns], (before) => add(before, reduceSum(mul(own, x), [0])));
+  if (holds(kind, 'cross')) {
     const original = graph.input(sumName(index, 'original'), 'float32', x.shape);
     sum('cross', [columns, columns], (before) =>
       add(before, fusedMatmul(own, sub(original, x), { transA: true })),
@@ -160,7 +166,8 @@ function addSums(
 
 /** A Gram matrix is symmetric: of a large one, pieces on its diagonal and above are enough. */
 export function piecesOf(columns: number): { readonly count: number; readonly width: number } {
-  const count = columns >= wide && columns % mostPieces === 0 ? mostPieces : 1;
+  let count = mostPieces;
+  while (count > 1 && (columns % count !== 0 || columns / count < narrowest)) count--;
   return { count, width: columns / count };
 }
 
@@ -223,11 +230,11 @@ function checkFinite(squares: Float32Array, linears: readonly string[]): void {
 export function unitStatistic(kind: StatisticKind, columns: number): Statistic {
   if (kind === 'none') return { tokens: 0 };
   const ones = () => new Float32Array(columns).fill(1);
-  const norms = { tokens: columns, squares: ones(), sizes: ones(), peaks: ones() };
-  if (kind === 'norm') return norms;
-  const gram = new Float32Array(columns * columns);
-  for (let index = 0; index < columns; index++) gram[index * columns + index] = 1;
-  return { ...norms, gram };
+  const norms = holds(kind, 'norm') ? { sizes: ones(), peaks: ones() } : {};
+  const gram = holds(kind, 'gram') ? new Float32Array(columns * columns) : undefined;
+  for (let index = 0; index < columns; index++)
+    gram?.fill(1, index * (columns + 1), index * (columns + 1) + 1);
+  return { tokens: columns, squares: ones(), ...norms, gram };
 }
 
 /** For a method that may overwrite what it gets. */

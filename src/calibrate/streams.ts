@@ -8,8 +8,8 @@ import type { Cut, Kept } from '../models/cut.ts';
 import type { Statistic } from '../methods/contract.ts';
 import type { Needs, TokenWeights } from './statistics.ts';
 import { openCollector } from './statistics.ts';
-import type { Store } from './hidden.ts';
-import { arrayOf, runsOf, storeOf } from './hidden.ts';
+import type { Room, Size, Store } from './hidden.ts';
+import { product, roomLength, roomOf, runsOf, sizesOf, storeOf, tokensOf } from './hidden.ts';
 
 /** Tokens of one run. */
 const batchTokens = 2048;
@@ -39,28 +39,29 @@ export async function embedded(
   const batches = Array.from({ length: Math.ceil(sequences.length / rows) }, (_, index) =>
     sequences.slice(index * rows, (index + 1) * rows),
   );
-  const tokens = batches.map(({ length }) => length * sequences[0].length);
   const { vocabulary, hidden: width } = runner.model.config;
   const stage = await runner.embed({ weights });
-  const [run, store] = [runsOf(stage), storeOf(tokens, width)];
+  const store = storeOf(
+    batches.map(({ length }) => [length, sequences[0].length]),
+    [width],
+  );
   const hidden: Tensor[] = [];
   for (const [index, batch] of batches.entries()) {
     signal?.throwIfAborted();
-    const feeds = { ids: idsTensor(batch, vocabulary) };
-    const found = await run(feeds, { tokens: tokens[index], names: ['hidden'] });
-    hidden.push(store.put(index, found.hidden));
+    hidden.push(store.place(index));
+    await stage.run({ ids: idsTensor(batch, vocabulary) }, { hidden: hidden[index] });
   }
   await stage.release();
   return hidden;
 }
 
-/** Writes each batch's next hidden states over it. */
-export async function forward(stage: Stage, hidden: readonly Tensor[], signal?: AbortSignal): Promise<void> {
-  const run = runsOf(stage);
-  for (const x of hidden) {
+/** Replaces each batch by its next hidden states. */
+export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSignal): Promise<void> {
+  const { place } = storeOf(sizesOf(hidden), hidden[0].dims.slice(2), roomOf(hidden));
+  for (const [index, x] of hidden.entries()) {
     signal?.throwIfAborted();
-    const found = await run({ x }, { tokens: x.dims[0] * x.dims[1], names: ['hidden'] });
-    (x.data as Float32Array).set(found.hidden.data as Float32Array);
+    hidden[index] = place(index);
+    await stage.run({ x }, { hidden: hidden[index] });
   }
   await stage.release();
 }
@@ -73,13 +74,15 @@ export interface Fed {
   /** Whether nobody needs the hidden states afterwards. */
   readonly used: boolean;
   /** Where what is fed is kept, by name: to be written over when no slice needs it any more. */
-  arrays: ReadonlyMap<string, Float32Array>;
+  rooms: ReadonlyMap<string, Room>;
+  /** Rooms that nobody uses, of blocks before and for blocks behind. */
+  readonly spare: Room[];
   /** The stage whose slice has kept them; -1 for hidden states. */
   at: number;
   /** Of hidden states. */
   readonly width: number;
   /** Of each batch. */
-  readonly tokens: readonly number[];
+  readonly sizes: readonly Size[];
   /** Of tokens, for the layers that weigh them. */
   readonly importance?: TokenWeights | undefined;
   /** Whether the graph is one of several for a block, whose memory would add up. */
@@ -88,15 +91,23 @@ export interface Fed {
 
 export const fedBy = (
   hidden: readonly Tensor[],
-  { used = false, ...part }: Pick<Fed, 'open' | 'importance' | 'temporary'> & Partial<Pick<Fed, 'used'>>,
+  {
+    used = false,
+    spare = [],
+    ...part
+  }: Pick<Fed, 'open' | 'importance' | 'temporary'> & {
+    readonly used?: boolean;
+    readonly spare?: Room[] | undefined;
+  },
 ): Fed => ({
   ...part,
   used,
+  spare,
   feeds: hidden.map((x) => ({ x })),
-  arrays: new Map(used && hidden.length > 0 ? [['x', arrayOf(hidden)]] : []),
+  rooms: new Map(used && hidden.length > 0 ? [['x', roomOf(hidden)]] : []),
   at: -1,
   width: hidden[0]?.dims[2] ?? 0,
-  tokens: hidden.map(({ dims }) => dims[0] * dims[1]),
+  sizes: sizesOf(hidden),
 });
 
 /**
@@ -121,8 +132,9 @@ export async function collect(
       ? await openPassage(original, collector.extendOriginal, original.used ? ahead(cut) : cut)
       : undefined;
   let first = 0;
-  for (const [index, tokens] of ours.tokens.entries()) {
+  for (const [index, [rows, time]] of ours.sizes.entries()) {
     signal?.throwIfAborted();
+    const tokens = rows * time;
     const seen = await before?.advance(index, { names: collector.originals });
     const known = { ...collector.feeds(first, tokens), ...seen };
     collector.take(await passage.advance(index, { names: [], others: collector.outputs, known }), tokens);
@@ -138,9 +150,9 @@ const ahead = (cut: Omit<Cut, 'from'> | undefined) =>
   cut && cut.at === cut.stages.length - 1 ? { ...cut, at: cut.stages.length } : cut;
 
 /** What is wide and much is computed again from where it was narrower: memory is dearer than time. */
-function isKept(kept: readonly Kept[], { tokens, width }: Fed): boolean {
-  const own = total(kept.map((each) => each.width ?? 0));
-  const bytes = 4 * own * total(tokens);
+function isKept(kept: readonly Kept[], { sizes, width }: Fed): boolean {
+  const own = total(kept.map(({ shape }) => (shape ? product(shape) : 0)));
+  const bytes = 4 * own * tokensOf(sizes);
   return own <= narrow * width || bytes <= fewBytes;
 }
 
@@ -164,63 +176,69 @@ async function openPassage(
   extend: PartOptions['extend'],
   cut: Omit<Cut, 'from'> | undefined,
 ): Promise<Passage> {
-  const { open, temporary, at, width, tokens, feeds } = fed;
+  const { open, temporary, at, width, sizes, feeds, spare } = fed;
   // A head's logits would be the largest thing of all.
   const stage = await open({ extend, extensionOnly: true, temporary, cut: cut && { ...cut, from: at } });
   const toEnd = cut !== undefined && cut.at === cut.stages.length;
-  const kept: readonly Kept[] = toEnd ? [{ name: 'hidden', width }] : stage.kept;
+  const kept: readonly Kept[] = toEnd ? [{ name: 'hidden', shape: [width] }] : stage.kept;
   const keeps = cut !== undefined && isKept(kept, fed);
   const run = runsOf(stage);
+  const { stores, left } = keeps ? storesFor(kept, fed) : { stores: new Map<string, Store>(), left: [] };
   const computed = keeps ? kept.filter(({ passed }) => passed === undefined) : [];
-  const stores = storesFor(computed, kept, fed);
-  const small = computed.flatMap(({ name }) => (stores.has(name) ? [] : [[name, null] as const]));
   return {
     async advance(index, { names, others, known }) {
       const before = feeds[index];
-      const asked = {
-        tokens: tokens[index],
-        names: [...names, ...stores.keys()],
-        others: { ...others, ...Object.fromEntries(small) },
-      };
-      const any = asked.names.length + Object.keys(asked.others).length > 0;
+      const [rows, time] = sizes[index];
+      const places = computed.map(({ name }) => [name, stores.get(name)?.place(index) ?? null] as const);
+      const asked = { tokens: rows * time, names, others: { ...others, ...Object.fromEntries(places) } };
+      const any = names.length + Object.keys(asked.others).length > 0;
       const found = any ? await run({ ...before, ...known }, asked) : {};
-      const next = (name: string) => stores.get(name)?.put(index, found[name]) ?? found[name];
       if (keeps)
         feeds[index] = Object.fromEntries(
-          kept.map(({ name, passed }) => [name, passed === undefined ? next(name) : before[passed]]),
+          kept.map(({ name, passed }) => [name, passed === undefined ? found[name] : before[passed]]),
         );
       return Object.fromEntries([...names, ...Object.keys(others ?? {})].map((name) => [name, found[name]]));
     },
     async close() {
       if (keeps) {
         fed.at = cut.at;
-        fed.arrays = new Map(
+        fed.rooms = new Map(
           kept.flatMap(({ name, passed = '' }) => {
-            const array = stores.get(name)?.array ?? fed.arrays.get(passed);
-            return array ? [[name, array]] : [];
+            const room = stores.get(name)?.room ?? fed.rooms.get(passed);
+            return room ? [[name, room]] : [];
           }),
         );
+        spare.push(...left);
       }
       await stage.release();
     },
   };
 }
 
-/** Of what a slice computes of tokens and keeps: over what goes no further, where that is as large. */
+/**
+ * Of what a slice computes of tokens and keeps: over what goes no further, where that is as large.
+ * @returns besides what then lies idle
+ */
 function storesFor(
-  computed: readonly Kept[],
   kept: readonly Kept[],
-  { arrays, tokens }: Fed,
-): ReadonlyMap<string, Store> {
+  { rooms, sizes, spare }: Fed,
+): { readonly stores: ReadonlyMap<string, Store>; readonly left: readonly Room[] } {
   const passed = new Set(kept.map((each) => each.passed));
-  const free = [...arrays].flatMap(([name, array]) => (passed.has(name) ? [] : [array]));
-  return new Map(
-    computed.flatMap(({ name, width }) => {
-      if (width === undefined) return [];
-      const index = free.findIndex(({ length }) => length === width * total(tokens));
-      return [[name, storeOf(tokens, width, index < 0 ? undefined : free.splice(index, 1)[0])] as const];
-    }),
-  );
+  const left = [...rooms].flatMap(([name, room]) => (passed.has(name) ? [] : [room]));
+  const taken = (length: number): Room | undefined => {
+    for (const idle of [left, spare]) {
+      const index = idle.findIndex(({ array }) => array.length === length);
+      if (index >= 0) return idle.splice(index, 1)[0];
+    }
+    return undefined;
+  };
+  const stores = new Map<string, Store>();
+  for (const { name, passed: own, shape } of kept) {
+    if (own !== undefined || !shape) continue;
+    const room = taken(roomLength(sizes, shape));
+    stores.set(name, storeOf(sizes, shape, room));
+  }
+  return { stores, left };
 }
 
 /** The rest of the way, behind the last stage: hidden states, batch by batch. */

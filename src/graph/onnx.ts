@@ -23,6 +23,7 @@ type Locate = (stored: Stored) => { readonly location: string; readonly offset: 
 /** The graph as plain ONNX objects; `locate` says which tensors lie outside. */
 function toOnnx(graph: Graph, locate: Locate = () => undefined): OnnxModel {
   const nodes = liveNodes(graph);
+  const nameOf = namesIn(graph, nodes);
   const used = usedNames(graph, nodes);
   const initializers = [...graph.initializers].filter(([name]) => used.has(name));
   const place = ([name, stored]: readonly [string, Stored]): OnnxTensor => {
@@ -38,22 +39,31 @@ function toOnnx(graph: Graph, locate: Locate = () => undefined): OnnxModel {
       { domain: 'com.microsoft', version: 1 },
     ],
     graphName: 'graph',
-    nodes: [...nodes.map((node, i) => toNode(node, i, used)), ...outputNodes(graph)],
+    nodes: [...nodes.map((node, i) => toNode(node, i, used, nameOf)), ...outputNodes(graph, nameOf)],
     initializers: initializers.map(place),
     inputs: graph.inputs,
     outputs: graph.outputs.map(({ name, value }) => ({ name, dtype: value.dtype, shape: value.shape })),
   };
 }
 
-/** A graph's outputs have names of their own: an Identity each, which the engine removes. */
-function outputNodes(graph: Graph): readonly OnnxNode[] {
+/** What a node computes is named as the graph's first output that it is. */
+function namesIn(graph: Graph, nodes: readonly Node[]): (value: Value) => string {
+  const computed = new Set(nodes.flatMap(({ outputs }) => outputs));
+  const names = new Map<Value, string>();
+  for (const { name, value } of graph.outputs)
+    if (computed.has(value) && !names.has(value)) names.set(value, name);
+  return (value) => names.get(value) ?? value.name;
+}
+
+/** Outputs that are inputs, or others once more, are copies. */
+function outputNodes(graph: Graph, nameOf: (value: Value) => string): readonly OnnxNode[] {
   return graph.outputs
-    .filter(({ name, value }) => name !== value.name)
+    .filter(({ name, value }) => name !== nameOf(value))
     .map(({ name, value }) => ({
       name: `output/${name}`,
       domain: '',
       type: 'Identity',
-      inputs: [value.name],
+      inputs: [nameOf(value)],
       outputs: [name],
       attributes: {},
     }));
@@ -76,11 +86,16 @@ function usedNames(graph: Graph, nodes: readonly Node[]): ReadonlySet<string> {
   return used;
 }
 
-function toNode(node: Node, index: number, used: ReadonlySet<string>): OnnxNode {
+function toNode(
+  node: Node,
+  index: number,
+  used: ReadonlySet<string>,
+  nameOf: (value: Value) => string,
+): OnnxNode {
   const { onnx, optionalFrom } = table[node.op];
-  const inputs = trimmed(node.inputs.map((input) => input?.name ?? ''));
+  const inputs = trimmed(node.inputs.map((input) => (input ? nameOf(input) : '')));
   const asked = (name: string, i: number) => i < (optionalFrom ?? node.outputs.length) || used.has(name);
-  const outputs = trimmed(node.outputs.map(({ name }, i) => (asked(name, i) ? name : '')));
+  const outputs = trimmed(node.outputs.map((output, i) => (asked(output.name, i) ? nameOf(output) : '')));
   return { name: `${onnx.type}_${index}`, ...onnx, inputs, outputs, attributes: toAttributes(node) };
 }
 

@@ -13,19 +13,19 @@ import type { SessionOptions, Tensor } from '../graph/session.ts';
 import type { Configuration, Model } from '../models/model.ts';
 
 /**
- * What the walk can collect of a linear layer's inputs X [tokens, in]; each kind holds those before it. "cross" asks
- * for what the same layer is fed in the original model too.
+ * What the walk can collect of a linear layer's inputs X [tokens, in]: of each column ("norm"), of every two of them
+ * ("gram"), or both ("full"). "cross" is "gram" with what the same layer is fed in the original model, "all" is everything.
  */
-export type StatisticKind = 'none' | 'norm' | 'gram' | 'cross';
+export type StatisticKind = 'none' | 'norm' | 'gram' | 'full' | 'cross' | 'all';
 
 /** Where a method asks for it (`fisher`), tokens weigh in all products by their importance, which is 1 on average. */
 export interface Statistic {
   readonly tokens: number;
-  /** Per-column sum of squares [in]; with all kinds but "none", as are the next two. */
+  /** Per-column sum of squares [in]; with all kinds but "none". */
   readonly squares?: Float32Array | undefined;
-  /** Per-column sum of sizes |x| [in]. */
+  /** Per-column sum of sizes |x| [in]; with "norm". */
   readonly sizes?: Float32Array | undefined;
-  /** Per-column largest size |x| [in]. */
+  /** Per-column largest size |x| [in]; with "norm". */
   readonly peaks?: Float32Array | undefined;
   /** X^T X, row-major [in, in]; with "gram". Methods may overwrite it: the walk hands each layer its own. */
   readonly gram?: Float32Array | undefined;

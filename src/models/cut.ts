@@ -28,8 +28,8 @@ export interface Kept {
   readonly name: string;
   /** The name that it was fed by. */
   readonly passed?: string | undefined;
-  /** Numbers for a token, where it is of the input's tokens. */
-  readonly width?: number | undefined;
+  /** Of the numbers for a token, where it is of the input's tokens. */
+  readonly shape?: readonly number[] | undefined;
 }
 
 /** The whole block's graph; its outputs are those of an extension, which see layers of this stage alone. */
@@ -53,15 +53,15 @@ export function sliceAt(whole: Whole, { stages, from, at }: Cut): Slice {
   const computed = at < stages.length ? kept.filter(({ value }) => !fed.has(value)) : [end];
   return {
     graph: sliced(graph, given, [...graph.outputs, ...computed]),
-    kept: kept.map(({ name, value }) => ({ name, passed: fed.get(value), width: widthOf(value, input) })),
+    kept: kept.map(({ name, value }) => ({ name, passed: fed.get(value), shape: shapeOf(value, input) })),
   };
 }
 
 /** Masks, for one, are not of tokens. */
-function widthOf({ shape, dtype }: Value, input: Value): number | undefined {
+function shapeOf({ shape, dtype }: Value, input: Value): readonly number[] | undefined {
   const [batch, time, ...rest] = shape;
-  if (batch !== input.shape[0] || time !== input.shape[1] || dtype !== 'float32') return undefined;
-  return rest.reduce<number>((width, size) => width * (size as number), 1);
+  const ofTokens = batch === input.shape[0] && time === input.shape[1] && dtype === 'float32';
+  return ofTokens ? (rest as number[]) : undefined;
 }
 
 /** By node that depends on the block's input: the slice that computes it. */

@@ -47,7 +47,7 @@ export const awq: BlockRewrite<AwqOptions> = {
     'AWQ (arXiv:2306.00978): scales channels by their inputs, and clips ranges, before weights are rounded.',
   options,
   followedBy: { method: 'rtn', range: 'minmax' },
-  statistic: () => 'gram',
+  statistic: () => 'full',
   async rewrite(block, choice) {
     const chosen = new Map<Scaling, Float32Array | undefined>();
     for (const scaling of scalingsOf(block.model, block.layer)) {

@@ -189,10 +189,12 @@ describe('W8A8', () => {
 
   it('asks for what it needs', () => {
     const asked = (some: object) => w8a8.statistic(w8a8.options.parse(some));
-    expect([asked({}), asked({ inputs: 'static' }), asked({ rounding: 'compensated' })]).toEqual([
+    const rounding = 'compensated';
+    expect([{}, { inputs: 'static' }, { rounding }, { inputs: 'static', rounding }].map(asked)).toEqual([
       'none',
       'norm',
       'gram',
+      'full',
     ]);
   });
 });

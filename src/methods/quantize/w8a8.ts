@@ -41,7 +41,7 @@ export const w8a8: LinearMethod<W8a8Options> = {
     'W8A8: 8-bit integers for weights, by row, and for inputs, by token or by layer; integer products (ZeroQuant, arXiv:2206.01861).',
   options,
   statistic: ({ inputs, rounding }) => {
-    if (rounding === 'compensated') return 'gram';
+    if (rounding === 'compensated') return inputs === 'static' ? 'full' : 'gram';
     return inputs === 'static' ? 'norm' : 'none';
   },
   async compress(weight, { gram, peaks }, { inputs, rounding, range }) {
