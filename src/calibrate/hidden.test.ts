@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Tensor } from '../graph/session.ts';
-import { roomLength, roomOf, sizesOf, storeOf, tokensOf } from './hidden.ts';
-import type { Size } from './hidden.ts';
+import { leave, roomIn, roomLength, roomOf, sizesOf, storeOf, tokensOf } from './hidden.ts';
+import type { Room, Size, Spare } from './hidden.ts';
 
 const sizes: readonly Size[] = [
   [2, 4],
@@ -48,5 +48,37 @@ describe('a room for batches', () => {
     const { room } = storeOf(sizes, shape);
     expect(room.array).toHaveLength(5 * 8 * 3);
     expect(roomLength(sizes, shape)).toBe(room.array.length);
+  });
+});
+
+describe('what lies idle', () => {
+  const roomOfLength = (length: number): Room => ({ array: new Float32Array(length), free: 0 });
+
+  it('is used again whole, once, for what is no larger', () => {
+    const spare: Spare = {};
+    leave(spare, [roomOfLength(40), roomOfLength(100)]);
+    const { array } = spare;
+    expect(array).toHaveLength(100);
+    const part = roomIn(spare, 40)!;
+    expect([part.array.length, part.array.buffer]).toEqual([40, array!.buffer]);
+    expect(roomIn(spare, 40)).toBeUndefined();
+    // A part is left as the whole that it is of.
+    leave(spare, [part]);
+    expect(roomIn(spare, 100)!.array).toEqual(array);
+  });
+
+  it('is let go before something larger comes', () => {
+    const spare: Spare = {};
+    leave(spare, [roomOfLength(40)]);
+    expect(roomIn(spare, 41)).toBeUndefined();
+    expect(spare.array).toBeUndefined();
+  });
+
+  it('may hold batches that are found again', () => {
+    const spare: Spare = {};
+    leave(spare, [roomOfLength(10 * roomLength(sizes, shape))]);
+    const store = storeOf(sizes, shape, roomIn(spare, roomLength(sizes, shape)));
+    const room = roomOf(sizes.map((_, index) => store.place(index)));
+    expect([room.free, room.array.length]).toEqual([store.room.free, roomLength(sizes, shape)]);
   });
 });

@@ -56,13 +56,37 @@ export function storeOf(
   };
 }
 
-/** Where all batches of a value are. */
+/** Where all batches of a value are: at the beginning of their buffer. */
 export function roomOf(batches: readonly Tensor[]): Room {
   const { buffer, byteOffset } = batches[0].data as Float32Array;
-  const array = new Float32Array(buffer);
+  const array = new Float32Array(
+    buffer as ArrayBuffer,
+    0,
+    roomLength(sizesOf(batches), batches[0].dims.slice(2)),
+  );
   const places = batches.length + 1;
   const first = (places * byteOffset) / array.byteLength;
   return { array, free: (first + places - 1) % places };
+}
+
+/** The largest array that lies idle between values, so that the next need not be asked of the system; smaller ones go. */
+export interface Spare {
+  array?: Float32Array | undefined;
+}
+
+/** @returns room of the length in what was spare; nothing where that is too small, which then goes before a new one comes */
+export function roomIn(spare: Spare, length: number): Room | undefined {
+  const { array } = spare;
+  spare.array = undefined;
+  return array && array.length >= length ? { array: array.subarray(0, length), free: 0 } : undefined;
+}
+
+/** @param rooms that are of no more use */
+export function leave(spare: Spare, rooms: readonly Room[]): void {
+  for (const { array } of rooms) {
+    const whole = new Float32Array(array.buffer);
+    if (whole.length > (spare.array?.length ?? 0)) spare.array = whole;
+  }
 }
 
 export const sizesOf = (batches: readonly Tensor[]): readonly Size[] =>

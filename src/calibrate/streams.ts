@@ -8,8 +8,8 @@ import type { Cut, Kept } from '../models/cut.ts';
 import type { Statistic } from '../methods/contract.ts';
 import type { Needs, TokenWeights } from './statistics.ts';
 import { openCollector } from './statistics.ts';
-import type { Room, Size, Store } from './hidden.ts';
-import { product, roomLength, roomOf, runsOf, sizesOf, storeOf, tokensOf } from './hidden.ts';
+import type { Room, Size, Spare, Store } from './hidden.ts';
+import { leave, product, roomIn, roomLength, roomOf, runsOf, sizesOf, storeOf, tokensOf } from './hidden.ts';
 
 /** Tokens of one run. */
 const batchTokens = 2048;
@@ -75,8 +75,8 @@ export interface Fed {
   readonly used: boolean;
   /** Where what is fed is kept, by name: to be written over when no slice needs it any more. */
   rooms: ReadonlyMap<string, Room>;
-  /** Rooms that nobody uses, of blocks before and for blocks behind. */
-  readonly spare: Room[];
+  /** Of blocks before, and for blocks behind. */
+  readonly spare: Spare;
   /** The stage whose slice has kept them; -1 for hidden states. */
   at: number;
   /** Of hidden states. */
@@ -93,11 +93,11 @@ export const fedBy = (
   hidden: readonly Tensor[],
   {
     used = false,
-    spare = [],
+    spare = {},
     ...part
   }: Pick<Fed, 'open' | 'importance' | 'temporary'> & {
     readonly used?: boolean;
-    readonly spare?: Room[] | undefined;
+    readonly spare?: Spare | undefined;
   },
 ): Fed => ({
   ...part,
@@ -208,7 +208,7 @@ async function openPassage(
             return room ? [[name, room]] : [];
           }),
         );
-        spare.push(...left);
+        leave(spare, left);
       }
       await stage.release();
     },
@@ -225,12 +225,11 @@ function storesFor(
 ): { readonly stores: ReadonlyMap<string, Store>; readonly left: readonly Room[] } {
   const passed = new Set(kept.map((each) => each.passed));
   const left = [...rooms].flatMap(([name, room]) => (passed.has(name) ? [] : [room]));
+  // Those that are part of a larger one last: it is wanted soon.
+  left.sort((a, b) => a.array.buffer.byteLength - b.array.buffer.byteLength);
   const taken = (length: number): Room | undefined => {
-    for (const idle of [left, spare]) {
-      const index = idle.findIndex(({ array }) => array.length === length);
-      if (index >= 0) return idle.splice(index, 1)[0];
-    }
-    return undefined;
+    const index = left.findIndex(({ array }) => array.length === length);
+    return index < 0 ? roomIn(spare, length) : left.splice(index, 1)[0];
   };
   const stores = new Map<string, Store>();
   for (const { name, passed: own, shape } of kept) {

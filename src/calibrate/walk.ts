@@ -19,7 +19,7 @@ import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } f
 import type { LayerRow, Planned, WalkOptions } from './planned.ts';
 import { askForMetrics, checkPlan, isInTurn, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
-import type { Room } from './hidden.ts';
+import type { Spare } from './hidden.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
 import { collect, embedded, fedBy, fewestTokens, finishSlices, forward } from './streams.ts';
@@ -80,7 +80,7 @@ interface Streams {
   /** Of each block, where a training asks for it: see `CompressedBlock.metric`. */
   readonly metrics?: readonly Float32Array[] | undefined;
   /** Room for what the next block's slices keep. */
-  readonly spare: Room[];
+  readonly spare: Spare;
 }
 
 async function run(state: State, sequences: readonly Int32Array[]): Promise<Walked> {
@@ -102,13 +102,13 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
     if (streams.original && !done.original)
       await forward(await runner.block(layer), streams.original, signal);
   }
-  streams.spare.length = 0;
+  streams.spare.array = undefined;
   const head = (own: PartOptions['weights']) => (part: PartOptions) => runner.head({ weights: own, ...part });
   await part(state, units.head, head(weights), { open: head(model), streams });
   return { model: { ...model, matrices, vectors }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
 }
 
-const nothing: Streams = { hidden: [], original: undefined, importance: undefined, spare: [] };
+const nothing: Streams = { hidden: [], original: undefined, importance: undefined, spare: {} };
 
 /** The layer that hidden states go to, the number of layers for the head: as far as somebody needs to see them. */
 function lastNeeded({ plan, rows, options }: State, layers: number): number {
@@ -145,7 +145,7 @@ async function openStreams(state: State, sequences: readonly Int32Array[]): Prom
     original: compared ? await embed(model) : undefined,
     importance: shares.size > 0 ? weighed(shares, options.importance ?? found!.importance) : undefined,
     metrics: options.metrics ?? found?.metrics,
-    spare: [],
+    spare: {},
   };
 }
 
