@@ -12,7 +12,8 @@ import { openRunner } from '../models/runner.ts';
 import { asLinear } from './compress.ts';
 import type { Importance } from './importance.ts';
 import type { Ranking } from './select.ts';
-import { collect, embedded, fedBy, forward } from './streams.ts';
+import { collect, hiddenOf, fedBy } from './streams.ts';
+import { forward } from '../models/hidden.ts';
 import type { Assignment, Target } from './targets.ts';
 import { targetsOf } from './targets.ts';
 
@@ -76,7 +77,7 @@ async function weighedSquares(
   const weights = new Map([...importance].map(([name, each]) => [name, each.weights]));
   const found = new Map<string, Float32Array>();
   try {
-    const hidden = await embedded(runner, sequences, model, signal);
+    const hidden = await hiddenOf(runner, sequences, model, signal);
     for (const layer of model.config.layers.keys()) {
       const names = targets.filter((target) => target.layer === layer);
       const needs = new Map(names.map(({ name }) => [name, 'norm' as const]));

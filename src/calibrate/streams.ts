@@ -1,15 +1,26 @@
 /** Hidden states of the calibration text on their way through the blocks, in batches. */
 
 import { total } from '../base/total.ts';
-import { idsTensor } from '../models/runner.ts';
-import type { PartOptions, Runner, Stage } from '../models/runner.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
-import type { Cut, Kept } from '../models/cut.ts';
 import type { Statistic } from '../methods/contract.ts';
+import type { Cut, Kept } from '../models/cut.ts';
+import type { Room, Size, Spare, Store } from '../models/hidden.ts';
+import {
+  embedded,
+  leave,
+  product,
+  roomIn,
+  roomLength,
+  roomOf,
+  runsOf,
+  sizesOf,
+  storeOf,
+  tokensOf,
+} from '../models/hidden.ts';
+import type { PartOptions, Runner, Stage } from '../models/runner.ts';
+import { idsTensor } from '../models/runner.ts';
 import type { Needs, TokenWeights } from './statistics.ts';
 import { openCollector } from './statistics.ts';
-import type { Room, Size, Spare, Store } from './hidden.ts';
-import { leave, product, roomIn, roomLength, roomOf, runsOf, sizesOf, storeOf, tokensOf } from './hidden.ts';
 
 /** Tokens of one run. */
 const batchTokens = 2048;
@@ -28,42 +39,19 @@ export function fewestTokens(sequences: readonly Int32Array[], most = batchToken
   return (sequences.length % rows || rows) * sequences[0].length;
 }
 
-/** Hidden states [rows, time, hidden], batch after batch. */
-export async function embedded(
+/** Hidden states [rows, time, hidden] of sequences of one length, batch after batch. */
+export async function hiddenOf(
   runner: Runner,
   sequences: readonly Int32Array[],
   weights: PartOptions['weights'],
   signal?: AbortSignal,
 ): Promise<Tensor[]> {
+  const { vocabulary, hidden } = runner.model.config;
   const rows = rowsOf(sequences, batchTokens);
-  const batches = Array.from({ length: Math.ceil(sequences.length / rows) }, (_, index) =>
-    sequences.slice(index * rows, (index + 1) * rows),
+  const ids = Array.from({ length: Math.ceil(sequences.length / rows) }, (_, index) =>
+    idsTensor(sequences.slice(index * rows, (index + 1) * rows), vocabulary),
   );
-  const { vocabulary, hidden: width } = runner.model.config;
-  const stage = await runner.embed({ weights });
-  const store = storeOf(
-    batches.map(({ length }) => [length, sequences[0].length]),
-    [width],
-  );
-  const hidden: Tensor[] = [];
-  for (const [index, batch] of batches.entries()) {
-    signal?.throwIfAborted();
-    hidden.push(store.place(index));
-    await stage.run({ ids: idsTensor(batch, vocabulary) }, { hidden: hidden[index] });
-  }
-  await stage.release();
-  return hidden;
-}
-
-/** Replaces each batch by its next hidden states. */
-export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSignal): Promise<void> {
-  const { place } = storeOf(sizesOf(hidden), hidden[0].dims.slice(2), roomOf(hidden));
-  for (const [index, x] of hidden.entries()) {
-    signal?.throwIfAborted();
-    hidden[index] = place(index);
-    await stage.run({ x }, { hidden: hidden[index] });
-  }
-  await stage.release();
+  return embedded(await runner.embed({ weights }), ids, hidden, signal);
 }
 
 /** A part of the model with its weights, and what it is fed. */

@@ -19,10 +19,11 @@ import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } f
 import type { LayerRow, Planned, WalkOptions } from './planned.ts';
 import { askForMetrics, checkPlan, isInTurn, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
-import type { Spare } from './hidden.ts';
+import type { Spare } from '../models/hidden.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
-import { collect, embedded, fedBy, fewestTokens, finishSlices, forward } from './streams.ts';
+import { collect, hiddenOf, fedBy, fewestTokens, finishSlices } from './streams.ts';
+import { forward } from '../models/hidden.ts';
 import { steadyThreads } from './threads.ts';
 
 export interface Walked {
@@ -139,7 +140,7 @@ async function openStreams(state: State, sequences: readonly Int32Array[]): Prom
     asked.names.size > 0 || asked.metrics
       ? await predictionGradients(model, sequences, asked, { ...options, seed: options.seed ?? 0 })
       : undefined;
-  const embed = (weights: PartOptions['weights']) => embedded(runner, sequences, weights, options.signal);
+  const embed = (weights: PartOptions['weights']) => hiddenOf(runner, sequences, weights, options.signal);
   return {
     hidden: await embed({ matrices, vectors }),
     original: compared ? await embed(model) : undefined,
@@ -206,7 +207,7 @@ async function tables(state: State, unit: Unit, sequences: readonly Int32Array[]
   const { model, runner, rows, options } = state;
   let hidden: Tensor[] = [];
   if (unit.planned.some(({ name, statistic }) => statistic !== 'none' && !rows.has(name))) {
-    hidden = await embedded(runner, sequences, model, options.signal);
+    hidden = await hiddenOf(runner, sequences, model, options.signal);
     for (let layer = 0; layer < model.config.layers.length; layer++)
       await forward(await runner.block(layer), hidden, options.signal);
   }

@@ -5,6 +5,7 @@
 
 import type { Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
+import { embedded, forward, runsOf } from '../models/hidden.ts';
 import type { Model } from '../models/model.ts';
 import type { Runner } from '../models/runner.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
@@ -52,13 +53,6 @@ function portions(sequences: readonly Int32Array[], most: number): number[][] {
   return result;
 }
 
-interface Batch {
-  /** Indices of its sequences, one a row. */
-  readonly members: readonly number[];
-  /** [members, longest of them, hidden] */
-  hidden: Tensor;
-}
-
 async function* portion(
   runner: Runner,
   sequences: readonly Int32Array[],
@@ -66,36 +60,28 @@ async function* portion(
   most: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<LogitChunk> {
-  const { config } = runner.model;
-  const batches: Batch[] = [];
-  const embed = await runner.embed();
-  for (const rows of batchesOf(sequences, members)) {
-    signal?.throwIfAborted();
-    const ids = idsTensor(
+  const { vocabulary, hidden: width, layers } = runner.model.config;
+  const batches = batchesOf(sequences, members);
+  const ids = batches.map((rows) =>
+    idsTensor(
       rows.map((index) => sequences[index]),
-      config.vocabulary,
-    );
-    batches.push({ members: rows, hidden: (await embed.run({ ids })).hidden });
-  }
-  await embed.release();
-  for (let layer = 0; layer < config.layers.length; layer++) {
-    const block = await runner.block(layer);
-    for (const batch of batches) {
-      signal?.throwIfAborted();
-      batch.hidden = (await block.run({ x: batch.hidden })).hidden;
-    }
-    await block.release();
-  }
+      vocabulary,
+    ),
+  );
+  const hidden = await embedded(await runner.embed(), ids, width, signal);
+  for (const layer of layers.keys()) await forward(await runner.block(layer), hidden, signal);
   const places = new Map(
-    batches.flatMap((batch) => batch.members.map((index, row) => [index, { batch, row }] as const)),
+    batches.flatMap((rows, batch) => rows.map((index, row) => [index, { batch, row }] as const)),
   );
   const head = await runner.head();
+  const run = runsOf(head);
   for (const index of members) {
     const { batch, row } = places.get(index)!;
     for (const { start, rows } of cutsOf(sequences[index].length, most)) {
       signal?.throwIfAborted();
-      const { logits } = await head.run({ x: slice(batch.hidden, row, start, rows) });
-      yield { sequence: index, start, rows, logits: logits.reshape([rows, config.vocabulary]) };
+      const x = slice(hidden[batch], row, start, rows);
+      const { logits } = await run({ x }, { tokens: rows, names: ['logits'] });
+      yield { sequence: index, start, rows, logits: logits.reshape([rows, vocabulary]) };
     }
   }
   await head.release();

@@ -12,7 +12,7 @@ export interface LogitChunk {
   /** First position; row r predicts the token at start + r + 1. */
   readonly start: number;
   readonly rows: number;
-  /** float32 [rows, vocabulary] */
+  /** float32 [rows, vocabulary]; valid until the next chunk is asked for */
   readonly logits: Tensor;
 }
 

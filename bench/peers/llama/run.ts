@@ -25,7 +25,6 @@ import { modelScorer } from '../../../src/evaluate/blocks.ts';
 import { bootstrap } from '../../../src/evaluate/bootstrap.ts';
 import type { Evaluation } from '../../../src/evaluate/evaluate.ts';
 import { evaluate } from '../../../src/evaluate/evaluate.ts';
-import type { LogitChunk, Scorer } from '../../../src/evaluate/scorer.ts';
 import { openGguf } from '../../../src/io/gguf/read.ts';
 import { writeGguf } from '../../../src/io/gguf/write.ts';
 import type { LinearMethod } from '../../../src/methods/contract.ts';
@@ -35,6 +34,7 @@ import { ggufFamilies } from '../../../src/models/gguf-names.ts';
 import { ggufOf } from '../../../src/models/gguf-write.ts';
 import type { Model } from '../../../src/models/model.ts';
 import { openModel } from '../../../src/open.ts';
+import { remembered } from '../quantizers/tokens.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -135,23 +135,6 @@ async function ourFile(mix: string, like: string, sequences: readonly Int32Array
   rmSync(path, { force: true });
   await writeModel(model, path);
   return { path, seconds };
-}
-
-/** Says again what it said the first time. */
-function remembered(scorer: Scorer): Scorer {
-  const chunks: LogitChunk[] = [];
-  let whole = false;
-  return {
-    ...scorer,
-    async *score(sequences, signal) {
-      if (whole) return yield* chunks;
-      for await (const chunk of scorer.score(sequences, signal)) {
-        chunks.push(chunk);
-        yield chunk;
-      }
-      whole = true;
-    },
-  };
 }
 
 async function measured(path: string): Promise<Evaluation> {

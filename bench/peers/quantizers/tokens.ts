@@ -13,6 +13,7 @@ import { packSequences } from '../../../src/calibrate/sequences.ts';
 import { modelScorer } from '../../../src/evaluate/blocks.ts';
 import { evaluate } from '../../../src/evaluate/evaluate.ts';
 import type { LogitChunk, Scorer } from '../../../src/evaluate/scorer.ts';
+import { tensor } from '../../../src/graph/session.ts';
 import type { Model } from '../../../src/models/model.ts';
 import { openModel } from '../../../src/open.ts';
 import type { Tokenizer } from '../../../src/tokenizer/tokenizer.ts';
@@ -89,7 +90,7 @@ async function packed(path: string, tokenizer: Tokenizer, cut: Cut): Promise<rea
 }
 
 /** Says again what it said the first time. */
-function remembered(scorer: Scorer): Scorer {
+export function remembered(scorer: Scorer): Scorer {
   const chunks: LogitChunk[] = [];
   let whole = false;
   return {
@@ -97,7 +98,8 @@ function remembered(scorer: Scorer): Scorer {
     async *score(sequences, signal) {
       if (whole) return yield* chunks;
       for await (const chunk of scorer.score(sequences, signal)) {
-        chunks.push(chunk);
+        const { data, dims } = chunk.logits;
+        chunks.push({ ...chunk, logits: tensor('float32', dims, (data as Float32Array).slice()) });
         yield chunk;
       }
       whole = true;

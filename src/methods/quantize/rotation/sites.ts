@@ -1,6 +1,7 @@
 /** What a model's layers look like to those who learn rotations: weights, and moments of what they are fed. */
 
-import { collect, fedBy, embedded, forward } from '../../../calibrate/streams.ts';
+import { collect, fedBy, hiddenOf } from '../../../calibrate/streams.ts';
+import { forward } from '../../../models/hidden.ts';
 import type { Tensor } from '../../../graph/session.ts';
 import type { Encoding } from '../../../encodings/encoding.ts';
 import type { LayerStructure, Model } from '../../../models/model.ts';
@@ -48,7 +49,7 @@ export async function sitesOf(
 ): Promise<LayerSites[]> {
   const runner = openRunner(folded, { ...session, longest: sequences[0].length });
   try {
-    const hidden = await embedded(runner, sequences, undefined, signal);
+    const hidden = await hiddenOf(runner, sequences, undefined, signal);
     const sites: LayerSites[] = [];
     const { layers } = folded.config;
     for (let layer = 0; layer < layers.length; layer++) {

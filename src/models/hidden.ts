@@ -1,12 +1,13 @@
 /**
- * Values of the calibration text's tokens, batch by batch, where the engine writes them. Those of all batches are views of
- * one array, which is written over when they are of no more use: pieces that come and go leave memory full of holes.
+ * Values of a text's tokens on their way through a model, batch by batch, where the engine writes them. Those of all batches
+ * are views of one array, which is written over when they are of no more use: pieces that come and go leave memory full of
+ * holes.
  */
 
 import { total } from '../base/total.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
-import type { Stage } from '../models/runner.ts';
+import type { Stage } from './runner.ts';
 
 /** Sequences of a batch, and tokens of each. */
 export type Size = readonly [rows: number, time: number];
@@ -93,6 +94,41 @@ export const sizesOf = (batches: readonly Tensor[]): readonly Size[] =>
   batches.map(({ dims: [rows, time] }) => [rows, time] as const);
 
 export const tokensOf = (sizes: readonly Size[]): number => total(sizes.map(product));
+
+/**
+ * Hidden states [rows, time, width] of every batch of ids.
+ * @param stage the embedding, which is released
+ */
+export async function embedded(
+  stage: Stage,
+  ids: readonly Tensor[],
+  width: number,
+  signal?: AbortSignal,
+): Promise<Tensor[]> {
+  const { place } = storeOf(sizesOf(ids), [width]);
+  const hidden: Tensor[] = [];
+  for (const [index, batch] of ids.entries()) {
+    signal?.throwIfAborted();
+    hidden.push(place(index));
+    await stage.run({ ids: batch }, { hidden: hidden[index] });
+  }
+  await stage.release();
+  return hidden;
+}
+
+/**
+ * Replaces each batch by its next hidden states.
+ * @param stage a block, which is released
+ */
+export async function forward(stage: Stage, hidden: Tensor[], signal?: AbortSignal): Promise<void> {
+  const { place } = storeOf(sizesOf(hidden), hidden[0].dims.slice(2), roomOf(hidden));
+  for (const [index, x] of hidden.entries()) {
+    signal?.throwIfAborted();
+    hidden[index] = place(index);
+    await stage.run({ x }, { hidden: hidden[index] });
+  }
+  await stage.release();
+}
 
 /**
  * Runs a stage for batch after batch into the same outputs, valid until the next run.
