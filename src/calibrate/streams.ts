@@ -1,5 +1,6 @@
 /** Hidden states of the calibration text on their way through the blocks, in batches. */
 
+import { elementCount } from '../base/tensor.ts';
 import { total } from '../base/total.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
 import type { Statistic } from '../methods/contract.ts';
@@ -8,7 +9,6 @@ import type { Room, Size, Spare, Store } from '../models/hidden.ts';
 import {
   embedded,
   leave,
-  product,
   roomIn,
   roomLength,
   roomOf,
@@ -139,7 +139,7 @@ const ahead = (cut: Omit<Cut, 'from'> | undefined) =>
 
 /** What is wide and much is computed again from where it was narrower: memory is dearer than time. */
 function isKept(kept: readonly Kept[], { sizes, width }: Fed): boolean {
-  const own = total(kept.map(({ shape }) => (shape ? product(shape) : 0)));
+  const own = total(kept.map(({ shape }) => (shape ? elementCount(shape) : 0)));
   const bytes = 4 * own * tokensOf(sizes);
   return own <= narrow * width || bytes <= fewBytes;
 }

@@ -4,6 +4,7 @@
  * holes.
  */
 
+import { elementCount } from '../base/tensor.ts';
 import { total } from '../base/total.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
@@ -11,8 +12,6 @@ import type { Stage } from './runner.ts';
 
 /** Sequences of a batch, and tokens of each. */
 export type Size = readonly [rows: number, time: number];
-
-export const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
 
 /**
  * An array with places for all batches of a value and for one more. The engine may write before it has read, so each batch
@@ -34,7 +33,7 @@ export interface Store {
 
 /** Of the array that is room for so many numbers of each token. */
 export const roomLength = (sizes: readonly Size[], shape: readonly number[]): number =>
-  (sizes.length + 1) * Math.max(...sizes.map(product)) * product(shape);
+  (sizes.length + 1) * Math.max(...sizes.map(elementCount)) * elementCount(shape);
 
 /**
  * @param shape of a token's numbers
@@ -52,7 +51,7 @@ export function storeOf(
     place(index) {
       const from = ((room.free + index) % places) * length;
       const dims = [...sizes[index], ...shape];
-      return tensor('float32', dims, room.array.subarray(from, from + product(dims)));
+      return tensor('float32', dims, room.array.subarray(from, from + elementCount(dims)));
     },
   };
 }
@@ -93,7 +92,7 @@ export function leave(spare: Spare, rooms: readonly Room[]): void {
 export const sizesOf = (batches: readonly Tensor[]): readonly Size[] =>
   batches.map(({ dims: [rows, time] }) => [rows, time] as const);
 
-export const tokensOf = (sizes: readonly Size[]): number => total(sizes.map(product));
+export const tokensOf = (sizes: readonly Size[]): number => total(sizes.map(elementCount));
 
 /**
  * Hidden states [rows, time, width] of every batch of ids.
