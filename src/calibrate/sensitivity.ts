@@ -6,14 +6,14 @@
  */
 
 import type { SessionOptions } from '../graph/session.ts';
+import { forward } from '../models/hidden.ts';
 import type { Model } from '../models/model.ts';
 import type { PartOptions } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { asLinear } from './compress.ts';
 import type { Importance } from './importance.ts';
 import type { Ranking } from './select.ts';
-import { collect, hiddenOf, fedBy } from './streams.ts';
-import { forward } from '../models/hidden.ts';
+import { collect, fedBy, hiddenOf } from './streams.ts';
 import type { Assignment, Target } from './targets.ts';
 import { targetsOf } from './targets.ts';
 

@@ -8,6 +8,8 @@
 import type { Progress } from '../base/progress.ts';
 import type { Tensor } from '../graph/session.ts';
 import type { Changes } from '../methods/contract.ts';
+import type { Spare } from '../models/hidden.ts';
+import { forward } from '../models/hidden.ts';
 import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
@@ -19,11 +21,9 @@ import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } f
 import type { LayerRow, Planned, WalkOptions } from './planned.ts';
 import { askForMetrics, checkPlan, isInTurn, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
-import type { Spare } from '../models/hidden.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
-import { collect, hiddenOf, fedBy, fewestTokens, finishSlices } from './streams.ts';
-import { forward } from '../models/hidden.ts';
+import { collect, fedBy, fewestTokens, finishSlices, hiddenOf } from './streams.ts';
 import { steadyThreads } from './threads.ts';
 
 export interface Walked {

@@ -35,8 +35,14 @@ export function dense(tensor: Stored): Encoding {
     dense: () => toFloat32(tensor),
     multiply: (x, place) => fusedMatmul(x, cast(placed(x, place), x.dtype), { transB: true }),
     // The rows looked up are few: widen those, not the matrix.
-    gather: (ids, place, dtype) => cast(gather(placed(ids, place), ids), dtype),
+    gather: (ids, place, dtype) => cast(gather(looked(ids, place), ids), dtype),
   };
+
+  /** As it is stored, where a graph takes that as an input; a tied head beside it multiplies by the wide one. */
+  function looked(near: Value, place: Place): Value {
+    const asInput = near.graph.weightsAs === 'inputs' && tensor.dtype === 'float16';
+    return asInput ? place('table', tensor) : placed(near, place);
+  }
 
   /** A graph takes bfloat16 only inside it; as an input, and rather than at every run, it is widened here. */
   function placed(near: Value, place: Place): Value {
