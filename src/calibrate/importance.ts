@@ -21,9 +21,9 @@ import type { SessionOptions, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import type { Part, Runner } from '../models/runner.ts';
-import { idsTensor, openRunner } from '../models/runner.ts';
+import { openRunner } from '../models/runner.ts';
 import { linearLayers } from '../models/size.ts';
-import { fewestTokens } from './streams.ts';
+import { fewestTokens, hiddenOf } from './streams.ts';
 import { steadyThreads } from './threads.ts';
 
 /** By the name of a linear layer, or of a block. */
@@ -140,16 +140,8 @@ async function walkBack(
 /** Forward and back again. @param first the place of the first token among all */
 async function throughAll(work: Work, sequences: readonly Int32Array[], first: number): Promise<void> {
   const { runner, signal } = work;
-  const { layers, vocabulary } = runner.model.config;
-  const [{ length }] = sequences;
-  const rows = Math.max(1, Math.floor(batchTokens / length));
-  const embed = await runner.embed();
-  const batches: Tensor[][] = [[]];
-  for (let row = 0; row < sequences.length; row += rows)
-    batches[0].push(
-      (await embed.run({ ids: idsTensor(sequences.slice(row, row + rows), vocabulary) })).hidden,
-    );
-  await embed.release();
+  const { layers } = runner.model.config;
+  const batches = [await hiddenOf(runner, sequences, undefined, signal, batchTokens)];
   for (const layer of layers.keys()) {
     const stage = await runner.block(layer);
     batches.push(await each(batches[layer], signal, async (x) => (await stage.run({ x })).hidden));

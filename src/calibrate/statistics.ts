@@ -231,10 +231,14 @@ export function unitStatistic(kind: StatisticKind, columns: number): Statistic {
   if (kind === 'none') return { tokens: 0 };
   const ones = () => new Float32Array(columns).fill(1);
   const norms = holds(kind, 'norm') ? { sizes: ones(), peaks: ones() } : {};
-  const gram = holds(kind, 'gram') ? new Float32Array(columns * columns) : undefined;
-  for (let index = 0; index < columns; index++)
-    gram?.fill(1, index * (columns + 1), index * (columns + 1) + 1);
+  const gram = holds(kind, 'gram') ? identity(columns) : undefined;
   return { tokens: columns, squares: ones(), ...norms, gram };
+}
+
+function identity(size: number): Float32Array {
+  const matrix = new Float32Array(size * size);
+  for (let index = 0; index < size; index++) matrix[index * size + index] = 1;
+  return matrix;
 }
 
 /** For a method that may overwrite what it gets. */

@@ -39,15 +39,19 @@ export function fewestTokens(sequences: readonly Int32Array[], most = batchToken
   return (sequences.length % rows || rows) * sequences[0].length;
 }
 
-/** Hidden states [rows, time, hidden] of sequences of one length, batch after batch. */
+/**
+ * Hidden states [rows, time, hidden] of sequences of one length, batch after batch.
+ * @param most tokens of a batch, but for a longer sequence
+ */
 export async function hiddenOf(
   runner: Runner,
   sequences: readonly Int32Array[],
   weights: PartOptions['weights'],
   signal?: AbortSignal,
+  most = batchTokens,
 ): Promise<Tensor[]> {
   const { vocabulary, hidden } = runner.model.config;
-  const rows = rowsOf(sequences, batchTokens);
+  const rows = rowsOf(sequences, most);
   const ids = Array.from({ length: Math.ceil(sequences.length / rows) }, (_, index) =>
     idsTensor(sequences.slice(index * rows, (index + 1) * rows), vocabulary),
   );

@@ -13,6 +13,7 @@ import { toFloat32 } from '../../base/half.ts';
 import { stored } from '../../base/tensor.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { Tensor } from '../../graph/session.ts';
+import { embedded, forward } from '../../models/hidden.ts';
 import type { Model } from '../../models/model.ts';
 import { idsTensor, openRunner } from '../../models/runner.ts';
 import type { Changes, ModelTraining, TrainingContext } from '../contract.ts';
@@ -136,19 +137,10 @@ async function lastHidden(
 ): Promise<readonly Tensor[]> {
   const runner = openRunner(model, { ...session, longest: sequences[0].length });
   try {
-    const embed = await runner.embed();
-    const hidden: Tensor[] = [];
-    for (const sequence of sequences)
-      hidden.push((await embed.run({ ids: idsTensor([sequence], model.config.vocabulary) })).hidden);
-    await embed.release();
-    for (const layer of model.config.layers.keys()) {
-      const stage = await runner.block(layer);
-      for (const [index, x] of hidden.entries()) {
-        signal?.throwIfAborted();
-        hidden[index] = (await stage.run({ x })).hidden;
-      }
-      await stage.release();
-    }
+    const { vocabulary, hidden: width, layers } = model.config;
+    const ids = sequences.map((sequence) => idsTensor([sequence], vocabulary));
+    const hidden = await embedded(await runner.embed(), ids, width, signal);
+    for (const layer of layers.keys()) await forward(await runner.block(layer), hidden, signal);
     return hidden;
   } finally {
     await runner.release();
