@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { CountReporter } from './test/count.ts';
+import { patience } from './test/patience.ts';
 
 export default defineConfig({
   test: {
@@ -10,7 +11,9 @@ export default defineConfig({
     maxWorkers: Math.max(2, availableParallelism() - 1),
     // Each worker has a core: more threads than cores wait for each other, and the suite takes a third longer.
     env: { OMP_NUM_THREADS: '1' },
-    testTimeout: 60_000,
+    testTimeout: patience,
+    hookTimeout: patience,
+    teardownTimeout: patience,
     reporters: ['default', new CountReporter()],
     projects: [
       // Small files that leave nothing behind: one process for many loads modules and engine once, a third less work.

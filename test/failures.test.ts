@@ -17,13 +17,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Ended } from './command-line.ts';
 import { bin, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
-
-// A run takes a second, where nothing else does.
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 const scratch = scratchFolder();
 const model = scratch.path('tiny');

@@ -48,6 +48,5 @@ describe('compress --memory', () => {
       const written = readdirSync(out, { recursive: true }).map(String);
       expect(written).toContain(join('onnx', 'model_q4.onnx'));
     },
-    180_000,
   );
 });

@@ -109,7 +109,7 @@ beforeAll(async () => {
   undisturbed = contents(scratch.path('undisturbed/out'));
   steps = Number(readFileSync(scratch.path('undisturbed.steps'), 'utf8'));
   expect(readdirSync(scratch.path('undisturbed'))).toEqual(['out']);
-}, 60_000);
+});
 
 /** Units of work that a killed run left for the next. */
 function unitsIn(folder: string): number {
@@ -177,7 +177,7 @@ describe('a run that is killed', () => {
     // Eight blocks and the embedding: runs began with some of them, and with all.
     expect(found.some((units) => units > 0 && units < 9)).toBe(true);
     expect(Math.max(...found)).toBeGreaterThan(8);
-  }, 180_000);
+  });
 });
 
 it('interrupted by Ctrl-C, keeps what was done and says so; another recipe does not take it', async () => {

@@ -11,6 +11,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join, normalize } from 'node:path';
+import { patience } from '../patience.ts';
 
 /** The browser, or undefined where there is none. */
 export const chromium = [
@@ -46,7 +47,6 @@ const types: Record<string, string> = {
 export async function runInChromium(
   script: string,
   folders: Readonly<Record<string, string>>,
-  milliseconds = 120_000,
 ): Promise<unknown> {
   const answer = deferred<string>();
   const server = createServer((request, response) => {
@@ -67,9 +67,8 @@ export async function runInChromium(
     answer.reject(new Error(`the browser ended (${code}): ${log.join('').slice(-2000)}`)),
   );
   const timer = setTimeout(
-    () =>
-      answer.reject(new Error(`no answer from the page in ${milliseconds} ms: ${log.join('').slice(-2000)}`)),
-    milliseconds,
+    () => answer.reject(new Error(`no answer from the page: ${log.join('').slice(-2000)}`)),
+    patience,
   );
   try {
     const { error, result } = JSON.parse(await answer.promise);
