@@ -5,11 +5,10 @@
 
 import { readFile, stat } from 'node:fs/promises';
 import { extname } from 'node:path';
-import * as zlib from 'node:zlib';
-import type { Compressors, FileMetaData } from 'hyparquet';
-import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { LapidaryError } from '../base/errors.ts';
 import { isObject, shortened } from '../base/json.ts';
+import { readParquet } from './parquet.ts';
+import { fieldOf } from './rows.ts';
 
 export interface DataOptions {
   /** Text files: what stands between two documents; without it the whole file is one. */
@@ -122,78 +121,4 @@ function parseObject(text: string, where: string): Record<string, unknown> {
     expected: '{"text": "..."}',
     found: shortened(text, 60),
   });
-}
-
-/** The text in a row's field; undefined where the row has none. */
-function fieldOf(row: Record<string, unknown>, field: string, where: string): string | undefined {
-  if (!Object.hasOwn(row, field)) throw missingField(field, Object.keys(row), where);
-  const value = row[field];
-  if (typeof value === 'string') return value;
-  if (value === null || value === undefined) return undefined;
-  throw new LapidaryError({
-    what: `"${field}" does not hold text`,
-    where,
-    expected: 'a string',
-    found: Array.isArray(value) ? 'a list' : typeof value,
-  });
-}
-
-function missingField(field: string, known: readonly string[], where: string): LapidaryError {
-  return new LapidaryError({
-    what: `there is no field "${field}"`,
-    where,
-    found:
-      known.length > 0 ? `the fields ${known.map((name) => `"${name}"`).join(', ')}` : 'no fields at all',
-    fix: 'name the field that holds the text',
-  });
-}
-
-/** Reads row groups until there are enough documents. */
-async function readParquet(path: string, field: string, limit: number): Promise<string[]> {
-  const documents: string[] = [];
-  const file = await asyncBufferFromFile(path);
-  const metadata = await orInvalid(path, () => metadataOf(file));
-  const columns = parquetSchema(metadata).children.map((child) => child.element.name);
-  if (!columns.includes(field)) throw missingField(field, columns, path);
-  let rowStart = 0;
-  for (const group of metadata.row_groups) {
-    if (documents.length >= limit) break;
-    const rowEnd = rowStart + Number(group.num_rows);
-    const rows = await orInvalid(path, () =>
-      parquetReadObjects({ file, metadata, columns: [field], rowStart, rowEnd, compressors }),
-    );
-    rows.forEach((row, index) => {
-      const value = fieldOf(row, field, `${path}, row ${rowStart + index}`);
-      if (value?.trim()) documents.push(value);
-    });
-    rowStart = rowEnd;
-  }
-  return documents;
-}
-
-async function metadataOf(file: Awaited<ReturnType<typeof asyncBufferFromFile>>): Promise<FileMetaData> {
-  if (file.byteLength < 12) throw new Error(`${file.byteLength} bytes are too few`);
-  return await parquetMetadataAsync(file);
-}
-
-/** Parquet's other codecs, as far as this Node has them: Zstandard since 22.15. */
-const { zstdDecompressSync } = zlib as { readonly zstdDecompressSync?: (input: Uint8Array) => Uint8Array };
-const compressors: Compressors = {
-  GZIP: (input, length) => zlib.gunzipSync(input, { maxOutputLength: Math.max(1, length) }),
-  BROTLI: (input, length) => zlib.brotliDecompressSync(input, { maxOutputLength: Math.max(1, length) }),
-  ...(zstdDecompressSync && { ZSTD: (input: Uint8Array) => zstdDecompressSync(input) }),
-};
-
-async function orInvalid<T>(path: string, read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (cause) {
-    throw new LapidaryError({
-      what: 'this is not a Parquet file that can be read',
-      where: path,
-      found: String((cause as Error).message),
-      fix: 'write it again with SNAPPY or GZIP compression, or use JSON lines',
-      cause,
-    });
-  }
 }
