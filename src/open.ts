@@ -8,6 +8,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ExitCode, LapidaryError } from './base/errors.ts';
+import { parseJsonObject } from './base/json.ts';
 import type { Progress } from './base/progress.ts';
 import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
@@ -193,14 +194,14 @@ function settingsOf(file: string): Model['files'] {
 
 function contextOf(folder: string): number {
   const path = join(folder, 'config.json');
-  let json: Record<string, unknown> | null = null;
+  let json: Record<string, unknown> | undefined;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    json = parseJsonObject(readFileSync(path), { where: path });
   } catch {
     // Told below: whether it is missing or damaged, the answer is the same.
   }
   const context = json?.max_position_embeddings ?? json?.n_positions;
-  if (typeof context === 'number') return context;
+  if (Number.isSafeInteger(context) && (context as number) > 0) return context as number;
   throw new LapidaryError({
     what: 'the context length is not known',
     where: path,

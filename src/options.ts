@@ -6,6 +6,7 @@
 import { closest } from 'fastest-levenshtein';
 import { z } from 'zod';
 import { ExitCode, LapidaryError } from './base/errors.ts';
+import { quoted, shortened } from './base/json.ts';
 
 /** @throws LapidaryError naming the first option that does not fit. */
 export function parseOptions<T>(schema: z.ZodType<T>, values: unknown, where: string): T {
@@ -21,7 +22,7 @@ export function parseOptions<T>(schema: z.ZodType<T>, values: unknown, where: st
       expected:
         allowed(schemaAt(schema, issue.path)) ??
         issue.message.replace(/^Invalid input: expected (.*), received .*$/, '$1'),
-      found: JSON.stringify(valueAt(values, issue.path)) ?? 'nothing',
+      found: quoted(valueAt(values, issue.path)),
     },
     ExitCode.usage,
   );
@@ -31,7 +32,7 @@ function unknownOption(schema: z.ZodType, path: readonly PropertyKey[], name: st
   const known = Object.keys(schemaAt(schema, path)?.properties ?? {});
   return new LapidaryError(
     {
-      what: `unknown option "${name}"`,
+      what: `unknown option "${shortened(name)}"`,
       where: path.length > 0 ? `${where}, ${path.join('.')}` : where,
       expected: known.length > 0 ? `one of ${known.join(', ')}` : undefined,
       fix: known.length > 0 ? `did you mean "${closest(name, known)}"?` : undefined,

@@ -4,9 +4,11 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { parseDocument, stringify } from 'yaml';
+import { stringify } from 'yaml';
 import { z } from 'zod';
 import { ExitCode, LapidaryError } from './base/errors.ts';
+import { isObject, shortened } from './base/json.ts';
+import { parseYaml } from './base/yaml.ts';
 import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from './methods/contract.ts';
 import { findMethod } from './methods/index.ts';
 import { parseOptions } from './options.ts';
@@ -138,18 +140,16 @@ export function readRecipe(path: string): Record<string, unknown> {
       ExitCode.usage,
     );
   }
-  const document = parseDocument(text);
-  const error = document.errors[0];
-  if (error) throw notARecipe(path, error.message);
   let value: unknown;
   try {
-    value = document.toJS();
+    value = parseYaml(text, path);
   } catch (cause) {
-    throw notARecipe(path, String(cause));
+    if (!(cause instanceof LapidaryError)) throw cause;
+    const { what, found } = cause.problem;
+    throw notARecipe(path, found ?? what);
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
-  throw notARecipe(path, Array.isArray(value) ? 'a list' : value === null ? 'nothing' : `${value}`);
+  if (isObject(value)) return value;
+  throw notARecipe(path, Array.isArray(value) ? 'a list' : value === null ? 'nothing' : shortened(value));
 }
 
 function notARecipe(where: string, found: string): LapidaryError {

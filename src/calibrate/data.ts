@@ -6,7 +6,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
-import { isObject, shortened } from '../base/json.ts';
+import { isObject, parseJson, shortened } from '../base/json.ts';
 import { readParquet } from './parquet.ts';
 import { fieldOf } from './rows.ts';
 
@@ -108,12 +108,7 @@ function readLines(bytes: Uint8Array, path: string, field: string, limit: number
 }
 
 function parseObject(text: string, where: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new LapidaryError({ what: 'this line is not JSON', where, found: shortened(text, 60), cause });
-  }
+  const value = parseJson(text, { what: 'this line is not JSON', where });
   if (isObject(value)) return value;
   throw new LapidaryError({
     what: 'this line is not an object',

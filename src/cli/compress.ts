@@ -3,8 +3,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { parse } from 'yaml';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { parseYaml } from '../base/yaml.ts';
 import { shellWord } from '../base/shell.ts';
 import { compress, planOf } from '../compress.ts';
 import type { Check } from '../formats/format.ts';
@@ -230,7 +230,7 @@ function wasWrittenByUs(folder: string): boolean {
   const path = join(folder, 'recipe.yaml');
   if (!existsSync(path)) return false;
   try {
-    return (parse(readFileSync(path, 'utf8')) as { made?: unknown } | null)?.made !== undefined;
+    return (parseYaml(readFileSync(path, 'utf8'), path) as { made?: unknown } | null)?.made !== undefined;
   } catch (cause) {
     throw new LapidaryError(
       {

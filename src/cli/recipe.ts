@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { parseJsonObject } from '../base/json.ts';
 import { targetHelp } from '../calibrate/select.ts';
 import { formats } from '../formats/index.ts';
 import type { Recommendation } from '../formats/recommend.ts';
@@ -109,10 +110,8 @@ function recommendation(
 /** Of a checkpoint on this machine; what is wrong with it is said when it is opened. */
 function widthsOf(model: string | undefined): readonly number[] {
   try {
-    const json = JSON.parse(readFileSync(join(model ?? '', 'config.json'), 'utf8')) as Record<
-      string,
-      unknown
-    >;
+    const path = join(model ?? '', 'config.json');
+    const json = parseJsonObject(readFileSync(path), { where: path });
     return [json.hidden_size, json.intermediate_size].filter((width) => typeof width === 'number');
   } catch {
     return [];

@@ -4,6 +4,7 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
+import { parseJsonObject } from '../base/json.ts';
 import type { Value } from '../graph/graph.ts';
 import { abs, cast, div, max, mul, reduceMax, round, scalar, scale } from '../graph/ops.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
@@ -62,14 +63,6 @@ export function restoreRounded(
 
 /** What stands in another encoding's description. @throws LapidaryError where it is none */
 export function baseDescription(text: unknown): EncodingAtRest['description'] {
-  let found: unknown;
-  try {
-    found = JSON.parse(String(text));
-  } catch {
-    found = undefined;
-  }
-  if (typeof found !== 'object' || found === null) {
-    throw new LapidaryError({ what: 'this is not the description of an encoding', found: String(text) });
-  }
-  return found as EncodingAtRest['description'];
+  const what = 'this is not the description of an encoding';
+  return parseJsonObject(String(text), { where: 'description', what }) as EncodingAtRest['description'];
 }

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { isObject, shortened } from '../base/json.ts';
+import { isObject, parseJsonObject, shortened } from '../base/json.ts';
 import type { Progress } from '../base/progress.ts';
 import type { Stored } from '../base/tensor.ts';
 import { addFile } from './hash.ts';
@@ -268,26 +268,19 @@ function collectTensors(
 /** A JSON object from a file, its duplicate keys refused. */
 function readJson(path: string): Record<string, unknown> {
   const size = statSync(path).size;
-  const refuse = (found: string, cause?: unknown): never => {
-    const fix = 'fetch the file again';
+  const fix = 'fetch the file again';
+  const refuse = (found: string): never => {
     throw new LapidaryError({
       what: 'not a JSON object',
       where: path,
       expected: 'one JSON object',
       found,
       fix,
-      cause,
     });
   };
   if (size > maxJsonBytes) return refuse(`${size} bytes`);
   const text = readFileSync(path, 'utf8').replace(/^\uFEFF/, '');
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    return refuse(shortened((cause as Error).message), cause);
-  }
-  if (!isObject(value)) return refuse(shortened(value));
+  const value = parseJsonObject(text, { where: path, fix });
   const twice = duplicateKey(text);
   if (twice !== undefined) return refuse(`the key "${shortened(twice)}" twice`);
   return value;

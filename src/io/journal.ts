@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
-import { isObject } from '../base/json.ts';
+import { checkDepth, isObject, parseJson } from '../base/json.ts';
 import type { Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import { systemError, writeFileAtomic } from './output.ts';
@@ -134,7 +134,7 @@ function readKey(folder: string): string | undefined {
 function difference(folder: string, key: Key): string {
   let other: unknown;
   try {
-    other = JSON.parse(readKey(folder) ?? '');
+    other = parseJson(readKey(folder) ?? '', { where: folder });
   } catch {
     // Told below.
   }
@@ -182,7 +182,9 @@ function encode(data: unknown): string {
   });
 }
 
+/** @throws LapidaryError on what is nested too deeply */
 function decode(json: string): unknown {
+  checkDepth(json, { where: 'data' });
   const { data } = JSON.parse(json, (_, value: unknown) => {
     if (!isObject(value) || typeof value.$number !== 'string') return value;
     return numbers[value.$number];

@@ -35,7 +35,7 @@ export function decoder(traits: DecoderTraits): Architecture {
   const layerName = (layer: number) => `model.layers.${layer}`;
   return {
     modelType: traits.modelType,
-    configure: (json) => configure(traits, json),
+    configure: (json, mostLayers) => configure(traits, json, mostLayers),
     layerName,
     embed: (scope, ids) => scope.embedding('model.embed_tokens', ids),
     block(scope, x, layer) {
@@ -129,11 +129,11 @@ function headNorm(scope: Scope, x: Value, name: string, heads: number, headSize:
   return reshape(normed, x.shape);
 }
 
-function configure(traits: DecoderTraits, json: Json): Configuration {
+function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Configuration {
   const settings = { ...traits.absent, ...json };
   word(settings, 'hidden_act', ['silu', 'swish'], 'silu');
   const hidden = count(settings, 'hidden_size');
-  const layers = count(settings, 'num_hidden_layers');
+  const layers = count(settings, 'num_hidden_layers', undefined, mostLayers);
   const heads = count(settings, 'num_attention_heads');
   const keyValueHeads = count(settings, 'num_key_value_heads', heads);
   const headSize = count(settings, 'head_dim', hidden / heads);

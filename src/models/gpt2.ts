@@ -85,7 +85,7 @@ function norm(scope: Scope, x: Value, name: string): Value {
   return layerNorm(x, weight, bias, scope.config.normEpsilon);
 }
 
-function configure(json: Json): Configuration {
+function configure(json: Json, mostLayers?: number): Configuration {
   word(json, 'activation_function', activations, 'gelu_new');
   refuseUnlessDefault(json, 'scale_attn_weights', true);
   refuseUnlessDefault(json, 'scale_attn_by_inverse_layer_idx', false);
@@ -104,7 +104,7 @@ function configure(json: Json): Configuration {
     hidden,
     vocabulary: count(json, 'vocab_size', 50257),
     context: count(json, 'n_positions', 1024),
-    layers: new Array(count(json, 'n_layer', 12)).fill(layer),
+    layers: new Array(count(json, 'n_layer', 12, mostLayers)).fill(layer),
     normEpsilon: positive(json, 'layer_norm_epsilon', 1e-5),
     tiedHead: flag(json, 'tie_word_embeddings', true),
     bos: tokens(json, 'bos_token_id')[0],

@@ -1,6 +1,7 @@
 /** The architectures, and the way from a checkpoint to a model. */
 
 import { LapidaryError, located } from '../base/errors.ts';
+import { quoted } from '../base/json.ts';
 import type { Stored } from '../base/tensor.ts';
 import { byteLength } from '../base/tensor.ts';
 import { dense } from '../encodings/dense.ts';
@@ -26,7 +27,7 @@ export function findArchitecture(json: Json): Architecture {
     what: 'this architecture is not known',
     where: 'config.json, "model_type"',
     expected: architectures.map(({ modelType }) => modelType).join(', '),
-    found: json.model_type === undefined ? 'nothing' : JSON.stringify(json.model_type),
+    found: quoted(json.model_type),
   });
 }
 
@@ -50,8 +51,10 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   const { json, source, files } = checkpoint;
   const architecture = findArchitecture(json);
   const quantized = readQuantized(checkpoint);
-  const config = architecture.configure(quantized ? withoutQuantization(json) : json);
   const { tensors, encodings = new Map<string, Encoding>() } = quantized ?? checkpoint;
+  // No layer is without a tensor.
+  const mostLayers = tensors.size + encodings.size;
+  const config = architecture.configure(quantized ? withoutQuantization(json) : json, mostLayers);
   const unused = new Set([...tensors.keys(), ...encodings.keys()]);
   const find = <T>(among: ReadonlyMap<string, T>, name: string) => {
     const prefix = architecture.omittedPrefix;

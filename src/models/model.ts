@@ -114,8 +114,12 @@ export interface OuterStructure {
 /** One file an architecture, named by its model_type. */
 export interface Architecture {
   readonly modelType: string;
-  /** Reads config.json; throws LapidaryError on a value it cannot honour, naming the key. */
-  configure(json: Readonly<Record<string, unknown>>): Configuration;
+  /**
+   * Reads config.json.
+   * @param mostLayers that there can be, as many as there are tensors: before anything is made for each of them
+   * @throws LapidaryError on a value it cannot honour, naming the key
+   */
+  configure(json: Readonly<Record<string, unknown>>, mostLayers?: number): Configuration;
   /** Matrices that the checkpoint stores as [in, out] (GPT-2's Conv1D). */
   transposed?(name: string): boolean;
   /** What names begin with here but not in checkpoints of the model without its head ("transformer."). */

@@ -4,6 +4,7 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
+import { quoted } from '../base/json.ts';
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -13,16 +14,20 @@ export function wrongSetting(key: string, expected: string, found: unknown, fix?
     what: `"${key}" has a value that cannot be honoured`,
     where: 'config.json',
     expected,
-    found: found === undefined ? 'nothing' : JSON.stringify(found),
+    found: quoted(found),
     fix,
   });
 }
 
-/** A count of at least 1. An absent or null key gives `fallback`, or an error where there is none. */
-export function count(json: Json, key: string, fallback?: number): number {
+/**
+ * A count of at least 1. An absent or null key gives `fallback`, or an error where there is none.
+ * @param most that it may be
+ */
+export function count(json: Json, key: string, fallback?: number, most = 2 ** 31 - 1): number {
   const value = json[key] ?? fallback;
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > 2 ** 31 - 1) {
-    throw wrongSetting(key, 'a whole number above 0', value);
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > most) {
+    const limit = typeof value === 'number' && value > most ? `, at most ${most}` : '';
+    throw wrongSetting(key, `a whole number above 0${limit}`, value);
   }
   return value;
 }

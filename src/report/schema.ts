@@ -6,7 +6,7 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../base/errors.ts';
-import { isObject, shortened } from '../base/json.ts';
+import { isObject, parseJson, shortened } from '../base/json.ts';
 
 /** Of this layout: raised when a reader of the old one would read the new one wrongly. */
 const format = 1;
@@ -142,12 +142,7 @@ export type ReportEvaluation = NonNullable<ReportData['evaluation']>;
 
 /** Reads report.json back. @throws LapidaryError on what is not one */
 export function parseReport(text: string, where: string): ReportData {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw notAReport(where, cause instanceof Error ? cause.message : String(cause));
-  }
+  const value = parseJson(text, { where, what: 'this is not a report' });
   if (isObject(value) && typeof value.format === 'number' && value.format !== format) {
     throw new LapidaryError({
       what: 'a report in a layout that this version does not read',
@@ -168,6 +163,6 @@ function notAReport(where: string, found: string): LapidaryError {
     what: 'this is not a report',
     where,
     expected: 'report.json as lapidary compress writes it',
-    found,
+    found: shortened(found),
   });
 }

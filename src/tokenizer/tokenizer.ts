@@ -5,7 +5,7 @@
 
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { LapidaryError } from '../base/errors.ts';
-import { isObject } from '../base/json.ts';
+import { parseJsonObject } from '../base/json.ts';
 import type { ChatMessage } from './chat.ts';
 import { chatTemplate } from './chat.ts';
 
@@ -149,22 +149,7 @@ function build(definition: object, config: object): Engine {
 export function readJson(files: Files, name: string): Record<string, unknown> | undefined {
   const read = files.get(name);
   if (!read) return undefined;
-  let value: unknown;
-  let cause: unknown;
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(read()));
-  } catch (error) {
-    cause = error;
-  }
-  if (isObject(value)) return value;
-  throw new LapidaryError({
-    what: 'not a JSON object',
-    where: name,
-    expected: 'one JSON object',
-    found: cause instanceof Error ? cause.message : typeof value,
-    fix: 'fetch the file again',
-    cause,
-  });
+  return parseJsonObject(read(), { where: name, fix: 'fetch the file again' });
 }
 
 /** A token in tokenizer_config.json: its text, or an object that holds it. */

@@ -6,7 +6,7 @@
  */
 
 import { LapidaryError } from '../../base/errors.ts';
-import { isObject, shortened } from '../../base/json.ts';
+import { isObject, parseJson, shortened } from '../../base/json.ts';
 import type { DType } from '../../base/tensor.ts';
 
 /** Longest header that the format's own library reads, in bytes. */
@@ -78,7 +78,7 @@ export interface Header {
  * @throws LapidaryError that names the first thing wrong.
  */
 export function parseHeader(bytes: Uint8Array, dataBytes: number, where: string): Header {
-  const json = parseJson(bytes, where);
+  const json = parseObject(bytes, where);
   const metadata = parseMetadata(json.__metadata__, where);
   const entries: HeaderEntry[] = [];
   for (const [name, value] of Object.entries(json)) {
@@ -88,7 +88,7 @@ export function parseHeader(bytes: Uint8Array, dataBytes: number, where: string)
   return { entries, metadata };
 }
 
-function parseJson(bytes: Uint8Array, where: string): Record<string, unknown> {
+function parseObject(bytes: Uint8Array, where: string): Record<string, unknown> {
   const damaged = 'the file is damaged or is not safetensors; fetch it again';
   if (bytes[0] !== 0x7b) {
     const found = bytes.length === 0 ? 'an empty header' : `byte 0x${bytes[0].toString(16)}`;
@@ -101,18 +101,12 @@ function parseJson(bytes: Uint8Array, where: string): Record<string, unknown> {
     });
   }
   let text: string;
-  let json: unknown;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
     throw new LapidaryError({ what: 'the header is not UTF-8', where, fix: damaged, cause });
   }
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    const found = shortened((cause as Error).message);
-    throw new LapidaryError({ what: 'the header is not JSON', where, found, fix: damaged, cause });
-  }
+  const json = parseJson(text, { what: 'the header is not JSON', where, fix: damaged });
   const twice = duplicateKey(text);
   if (twice !== undefined) {
     throw new LapidaryError({
@@ -153,7 +147,7 @@ function parseEntry(name: string, value: unknown, dataBytes: number, where: stri
     });
   };
   if (name === '' || /[\p{Cc}\p{Cs}]/u.test(name)) {
-    refuse('not a usable name', 'text without control characters', JSON.stringify(name));
+    refuse('not a usable name', 'text without control characters', quote(name));
   }
   if (!isObject(value))
     return refuse('not described by an object', '{"dtype", "shape", "data_offsets"}', value);
