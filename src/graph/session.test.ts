@@ -197,6 +197,21 @@ describe('a session', () => {
     await session.release();
   });
 
+  it('holds float16 as bits on every Node: what is fed, what comes out, what is written in place, what is fed back', async () => {
+    const graph = new Graph();
+    const x = graph.input('x', 'float16', [2]);
+    graph.output('y', add(x, x));
+    const session = await openSession(graph);
+    const fed = tensor('float16', [2], Uint16Array.of(0x3c00, 0xc000));
+    const place = tensor('float16', [2], new Uint16Array(2));
+    const fresh = (await session.run({ x: fed })).y;
+    for (const { data } of [fed, place, fresh]) expect(data).toBeInstanceOf(Uint16Array);
+    expect([...(fresh.data as Uint16Array)]).toEqual([0x4000, 0xc400]);
+    expect((await session.run({ x: fresh }, { y: place })).y).toBe(place);
+    expect([...(place.data as Uint16Array)]).toEqual([0x4400, 0xc800]);
+    await session.release();
+  });
+
   it('explains what the engine does not take', async () => {
     await expect(openSession(new Uint8Array([1, 2, 3]))).rejects.toThrow(LapidaryError);
     await expect(openSession(join(folder, 'nowhere.onnx'))).rejects.toThrow(

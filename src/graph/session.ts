@@ -114,6 +114,7 @@ function wrap(session: ort.InferenceSession): Session {
     async run(feeds, outputs) {
       try {
         const found = { ...(outputs ? await session.run(feeds, outputs) : await session.run(feeds)) };
+        for (const tensor of Object.values(found)) asBits(tensor);
         return isPlaces(outputs) ? inPlaces(found, outputs) : found;
       } catch (cause) {
         throw new LapidaryError({
@@ -174,7 +175,18 @@ export type TensorType = keyof typeof arrays;
 
 /** A tensor to feed: data row-major, in the typed array of its type (float16 in Uint16Array). */
 export function tensor(dtype: TensorType, shape: readonly number[], data: ort.Tensor['data']): Tensor {
-  return new ort.Tensor(dtype, data as never, shape);
+  return asBits(new ort.Tensor(dtype, data as never, shape));
+}
+
+/**
+ * Node 24 has a Float16Array, in which onnxruntime-common (1.30) then holds float16 whatever it was given, and whose length
+ * the engine's binding takes for 0. Older ones hold the bits in a Uint16Array, which the binding reads everywhere.
+ */
+function asBits(tensor: Tensor): Tensor {
+  if (tensor.type !== 'float16' || tensor.location !== 'cpu' || tensor.data instanceof Uint16Array)
+    return tensor;
+  const { buffer, byteOffset, length } = tensor.data as Float32Array;
+  return Object.assign(tensor, { cpuData: new Uint16Array(buffer, byteOffset, length) });
 }
 
 /**
