@@ -57,7 +57,9 @@ const schema = z.strictObject({
       accuracyLevel: z
         .union([z.literal('auto'), z.literal(0), z.literal(4)])
         .default('auto')
-        .describe('MatMulNBits on CPU: 0 float32, 4 int8 activations, auto measures both'),
+        .describe(
+          'MatMulNBits of four bits on CPU: 0 float, 4 int8 activations, auto measures both; of others always 4',
+        ),
       cache: z
         .enum(['floats', 'int8', 'int4'])
         .default('floats')

@@ -38,7 +38,7 @@ function byDefinition({ columns, bits, group, codes, scales, zeros }: GroupedCod
   });
 }
 
-async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs', accuracy: 0 | 4 = 0) {
+async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs', accuracy?: 0 | 4) {
   const [, columns] = encoding.shape;
   const graph = new Graph(weightsAs);
   const x = graph.input('x', 'float32', ['n', columns]);

@@ -12,7 +12,8 @@ import { areNormalHalves, floatToHalf, toFloat32 } from '../base/half.ts';
 import type { DType, Stored } from '../base/tensor.ts';
 import { rowsOf, stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
-import { cast, expand, matMulNBits } from '../graph/ops.ts';
+import { cast, expand } from '../graph/ops.ts';
+import { blockProduct, widestBlock } from './block-product.ts';
 import { decodedProduct } from './dense.ts';
 import type { Encoding, EncodingAtRest, Place } from './encoding.ts';
 import type { Bits } from './grid.ts';
@@ -68,7 +69,7 @@ export function packing({
   zeroPoints,
 }: Pick<GroupedCodes, 'columns' | 'bits' | 'group'> & { readonly zeroPoints: boolean }): Packing {
   const width = bits === 3 ? 4 : bits;
-  const block = group === -1 ? leastPadding(columns) : group;
+  const block = group === -1 ? leastPadding(columns, width) : group;
   const blocks = Math.ceil(columns / block);
   return {
     width,
@@ -183,10 +184,12 @@ function largest(codes: Uint8Array): number {
   return most;
 }
 
-/** The block that pads a row least; of equals the largest, which has the fewest scales to read. */
-function leastPadding(columns: number): number {
+/** The block that pads a row least; of equals the largest that the engine is fast at, which has the fewest scales to read. */
+function leastPadding(columns: number, width: Width): number {
   const padding = (block: number) => Math.ceil(columns / block) * block;
-  return groupSizes.reduce((best, block) => (padding(block) <= padding(best) ? block : best));
+  return groupSizes
+    .filter((block) => block <= widestBlock(width))
+    .reduce((best, block) => (padding(block) <= padding(best) ? block : best));
 }
 
 /** float16 or float32 [rows, groups]. */
@@ -237,10 +240,10 @@ function fromTensors(tensors: ReadonlyMap<string, Stored>, layout: Layout): Enco
     dense,
     rows: (indices) =>
       dequantize(ungrouped({ shape: [indices.length, columns], bits: width, tensors: some(indices) })!),
-    multiply: (x, place, { accuracy = 0 } = {}) =>
+    multiply: (x, place, { accuracy } = {}) =>
       x.graph.weightsAs === 'inputs'
         ? decodedProduct(x, place, { shape, dense })
-        : matMulNBits(x, operands(place, x.dtype), { rows, columns, bits: width, block, accuracy }),
+        : blockProduct(x, operands(place, x.dtype), { rows, columns, bits: width, block }, accuracy),
     gather: (ids, place, dtype) => {
       const [codes, scales, zeros] = ['codes', 'scales', 'zeros'].map((suffix) => {
         const tensor = tensors.get(suffix);

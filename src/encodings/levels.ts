@@ -19,12 +19,12 @@ import {
   floats,
   fusedMatmul,
   gather,
-  matMulNBits,
   mul,
   reshape,
   slice,
   unsqueeze,
 } from '../graph/ops.ts';
+import { blockProduct } from './block-product.ts';
 import { decodedProduct } from './dense.ts';
 import type { Encoding, EncodingAtRest, Place } from './encoding.ts';
 import type { GroupSize, Packing } from './grouped.ts';
@@ -238,13 +238,13 @@ function fromTensors(sizes: Sizes, format: NumberFormat, tensors: ReadonlyMap<st
     label: `${numbers}, ${span}`,
     bits,
     dense,
-    multiply(x, place, { accuracy = 0 } = {}) {
+    multiply(x, place, { accuracy } = {}) {
       if (x.graph.weightsAs === 'inputs') return decodedProduct(x, place, { ...atRest, dense });
       if (format.integers) {
         const { block, blocks } = levelPacking(sizes);
         const scales = expand(cast(put(place)('scales'), x.dtype), [rows, blocks]);
-        const options = { rows, columns, bits, block, accuracy };
-        return matMulNBits(x, { codes: put(place)('levels'), scales }, options);
+        const codes = put(place)('levels');
+        return blockProduct(x, { codes, scales }, { rows, columns, bits, block }, accuracy);
       }
       return fusedMatmul(x, cast(inGraph(put(place), format, columns), x.dtype), { transB: true });
     },

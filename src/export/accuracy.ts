@@ -1,8 +1,8 @@
 /**
- * How precisely a written file multiplies. MatMulNBits takes float or 8-bit integer activations on CPUs. The latter are
- * up to ten times as fast (2 and 8 bits have no fast float kernel) and flip near-ties on models with massive
- * activations (onnxruntime#29849). So both are written and measured. Speed has no say: the same job must give the same
- * bytes.
+ * How precisely a written file multiplies. MatMulNBits takes float or 8-bit integer activations on CPUs. With 2 and 8 bits
+ * only the latter are fast, and are written always (encodings/block-product.ts). With 4 they are twice as fast, and flip
+ * near-ties on models with massive activations (onnxruntime#29849); so there both are written and measured. Speed has no
+ * say: the same job must give the same bytes.
  */
 
 import { rmSync } from 'node:fs';
@@ -13,6 +13,7 @@ import type { Model } from '../models/model.ts';
 import { exportTransformers } from './transformers.ts';
 
 export interface AccuracyChoice {
+  /** Of products of four bits. */
   readonly level: AccuracyLevel;
   /** Mean KL divergence by level, where both were measured. */
   readonly levels?: Readonly<Record<AccuracyLevel, number>>;
@@ -32,15 +33,17 @@ export async function chooseAccuracy(
   scratch: string,
   evaluate: (file: string, level: AccuracyLevel) => Promise<Evaluation>,
 ): Promise<AccuracyChoice> {
-  if (![...model.matrices.values()].some(({ bits }) => bits < 16)) return { level: 0 };
   const measured = async (level: AccuracyLevel) => {
     const folder = join(scratch, `accuracy-${level}`);
     const [file] = exportTransformers(model, folder, { files: [{ accuracyLevel: level }] });
     const evaluation = await evaluate(join(folder, file.path), level);
     rmSync(folder, { recursive: true });
-    return evaluation;
+    return { evaluation, levels: file.levels };
   };
-  const evaluations = { 0: await measured(0), 4: await measured(4) };
+  const float = await measured(0);
+  // Without products that leave a choice both files would be the same.
+  if (!float.levels.includes(0)) return { level: float.levels[0] ?? 0, evaluation: float.evaluation };
+  const evaluations = { 0: float.evaluation, 4: (await measured(4)).evaluation };
   const levels = { 0: evaluations[0].kl!.mean, 4: evaluations[4].kl!.mean };
   const level = levels[4] <= Math.max(worthwhile.factor * levels[0], levels[0] + worthwhile.nats) ? 4 : 0;
   return { level, levels, evaluation: evaluations[level] };

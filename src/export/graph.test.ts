@@ -7,7 +7,7 @@ import { openFile } from '../evaluate/file.ts';
 import { openSession } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import { logits } from '../models/runner.ts';
-import { exportGraph } from './graph.ts';
+import { exportGraph, levelsOf } from './graph.ts';
 
 const ids = Int32Array.from({ length: 21 }, (_, i) => 3 + ((i * 37) % 200));
 
@@ -103,14 +103,17 @@ describe('the exported graph', () => {
     }
   });
 
-  it('passes the accuracy level to every product with quantized weights', async () => {
-    const model = await quantized(await openGolden('llama'), 4);
-    for (const accuracyLevel of [0, 4] as const) {
-      const products = exportGraph(model, { accuracyLevel }).nodes.filter(({ op }) => op === 'MatMulNBits');
-      expect(products).toHaveLength(3 * 7 + 1);
-      expect(new Set(products.map(({ attributes }) => attributes.accuracy_level))).toEqual(
-        new Set([accuracyLevel]),
-      );
+  it('passes the accuracy level to every product that leaves it', async () => {
+    const original = await openGolden('llama');
+    for (const [bits, asked, expected] of [
+      [4, 0, [0]],
+      [4, 4, [4]],
+      [2, 0, [4]],
+      [8, 0, [4]],
+    ] as const) {
+      const graph = exportGraph(await quantized(original, bits), { accuracyLevel: asked });
+      expect(graph.nodes.filter(({ op }) => op === 'MatMulNBits')).toHaveLength(3 * 7 + 1);
+      expect(levelsOf(graph)).toEqual(expected);
     }
   });
 });

@@ -15,7 +15,7 @@ import { asQdq } from './qdq.ts';
 export interface ExportOptions {
   /** Of activations, dense weights and the cache; float32 where it is not given. Logits are float32 in any case. */
   readonly activations?: ActivationType | undefined;
-  /** How products with quantized weights are computed; 0 where it is not given. */
+  /** How products with codes of four bits are computed, which leave a choice; 0 where it is not given. */
   readonly accuracyLevel?: AccuracyLevel | undefined;
   /**
    * How products with grouped integers are written: ONNX Runtime's operator, or "qdq", operators of ONNX alone (see `asQdq`).
@@ -52,6 +52,14 @@ export function exportGraph(model: Model, options: ExportOptions = {}): Graph {
   // First, where readers of the file look for it.
   graph.outputs.unshift({ name: 'logits', value: cast(logits, 'float32') });
   return graph;
+}
+
+/** How precisely the products with codes of a graph are computed. */
+export function levelsOf({ nodes }: Graph): readonly AccuracyLevel[] {
+  const levels = nodes.flatMap(({ op, attributes }) =>
+    op === 'MatMulNBits' ? [attributes.accuracy_level as AccuracyLevel] : [],
+  );
+  return [...new Set(levels)].sort();
 }
 
 /** The last tokens' hidden states, all of them for 0: a prompt's other logits are never computed. */

@@ -6,12 +6,13 @@
 import { statSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import type { ActivationType } from '../encodings/dense.ts';
+import type { AccuracyLevel } from '../encodings/encoding.ts';
 import { writeOnnx } from '../graph/onnx.ts';
 import { writeFileAtomic } from '../io/output.ts';
 import type { Configuration, Model } from '../models/model.ts';
 import type { ExportOptions } from './graph.ts';
 import { genaiConfig } from './genai.ts';
-import { exportGraph } from './graph.ts';
+import { exportGraph, levelsOf } from './graph.ts';
 
 export interface ExportedFile {
   /** Relative to the folder: "onnx/model_q4.onnx". */
@@ -21,6 +22,8 @@ export interface ExportedFile {
   /** Of the model and its external data. */
   readonly bytes: number;
   readonly options: ExportOptions;
+  /** Of its products with codes. */
+  readonly levels: readonly AccuracyLevel[];
 }
 
 export interface TransformersOptions {
@@ -40,14 +43,11 @@ export function exportTransformers(
   const exported = files.map((options): ExportedFile => {
     const dtype = dtypeOf(model, options.activations);
     const path = join(folder, 'onnx', fileNames[dtype]);
-    const written = writeOnnx(
-      exportGraph(model, options),
-      path,
-      externalThreshold === undefined ? {} : { externalThreshold },
-    );
+    const graph = exportGraph(model, options);
+    const written = writeOnnx(graph, path, externalThreshold === undefined ? {} : { externalThreshold });
     if (written.length > 1) external[basename(path)] = written.length - 1;
     const bytes = written.reduce((sum, file) => sum + statSync(file).size, 0);
-    return { path: relative(folder, path), dtype, bytes, options };
+    return { path: relative(folder, path), dtype, bytes, options, levels: levelsOf(graph) };
   });
   writeSettings(model, folder, { first: exported[0], external });
   return exported;

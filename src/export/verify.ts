@@ -11,6 +11,7 @@ import { logits } from '../models/runner.ts';
 import type { Verification } from './compare.ts';
 import { compareLogits } from './compare.ts';
 import type { ExportOptions } from './graph.ts';
+import type { ExportedFile } from './transformers.ts';
 
 export type { Verification } from './compare.ts';
 
@@ -19,18 +20,18 @@ const decoded = 4;
 
 /**
  * @param ids a sequence of at least 2 tokens, and at most the model's context
- * @param options what the file was written with: less precise arithmetic may differ more
+ * @param options what the file was written with, and how its products are computed: less precise arithmetic may differ more
  * @throws LapidaryError with exit code verification where a logit is not finite or differs beyond tolerance
  */
 export async function verifyExport(
   path: string,
   model: Model,
   ids: ArrayLike<number>,
-  options: ExportOptions & SessionOptions = {},
+  options: ExportOptions & SessionOptions & Partial<Pick<ExportedFile, 'levels'>> = {},
 ): Promise<Verification> {
-  const { activations, accuracyLevel, cache, products, ...session } = options;
+  const { activations, accuracyLevel = 0, levels = [accuracyLevel], cache, products, ...session } = options;
   const rounded =
-    accuracyLevel === 4 ||
+    levels.includes(4) ||
     cache !== undefined ||
     products === 'qdq' ||
     [...model.matrices.values()].some(({ inputBits }) => inputBits);

@@ -30,7 +30,7 @@ export const onnx: Format = {
     const accuracy = await accuracyOf(job);
     const { activations, products } = recipe.export;
     const cache = await cacheOf(job);
-    const [{ path, dtype, bytes, options }] = exportTransformers(compressed, folder, {
+    const [{ path, dtype, bytes, options, levels }] = exportTransformers(compressed, folder, {
       files: [{ activations, accuracyLevel: accuracy.level, products, cache }],
     });
     const [before, after] = [job.original.model, compressed].map(weightBytes) as [number, number];
@@ -40,7 +40,11 @@ export const onnx: Format = {
       );
     const file = join(folder, path);
     progress({ phase: 'verify', done: 0, total: 1 });
-    const check = await verifyExport(file, compressed, texts.verification, { ...session, ...options });
+    const check = await verifyExport(file, compressed, texts.verification, {
+      ...session,
+      ...options,
+      levels,
+    });
     return {
       file: { path, type: dtype, bytes },
       checks: [{ engine, ...check }],
