@@ -20,6 +20,7 @@ import { lossOf, speedsOf } from './formats/format.ts';
 import { formats } from './formats/index.ts';
 import type { SessionOptions } from './graph/session.ts';
 import type { Journal } from './io/journal.ts';
+import { isLegalFile } from './io/origin.ts';
 import { openJournal, remember } from './io/journal.ts';
 import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
@@ -227,6 +228,7 @@ async function finish(
     model: original.name,
     modelType: original.model.config.modelType,
     out,
+    chat: original.tokenizer.chat !== undefined,
     recipe: {
       ...recipe,
       export: { ...recipe.export, ...(accuracy ? { accuracyLevel: accuracy.level } : {}) },
@@ -243,10 +245,11 @@ async function finish(
   };
   const data = dataOf(report, { original, stored, texts, format, details, speeds });
   const write = (name: string, text: string) => output.write(name, new TextEncoder().encode(text));
+  for (const [name, read] of original.model.files) if (isLegalFile(name)) output.write(name, read());
   write('recipe.yaml', writeRecipe(report.recipe));
   write('report.json', `${JSON.stringify(data, null, 1)}\n`);
   write('report.html', reportHtml([data]));
-  write('README.md', describeRun(report, data, format.card));
+  write('README.md', describeRun(report, data, { original, stored, format }));
   return report;
 }
 

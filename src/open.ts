@@ -13,6 +13,8 @@ import type { Progress } from './base/progress.ts';
 import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
 import { openGguf } from './io/gguf/read.ts';
+import type { Origin } from './io/origin.ts';
+import { isLegalFile, mergedOrigin, originFromFolder, originFromGguf } from './io/origin.ts';
 import { floatTensors, modelFromGguf, quantizedLine } from './models/gguf.ts';
 import { loadModel } from './models/index.ts';
 import type { Model } from './models/model.ts';
@@ -37,6 +39,8 @@ interface Common {
 export interface OpenedCheckpoint extends Common {
   readonly model: Model;
   readonly checkpoint: Pick<Checkpoint, 'tensors' | 'identity'>;
+  /** What it says of where it is from, and of its license. */
+  readonly origin?: Origin | undefined;
   /** Of the one file that an engine loads, header and vocabulary included. */
   readonly fileBytes?: number | undefined;
   readonly file?: undefined;
@@ -118,27 +122,35 @@ export async function openWeights(
       ExitCode.usage,
     );
   }
-  if (file.endsWith('.gguf')) return fromGguf(file, warn);
+  if (file.endsWith('.gguf')) return fromGguf(file, file === location ? undefined : location, warn);
   const folder = folderOf(file);
   return { name: basename(folder), file, context: contextOf(folder) };
 }
 
 function fromCheckpoint(name: string, checkpoint: Checkpoint, warn: OpenOptions['warn']): OpenedWeights {
   const model = loadModel(checkpoint, warn);
-  return { name, model, checkpoint, context: model.config.context };
+  return { name, model, checkpoint, origin: checkpoint.origin, context: model.config.context };
 }
 
-function fromGguf(path: string, warn: OpenOptions['warn']): OpenedWeights {
+/** @param folder that has this model alone, where such a one was given: its README.md and LICENSE are the model's */
+function fromGguf(path: string, folder: string | undefined, warn: OpenOptions['warn']): OpenedWeights {
   const file = openGguf(path);
-  const model = modelFromGguf(file, basename(path), warn);
+  const read = modelFromGguf(file, basename(path), warn);
+  const model = { ...read, files: new Map([...read.files, ...legalFiles(folder)]) };
   const checkpoint = { tensors: floatTensors(model), identity: file.identity };
   return {
     name: basename(path, '.gguf'),
     model,
     checkpoint,
+    origin: mergedOrigin(originFromGguf(file.metadata), folder === undefined ? {} : originFromFolder(folder)),
     fileBytes: statSync(path).size,
     context: model.config.context,
   };
+}
+
+function legalFiles(folder: string | undefined): [string, () => Uint8Array][] {
+  const names = folder === undefined ? [] : readdirSync(folder).filter(isLegalFile);
+  return names.map((name) => [name, () => readFileSync(join(folder!, name))]);
 }
 
 /** The GGUF file that a location means: itself, or the one in a folder that has no other weights. */

@@ -17,6 +17,7 @@ import type { Recipe } from '../recipe.ts';
 import { compresses, isCompression, parseRecipe, plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
+import { examplePrompt } from '../report/use.ts';
 import type { RunFlags } from './common.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
 import { describePlan } from './plan.ts';
@@ -245,7 +246,7 @@ function wasWrittenByUs(folder: string): boolean {
 }
 
 function describe(report: CompressReport): string {
-  const { original, compressed, file, out, checks } = report;
+  const { original, compressed, file, out, chat, checks } = report;
   const row = (name: string, show: (measures: Measures) => string | undefined) => [
     name,
     show(original) ?? '',
@@ -279,7 +280,7 @@ function describe(report: CompressReport): string {
     ...report.notes.map((note) => `Note: ${note}`),
     '',
     'Next:',
-    `  npx lapidary generate ${shellWord(out)} "Once upon a time"`,
+    `  npx lapidary generate ${shellWord(out)} "${examplePrompt(chat)}"${chat ? ' --chat' : ''}`,
   ].join('\n');
 }
 

@@ -1,10 +1,10 @@
 /** compressed-tensors: a folder that vLLM and transformers load. */
 
-import { shellWord } from '../base/shell.ts';
 import { compressedTensorsLayout, schemeOf, engineNotes } from '../export/safetensors/compressed-tensors.ts';
 import type { Format } from './format.ts';
 import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
+import { vllmCard } from './vllm.ts';
 
 export const compressedTensors: Format = safetensorsFormat({
   label: 'compressed-tensors for vLLM',
@@ -15,9 +15,5 @@ export const compressedTensors: Format = safetensorsFormat({
   fits: (encoding) => void schemeOf(encoding, 'float16'),
   layout: compressedTensorsLayout,
   notes: engineNotes,
-  card: (name) => ({
-    library: 'transformers',
-    tags: ['compressed-tensors', 'vllm'],
-    usage: { language: 'sh', code: `vllm serve ${shellWord(name)}` },
-  }),
+  card: vllmCard(['compressed-tensors', 'vllm']),
 });

@@ -15,7 +15,7 @@ import { measureOpened } from '../measure.ts';
 import type { Opened, OpenedCheckpoint } from '../open.ts';
 import type { Texts } from '../prepare.ts';
 import type { Recipe } from '../recipe.ts';
-import type { CardFormat } from '../report/card.ts';
+import type { CardFacts, CardFormat } from '../report/card.ts';
 import type { Recommendation, Wanted } from './recommend.ts';
 
 /** What a run knows when its result is to be written. */
@@ -95,7 +95,7 @@ export interface Format {
   check(recipe: Recipe, original: OpenedCheckpoint): Promise<void>;
   /** @throws LapidaryError with exit code verification when the written file does not compute what the model does */
   write(job: Job): Promise<Written>;
-  card(name: string, file: WrittenFile): CardFormat;
+  card(facts: CardFacts): CardFormat;
 }
 
 /** What the model loses on the evaluation text, against the original. */

@@ -3,7 +3,6 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
-import { shellWord } from '../base/shell.ts';
 import { elementCount } from '../base/tensor.ts';
 import { blocksOf } from '../encodings/blocks/index.ts';
 import type { Encoding } from '../encodings/encoding.ts';
@@ -21,6 +20,7 @@ import type { Recipe } from '../recipe.ts';
 import { isCompression } from '../recipe.ts';
 import { checkSteps } from './check.ts';
 import type { Check, Format } from './format.ts';
+import { ggufCard } from './gguf-card.ts';
 import { blocks } from './recommend.ts';
 
 export const gguf: Format = {
@@ -68,10 +68,7 @@ export const gguf: Format = {
             },
     };
   },
-  card: (name, { path }) => ({
-    tags: ['gguf'],
-    usage: { language: 'sh', code: `llama-cli -m ${shellWord(`${name}/${path}`)} -p "Once upon a time"` },
-  }),
+  card: ggufCard,
 };
 
 /** Codes that no block of ggml is as narrow as: who asked for few bits gets more than that. */

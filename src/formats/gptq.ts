@@ -3,6 +3,9 @@
 import { checkGptq, gptqLayout } from '../export/safetensors/gptq.ts';
 import { integerSizes, refuse } from '../export/safetensors/integers.ts';
 import { quantizedSizes } from '../export/safetensors/kinds.ts';
+import type { Model } from '../models/model.ts';
+import type { CardFacts, CardFormat } from '../report/card.ts';
+import { exampleMessages, examplePrompt } from '../report/use.ts';
 import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 import { vllmCard } from './vllm.ts';
@@ -34,15 +37,47 @@ export const gptq = safetensorsFormat({
   },
   layout: gptqLayout,
   notes(model) {
-    const sizes = [...quantizedSizes(model).values()];
+    const { hasZeroPoints, hasOtherWidths } = limitsOf(model);
     const notes: string[] = [];
-    if (sizes.some(({ symmetric }) => !symmetric))
+    if (hasZeroPoints)
       notes.push(
         "Has zero points, so it is written as gptq_v2: GPTQModel loads it, vLLM (0.32) and older engines only what has none, which symmetric: true gives. vLLM reads zero points in AWQ's format and in compressed-tensors.",
       );
-    if (sizes.some(({ bits }) => bits !== 4 && bits !== 8))
+    if (hasOtherWidths)
       notes.push("vLLM (0.32) loads GPTQ's format with 4 and 8 bits alone; GPTQModel with 2 and 3, too.");
     return notes;
   },
-  card: vllmCard(['gptq']),
+  card(facts) {
+    const { hasZeroPoints, hasOtherWidths } = limitsOf(facts.model);
+    const served = vllmCard(['gptq'])(facts);
+    return hasZeroPoints || hasOtherWidths ? { ...served, usage: inGptqModel(facts) } : served;
+  },
 });
+
+/** What vLLM does not take of this format, and GPTQModel does. */
+function limitsOf(model: Model) {
+  const sizes = [...quantizedSizes(model).values()];
+  return {
+    hasZeroPoints: sizes.some(({ symmetric }) => !symmetric),
+    hasOtherWidths: sizes.some(({ bits }) => bits !== 4 && bits !== 8),
+  };
+}
+
+const inGptqModel = ({ name, chat }: CardFacts): CardFormat['usage'] => [
+  {
+    title: `With GPTQModel, beside the folder; or with \`user/${name}\`, once it is uploaded:`,
+    language: 'python',
+    code: [
+      'from gptqmodel import GPTQModel',
+      '',
+      `model = GPTQModel.load(${JSON.stringify(`./${name}`)})`,
+      ...(chat
+        ? [
+            `messages = ${JSON.stringify(exampleMessages)}`,
+            'prompt = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)',
+            'print(model.tokenizer.decode(model.generate(prompt)[0]))',
+          ]
+        : [`print(model.tokenizer.decode(model.generate(${JSON.stringify(examplePrompt(false))})[0]))`]),
+    ].join('\n'),
+  },
+];

@@ -3,6 +3,7 @@
 import { shellWord } from '../base/shell.ts';
 import { integerSizes, refuse } from '../export/safetensors/integers.ts';
 import { mlxGroup, mlxLayout } from '../export/safetensors/mlx.ts';
+import { examplePrompt } from '../report/use.ts';
 import { integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 
@@ -20,12 +21,20 @@ export const mlx = safetensorsFormat({
     refuse('MLX', { rows, columns }, { expected: 'integers in groups', found: encoding.label, fix });
   },
   layout: mlxLayout,
-  card: (name) => ({
-    library: 'mlx',
-    tags: ['mlx'],
-    usage: {
-      language: 'sh',
-      code: `mlx_lm.generate --model ${shellWord(name)} --prompt "Once upon a time"`,
-    },
-  }),
+  card({ name, chat }) {
+    const model = shellWord(`./${name}`);
+    // It puts the prompt into the chat template by itself, where there is one.
+    const once = `mlx_lm.generate --model ${model} --prompt "${examplePrompt(chat)}"`;
+    return {
+      library: 'mlx',
+      tags: ['mlx'],
+      usage: [
+        {
+          title: `With mlx-lm, beside the folder; or with \`user/${name}\`, once it is uploaded:`,
+          language: 'sh',
+          code: chat ? `${once}\nmlx_lm.chat --model ${model}` : once,
+        },
+      ],
+    };
+  },
 });

@@ -13,6 +13,7 @@ import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
 import type { Format, Job } from './format.ts';
 import { lossOf } from './format.ts';
+import { onnxCard } from './onnx-card.ts';
 import { integers } from './recommend.ts';
 
 const engine = `ONNX Runtime ${version('onnxruntime-node')}`;
@@ -62,20 +63,7 @@ export const onnx: Format = {
       },
     };
   },
-  card: (name, { type }) => ({
-    library: 'transformers.js',
-    tags: ['onnx'],
-    usage: {
-      language: 'js',
-      code: [
-        "import { pipeline } from '@huggingface/transformers';",
-        '',
-        `const generator = await pipeline('text-generation', '${name}', { dtype: '${type}' });`,
-        "const [{ generated_text }] = await generator('Once upon a time', { max_new_tokens: 64 });",
-        'console.log(generated_text);',
-      ].join('\n'),
-    },
-  }),
+  card: onnxCard,
 };
 
 const weightBytes = ({ matrices }: Model): number =>

@@ -9,14 +9,13 @@ import { verifyCheckpoint } from '../export/safetensors/verify.ts';
 import type { Model } from '../models/model.ts';
 import { openForCompression } from '../open.ts';
 import type { Recipe } from '../recipe.ts';
-import type { CardFormat } from '../report/card.ts';
 import { checkSteps } from './check.ts';
-import type { Format, WrittenFile } from './format.ts';
+import type { Format } from './format.ts';
 
 /** What one of them is. */
 export interface CheckpointKind extends Pick<
   Format,
-  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting'
+  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting' | 'card'
 > {
   /**
    * Before the work, with a few rows as each matrix will be: see `checkSteps`.
@@ -31,7 +30,6 @@ export interface CheckpointKind extends Pick<
   layout(model: Model, floats: FloatName): CheckpointLayout;
   /** Told to readers of the report: what an engine does not take, of what the format holds. */
   notes?(model: Model, floats: FloatName): readonly string[];
-  card(name: string, file: WrittenFile): CardFormat;
 }
 
 const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const;

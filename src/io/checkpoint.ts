@@ -12,6 +12,8 @@ import type { Progress } from '../base/progress.ts';
 import type { Stored } from '../base/tensor.ts';
 import { addFile } from './hash.ts';
 import { downloadSnapshot, isHubId } from './hub.ts';
+import type { Origin } from './origin.ts';
+import { isLegalFile, mergedOrigin, originFromConfig, originFromFolder } from './origin.ts';
 import { systemError } from './output.ts';
 import type { FileIdentity } from './range.ts';
 import { identify, readRange, withKnownFile } from './range.ts';
@@ -29,6 +31,8 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, Stored>;
   /** Files that travel unchanged (tokenizer.json, generation_config.json, LICENSE, ...), by name. */
   readonly files: ReadonlyMap<string, () => Uint8Array>;
+  /** What it says of itself; the hub id that it was opened by is its base model. */
+  readonly origin: Origin;
   /** sha256 over the names and bytes of config.json and the weight files, in hexadecimal; reads them once. */
   identity(): string;
 }
@@ -56,13 +60,11 @@ const travelling = new Set([
   'chat_template.jinja',
   'chat_template.json',
   'generation_config.json',
-  'LICENSE',
-  'LICENSE.txt',
-  'LICENSE.md',
-  'NOTICE',
-  'NOTICE.txt',
-  'USE_POLICY.md',
 ]);
+const travels = (name: string): boolean => travelling.has(name) || isLegalFile(name);
+
+/** Read for what it says of the model's origin; what is made of the model has one of its own. */
+const readme = 'README.md';
 
 /** A JSON file larger than this is not one of ours. */
 const maxJsonBytes = 256 * 2 ** 20;
@@ -101,10 +103,12 @@ export async function openCheckpoint(location: string, options: CheckpointOption
     choose: (names) => [
       config,
       ...weightFiles(names, location),
-      ...names.filter((name) => travelling.has(name)),
+      ...names.filter((name) => travels(name) || name === readme),
     ],
   });
-  return readable(snapshot.folder, () => openFolder(snapshot.folder, `${location}@${snapshot.commit}`));
+  return readable(snapshot.folder, () =>
+    openFolder(snapshot.folder, `${location}@${snapshot.commit}`, location),
+  );
 }
 
 function readable<T>(where: string, read: () => T): T {
@@ -115,7 +119,8 @@ function readable<T>(where: string, read: () => T): T {
   }
 }
 
-function openFolder(folder: string, source: string): Checkpoint {
+/** @param id where it is from the hub */
+function openFolder(folder: string, source: string, id?: string): Checkpoint {
   const names = readdirSync(folder);
   const shards = shardsOf(folder, weightFiles(names, folder));
   if (!names.includes(config)) {
@@ -131,13 +136,14 @@ function openFolder(folder: string, source: string): Checkpoint {
   const known = (name: string) => identify(join(folder, name));
   const { tensors, weights } = collectTensors(folder, shards);
   const hashed = [known(config), ...(names.includes(single) ? [] : [known(index)]), ...weights];
-  const travellers = names.filter((name) => travelling.has(name)).map((name) => [name, known(name)] as const);
+  const travellers = names.filter(travels).map((name) => [name, known(name)] as const);
   let identity: string | undefined;
   return {
     source,
     folder,
     json,
     tensors,
+    origin: mergedOrigin({ baseModel: id }, originFromFolder(folder), originFromConfig(json)),
     files: new Map(travellers.map(([name, file]) => [name, () => readKnown(file)])),
     identity: () => {
       identity ??= hashFiles(hashed);

@@ -100,7 +100,7 @@ beforeAll(async () => {
   repository.set('tokenizer.json', Buffer.from('{}'));
   repository.set('NOTICE', Buffer.alloc(0));
   repository.set('pytorch_model.bin', Buffer.from('pickle'));
-  repository.set('README.md', Buffer.from('text'));
+  repository.set('README.md', Buffer.from('---\nlicense: mit\n---\ntext'));
   server = createServer(hub).listen(0, '127.0.0.1');
   await new Promise((ready) => server.once('listening', ready));
 });
@@ -142,8 +142,11 @@ describe('a model from the hub', () => {
     const checkpoint = await openCheckpoint('org/tiny');
     expect(checkpoint.source).toBe(`org/tiny@${commit}`);
     expect(checkpoint.folder).toBe(snapshot());
+    expect(checkpoint.origin).toMatchObject({ license: 'mit', baseModel: 'org/tiny' });
+    expect([...checkpoint.files.keys()]).not.toContain('README.md');
     expect(readdirSync(snapshot()).sort()).toEqual([
       'NOTICE',
+      'README.md',
       'config.json',
       'model.safetensors',
       'tokenizer.json',
@@ -158,7 +161,7 @@ describe('a model from the hub', () => {
   it('tells progress in bytes, up to all of them', async () => {
     const events: ProgressEvent[] = [];
     await openCheckpoint('org/tiny', { progress: (event) => events.push(event) });
-    const total = ['config.json', 'model.safetensors', 'tokenizer.json'].reduce(
+    const total = ['README.md', 'config.json', 'model.safetensors', 'tokenizer.json'].reduce(
       (sum, name) => sum + repository.get(name)!.length,
       0,
     );

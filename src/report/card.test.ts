@@ -2,20 +2,26 @@ import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import type { CardData } from './card.ts';
 import { modelCard } from './card.ts';
+import { scriptText } from './use.ts';
 
 const counts = { parameters: 4_000_000, multiplyAdds: 4_000_000 };
 
 const data: CardData = {
   name: 'tiny-4bit',
-  baseModel: 'org/tiny',
-  license: 'apache-2.0',
+  original: { name: 'tiny', baseModel: 'org/tiny', license: 'apache-2.0' },
   modelType: 'llama',
   summary: 'GPTQ, 4 bits, groups of 32',
   notes: ['Three-bit weights are stored in four bits.'],
   format: {
     library: 'transformers.js',
     tags: ['onnx'],
-    usage: { language: 'js', code: "pipeline('text-generation', 'tiny-4bit', { dtype: 'q4' })" },
+    usage: [
+      {
+        title: 'In Node:',
+        language: 'js',
+        code: "pipeline('text-generation', './tiny-4bit', { dtype: 'q4' })",
+      },
+    ],
   },
   files: [
     {
@@ -25,14 +31,14 @@ const data: CardData = {
       checks: [{ engine: 'ONNX Runtime', maxDifference: 0.0000021 }],
     },
   ],
-  original: {
+  before: {
     bytes: 8_000_000,
     bitsPerWeight: 16,
     ...counts,
     perplexity: { value: 3.4, low: 3.3, high: 3.5 },
     speed: { prefillTokensPerSecond: 900, decodeTokensPerSecond: 100 },
   },
-  compressed: {
+  after: {
     bytes: 2_400_000,
     bitsPerWeight: 4.5,
     ...counts,
@@ -42,7 +48,9 @@ const data: CardData = {
     speed: { prefillTokensPerSecond: 1200, decodeTokensPerSecond: 230 },
   },
   evaluation: { data: 'stories.txt', tokens: 12571 },
+  report: 'report.html',
   recipe: 'seed: 0\nsteps:\n  - method: gptq\n',
+  placeholders: 'Here MODEL the original.',
   reproduction: [['command', 'lapidary compress --recipe recipe.yaml']],
 };
 
@@ -74,10 +82,31 @@ describe('the model card', () => {
   });
 
   it('has no row and no field for what is not known', () => {
-    const { baseModel: _, license: __, evaluation: ___, ...rest } = data;
+    const { evaluation: _, ...rest } = data;
     const bare = { bytes: 1, bitsPerWeight: 4, ...counts };
-    const card = modelCard({ ...rest, original: bare, compressed: bare });
-    expect(card).not.toMatch(/perplexity|KL|license|base_model|undefined|NaN|predicted/);
+    const card = modelCard({ ...rest, original: { name: 'tiny' }, before: bare, after: bare });
+    expect(card).not.toMatch(/perplexity|KL|license|base_model|undefined|NaN|predicted|plots/);
+    expect(lines(card)).toContain('What became of each tensor: [report.html](report.html).');
+  });
+
+  it('names the original, by its page where it has one', () => {
+    expect(modelCard(data)).toContain('[org/tiny](https://huggingface.co/org/tiny), compressed');
+    expect(modelCard({ ...data, original: { name: 'tiny' } })).toContain('`tiny`, compressed with Lapidary');
+  });
+
+  it('passes on a license that has a name of its own', () => {
+    const terms = { license: 'other', licenseName: 'tiny-terms', licenseLink: 'https://tiny.example/terms' };
+    const [, front] = modelCard({ ...data, original: { name: 'tiny', ...terms } }).split('---\n');
+    expect(parse(front)).toMatchObject({
+      license: 'other',
+      license_name: 'tiny-terms',
+      license_link: 'https://tiny.example/terms',
+    });
+  });
+
+  it('says how each of its examples is run', () => {
+    expect(modelCard(data)).toContain("In Node:\n\n```js\npipeline('text-generation', './tiny-4bit'");
+    expect(modelCard(data)).toContain('Here MODEL the original.');
   });
 
   it('carries the recipe whole, whatever is in it', () => {
@@ -88,5 +117,11 @@ describe('the model card', () => {
 
   it('is the same for the same data', () => {
     expect(modelCard(data)).toBe(modelCard(structuredClone(data)));
+  });
+});
+
+describe('a text in an example of JavaScript', () => {
+  it.each(["lily's", 'a "b"', 'a\\b', 'a\nb', '</script>', '`${x}`'])('%j is itself when it runs', (text) => {
+    expect(new Function(`return ${scriptText(text)}`)()).toBe(text);
   });
 });

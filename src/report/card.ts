@@ -7,6 +7,9 @@
 import { stringify } from 'yaml';
 import { interval } from './interval.ts';
 import type { Estimate } from '../evaluate/evaluate.ts';
+import type { WrittenFile } from '../formats/format.ts';
+import type { Origin } from '../io/origin.ts';
+import type { Model } from '../models/model.ts';
 import type { Measures } from './report.ts';
 
 /** A written file, and how far what it computes is from the model in memory, in every engine that loaded it. */
@@ -20,21 +23,38 @@ export interface CardFile {
   readonly checks: readonly { readonly engine: string; readonly maxDifference: number }[];
 }
 
+/** What a format's examples hang on. */
+export interface CardFacts {
+  /** The folder's name. */
+  readonly name: string;
+  readonly file: WrittenFile;
+  /** Whether it has a chat template, and so takes messages. */
+  readonly chat: boolean;
+  /** As it stands in the file. */
+  readonly model: Model;
+}
+
+/** Lines that run as they stand. */
+export interface Example {
+  /** One line of Markdown: where and how. */
+  readonly title: string;
+  readonly language: string;
+  readonly code: string;
+}
+
 /** What a card tells of the format. */
 export interface CardFormat {
   /** As hubs name what loads it. */
   readonly library?: string | undefined;
   readonly tags: readonly string[];
-  readonly usage: { readonly language: string; readonly code: string };
+  readonly usage: readonly Example[];
 }
 
 export interface CardData {
   /** Title: the folder's name. */
   readonly name: string;
-  /** Hub id of the original ("org/name"), where it has one. */
-  readonly baseModel?: string | undefined;
-  /** SPDX-like id as hubs write it; left out where it is not known. */
-  readonly license?: string | undefined;
+  /** Of the original: what it is called, and what it says of itself. */
+  readonly original: { readonly name: string } & Origin;
   readonly modelType: string;
   readonly format: CardFormat;
   /** What was done in one line: "GPTQ, 4 bits, groups of 32". */
@@ -43,14 +63,16 @@ export interface CardData {
   readonly notes: readonly string[];
   readonly files: readonly CardFile[];
   /** A missing field was not measured. */
-  readonly original: Measures;
-  readonly compressed: Measures;
+  readonly before: Measures;
+  readonly after: Measures;
   /** What the losses were measured on. */
   readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
   /** The file with plots. */
-  readonly report?: string | undefined;
+  readonly report: string;
   /** The whole recipe, as YAML. */
   readonly recipe: string;
+  /** What words in capitals stand for in the command that makes it again; "" where it has none. */
+  readonly placeholders: string;
   /** What it takes to make it again: command, versions, seed, hashes, machine; in this order. */
   readonly reproduction: readonly (readonly [what: string, value: string])[];
 }
@@ -62,9 +84,9 @@ export function modelCard(data: CardData): string {
     `# ${data.name}`,
     introduction(data),
     '## What it costs and what was lost',
-    table(['', 'original', 'compressed'], measurementRows(data.original, data.compressed)),
+    table(['', 'original', 'compressed'], measurementRows(data.before, data.after)),
     ...(data.evaluation ? [evaluationNote(data.evaluation)] : []),
-    ...(data.report ? [`Where it was lost, with plots: [${data.report}](${data.report}).`] : []),
+    `${data.evaluation ? 'Where it was lost, with plots' : 'What became of each tensor'}: [${data.report}](${data.report}).`,
     '## Files',
     table(
       ['file', 'type', 'size', 'loaded by', 'largest difference of a logit'],
@@ -80,12 +102,14 @@ export function modelCard(data: CardData): string {
     ),
     'Each file was loaded again after it was written, and its logits were compared with the model in memory.',
     '## Use',
-    fence(data.format.usage.language, data.format.usage.code),
+    ...data.format.usage.flatMap(({ title, language, code }) => [title, fence(language, code)]),
     '## Make it again',
     table(
       ['', ''],
       data.reproduction.map(([what, value]) => [what, `\`${value}\``]),
     ),
+    ...(data.placeholders ? [data.placeholders] : []),
+    'The same recipe gives the same bytes; `recipe.yaml`:',
     fence('yaml', data.recipe.trimEnd()),
   ]
     .join('\n\n')
@@ -93,9 +117,12 @@ export function modelCard(data: CardData): string {
 }
 
 function frontMatter(data: CardData): string {
+  const { license, licenseName, licenseLink, baseModel } = data.original;
   const fields = {
-    ...(data.license ? { license: data.license } : {}),
-    ...(data.baseModel ? { base_model: data.baseModel, base_model_relation: 'quantized' } : {}),
+    ...(license ? { license } : {}),
+    ...(licenseName ? { license_name: licenseName } : {}),
+    ...(licenseLink ? { license_link: licenseLink } : {}),
+    ...(baseModel ? { base_model: baseModel, base_model_relation: 'quantized' } : {}),
     ...(data.format.library ? { library_name: data.format.library } : {}),
     pipeline_tag: 'text-generation',
     tags: ['lapidary', ...data.format.tags, data.modelType],
@@ -104,7 +131,8 @@ function frontMatter(data: CardData): string {
 }
 
 function introduction(data: CardData): string {
-  const base = data.baseModel ? `[${data.baseModel}](https://huggingface.co/${data.baseModel})` : 'A model';
+  const { name, baseModel } = data.original;
+  const base = baseModel ? `[${baseModel}](https://huggingface.co/${baseModel})` : `\`${name}\``;
   const notes = data.notes.map((note) => `- ${note}`);
   return [
     `${base}, compressed with Lapidary: ${data.summary}.`,

@@ -17,6 +17,8 @@ export interface CompressReport {
   readonly model: string;
   readonly modelType: string;
   readonly out: string;
+  /** Whether it has a chat template. */
+  readonly chat: boolean;
   /** Complete, as written beside the files. */
   readonly recipe: Recipe;
   readonly original: Measures;

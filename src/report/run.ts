@@ -1,9 +1,12 @@
 /** A compress run as its model card tells it, and what it takes to make the same bytes again. */
 
 import { cpus } from 'node:os';
+import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileHash } from '../io/hash.ts';
+import { isHubId } from '../io/hub.ts';
 import type { OpenedCheckpoint } from '../open.ts';
+import { isShipped } from '../open.ts';
 import { calibrationFile } from '../prepare.ts';
 import type { Recipe, Step } from '../recipe.ts';
 import { isCompression, writeRecipe } from '../recipe.ts';
@@ -69,7 +72,7 @@ export function dataOf(
     decode: (ids) => original.tokenizer.decode(ids),
     engine: speeds?.engine,
     reproduction: [
-      ['command', 'lapidary compress --recipe recipe.yaml'],
+      ['command', commandFor(recipe).command],
       ...Object.entries(recipe.made ?? {}).map(([key, value]) => [key, String(value)] as const),
     ],
     machine: machine(),
@@ -77,26 +80,55 @@ export function dataOf(
 }
 
 /** @returns README.md */
-export function describeRun(report: CompressReport, data: ReportData, card: Format['card']): string {
-  const { recipe, original, compressed, file } = report;
+export function describeRun(
+  report: CompressReport,
+  data: ReportData,
+  { original, stored, format }: Pick<RunParts, 'original' | 'stored' | 'format'>,
+): string {
+  const { recipe, compressed, file, chat } = report;
   const name = basename(report.out);
   return modelCard({
     name,
-    baseModel: /^([\w.-]+\/[\w.-]+)@/.exec(String(recipe.made?.source))?.[1],
+    original: { name: original.name, ...original.origin },
     modelType: report.modelType,
-    format: card(name, file),
+    format: format.card({ name, file, chat, model: stored }),
     summary: data.summary.replace(/\.$/, ''),
     notes: report.notes,
     files: data.files,
-    original,
-    compressed,
+    before: report.original,
+    after: compressed,
     ...(data.evaluation && compressed.tokens
       ? { evaluation: { data: data.evaluation.data, tokens: compressed.tokens } }
       : {}),
     report: 'report.html',
     recipe: writeRecipe(recipe),
+    placeholders: commandFor(recipe).placeholders,
     reproduction: [...data.reproduction, ['machine', data.timings.machine]],
   });
+}
+
+/** What makes it again wherever the folder is: files of this machine have other names elsewhere. */
+function commandFor({ model, calibration, evaluation }: Recipe): {
+  readonly command: string;
+  readonly placeholders: string;
+} {
+  const isHere = !isShipped(model) && (existsSync(model!) || !isHubId(model!));
+  const [hasText, hasTest] = [calibration.data !== undefined, evaluation.data !== undefined];
+  const words = [
+    ...(isHere ? ['MODEL'] : []),
+    '--recipe recipe.yaml',
+    ...(hasText ? ['--calibration TEXT'] : []),
+    ...(hasTest ? ['--evaluation TEST'] : []),
+  ];
+  const meant = [
+    ...(isHere ? ['MODEL the original'] : []),
+    ...(hasText ? ['TEXT the calibration text'] : []),
+    ...(hasTest ? ['TEST the text that the loss is measured on'] : []),
+  ];
+  return {
+    command: `lapidary compress ${words.join(' ')}`,
+    placeholders: meant.length > 0 ? `Here ${meant.join(', ')}; their hashes are in the table.` : '',
+  };
 }
 
 /** "Stored: 42 matrices as 4-bit, group 32; 1 as 8-bit, group 32." */

@@ -41,6 +41,7 @@ const types: Record<string, string> = {
 
 /**
  * @param script body of an async function in a module of the page; what it returns comes back as JSON.
+ *   "@huggingface/transformers" is what is served as /transformers/transformers.min.js.
  * @param folders folders to serve, by the first part of their address: "model" for /model/config.json.
  * @throws Error with the page's own error, or when nothing came back in time.
  */
@@ -98,7 +99,9 @@ function deferred<T>(): Deferred<T> {
 }
 
 function page(script: string): string {
-  return `<!doctype html><title>test</title><script type="module">
+  return `<!doctype html><title>test</title>
+<script type="importmap">{ "imports": { "@huggingface/transformers": "/transformers/transformers.min.js" } }</script>
+<script type="module">
 const run = async () => {
 ${script}
 };

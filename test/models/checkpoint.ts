@@ -54,6 +54,15 @@ export async function writeTinyCheckpoint(folder: string): Promise<void> {
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
 }
 
+/** A model's folder with a chat template and so a model that answers. */
+export function addChatTemplate(folder: string): void {
+  const path = join(folder, 'tokenizer_config.json');
+  const template =
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+  const settings = JSON.parse(readFileSync(path, 'utf8'));
+  writeFileSync(path, JSON.stringify({ ...settings, chat_template: template }));
+}
+
 /** The model that ships, of as wide matrices, without all of its blocks but the first two. */
 export async function writeShortPebble(folder: string): Promise<void> {
   cpSync(shipped.folder, folder, { recursive: true });
