@@ -65,6 +65,7 @@ export async function compressMatrix(
   const { name, options } = planned;
   const method = asLinear(planned.method);
   const before = begin(state, planned);
+  if (method.convert) return convertMatrix(state, planned, method.convert(before, options));
   const weight = matrixOf(before, room);
   // The method may overwrite them.
   const original = sampled(weight, statistic ? 'outputs' : 'weights');
@@ -72,6 +73,26 @@ export async function compressMatrix(
   const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(options), weight.columns);
   const after = await named(name, () => method.compress(weight, own, options));
   await finish(state, planned, { original, after, statistic, seconds: secondsSince(started) });
+}
+
+/** Of the same values: there is nothing to measure. */
+async function convertMatrix(
+  { model, matrices, rows, options, plan }: Compressing,
+  { name, method }: Planned,
+  after: Encoding,
+): Promise<void> {
+  matrices.set(name, after);
+  rows.set(name, {
+    name,
+    method: method.name,
+    encoding: after.label,
+    error: 0,
+    errorOf: 'weights',
+    bytesBefore: encodedBytes(model.matrices.get(name)!),
+    bytesAfter: encodedBytes(after),
+    seconds: 0,
+  });
+  options.progress?.({ phase: 'compress', done: rows.size, total: plan.length, detail: name });
 }
 
 interface Training {

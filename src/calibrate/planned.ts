@@ -69,7 +69,9 @@ export function planOf(model: Model, { assign, collect = 'none' }: WalkOptions):
     if (!assignment) return [];
     const { method, options } = assignment;
     const own = method.shape === 'linear' ? method.statistic(options) : 'none';
-    return [{ ...target, ...assignment, statistic: collected(model, target, own, collect) }];
+    // What loses nothing has no errors to measure.
+    const least = method.shape === 'linear' && method.convert ? 'none' : collect;
+    return [{ ...target, ...assignment, statistic: collected(model, target, own, least) }];
   });
 }
 

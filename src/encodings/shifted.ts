@@ -22,17 +22,17 @@ import {
   unsqueeze,
 } from '../graph/ops.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
-import type { PackedCodes } from './grouped.ts';
-import { groupedPacked, groupsOf } from './grouped.ts';
+import type { PackedCodes, UnpackedGroups } from './grouped.ts';
+import { groupedPacked, groupsOf, ungrouped } from './grouped.ts';
 import { baseDescription } from './rounded.ts';
 
 /**
  * Stored besides the codes and scales: the offsets, in float16 where that loses nothing, else in float32.
- * @param codes without zero points
+ * @param codes with zero points only where they count from other codes than the middle one
  * @param offsets [rows, groups]
  * @throws LapidaryError on sizes that do not agree, and offsets that are not finite
  */
-export function shifted(codes: Omit<PackedCodes, 'zeros'>, offsets: Float32Array): Encoding {
+export function shifted(codes: PackedCodes, offsets: Float32Array): Encoding {
   const shape = [codes.rows, groupsOf(codes)];
   if (offsets.length !== shape[0] * shape[1]) {
     refuse([codes.rows, codes.columns], `${shape[0] * shape[1]} offsets`, `${offsets.length}`);
@@ -59,6 +59,22 @@ export function restoreShifted(
 
 const suffix = 'offsets';
 const prefix = 'base.';
+
+/** What `shifted` was given, with codes in their container; undefined for encodings of other kinds. */
+export function unshifted({
+  description,
+  shape,
+  bits,
+  tensors,
+}: Pick<Encoding, 'description' | 'shape' | 'bits' | 'tensors'>):
+  | { readonly groups: UnpackedGroups; readonly offsets: Float32Array }
+  | undefined {
+  if (description.kind !== 'shifted') return undefined;
+  const base = [...tensors].filter(([name]) => name.startsWith(prefix));
+  const unprefixed = new Map(base.map(([name, tensor]) => [name.slice(prefix.length), tensor]));
+  const groups = ungrouped({ shape, bits, tensors: unprefixed });
+  return groups && { groups, offsets: toFloat32(tensors.get(suffix)!) };
+}
 
 function shiftedOf(base: Encoding, offsets: Stored): Encoding {
   const [rows, columns] = base.shape;

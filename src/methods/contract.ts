@@ -64,6 +64,12 @@ export interface LinearMethod<Options = unknown> extends Common<Options> {
   compress(weight: Matrix, statistic: Statistic, options: Options): Promise<Encoding>;
   /** The same codes by plain rounding, without data, quickly: what rewrites try their choices on. */
   plain?(weight: Matrix, options: Options): Promise<Encoding>;
+  /**
+   * The same values, to the bit, in another encoding, or the same: of methods that lose nothing. In place of `compress`,
+   * for a matrix that is stored already.
+   * @throws LapidaryError on what it cannot convert so
+   */
+  convert?(encoding: Encoding, options: Options): Encoding;
 }
 
 /** A dense matrix, row-major [rows, columns]. */

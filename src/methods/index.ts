@@ -11,6 +11,7 @@ import { e2eQp } from './quantize/e2e-qp.ts';
 import { ggml } from './quantize/ggml.ts';
 import { gptq } from './quantize/gptq.ts';
 import { hqq } from './quantize/hqq.ts';
+import { keep } from './quantize/keep.ts';
 import { llmInt8 } from './quantize/llm-int8.ts';
 import { owq } from './quantize/owq.ts';
 import { quarot } from './quantize/quarot.ts';
@@ -30,6 +31,7 @@ export const methods: readonly Method[] = [
   e2eQp,
   ggml,
   hqq,
+  keep,
   llmInt8,
   owq,
   quarot,

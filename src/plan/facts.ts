@@ -86,7 +86,7 @@ function writtenBytes(encoding: Encoding, { export: { format, activations, float
   return (wide ? 4 : 2) * elementCount(encoding.shape);
 }
 
-/** Of the tensors that an encoding puts into a graph: blocks with minima stand there as floats. */
+/** Of the tensors that an encoding puts into a graph: blocks stand there as grouped integers. */
 function placedBytes(encoding: Encoding): number {
   const graph = new Graph();
   const x = graph.input('x', 'float32', ['rows', encoding.shape[1]]);

@@ -1,19 +1,15 @@
 /**
- * A matrix stored in blocks of ggml. ONNX has no operator for them. Types without minima have whole numbers for levels,
- * so in a graph they are grouped integers, without loss, at 2, 4 or 8 bits; types with minima (Q4_1, Q5_1, Q2_K, Q4_K,
- * Q5_K) would need zero points that no integer holds, and stand in a graph as the float32 values they mean.
+ * A matrix stored in blocks of ggml. ONNX has no operator for them: in a graph they are grouped integers, without loss
+ * (to-groups.ts).
  */
 
 import { LapidaryError } from '../../base/errors.ts';
 import type { Stored } from '../../base/tensor.ts';
 import { stored } from '../../base/tensor.ts';
-import { dense, lazyValues } from '../dense.ts';
+import { decodedProduct } from '../dense.ts';
 import type { Encoding, EncodingAtRest } from '../encoding.ts';
-import type { Bits } from '../grid.ts';
-import type { GroupSize } from '../grouped.ts';
-import { grouped } from '../grouped.ts';
 import { blockTypeNamed } from './table.ts';
-import type { BlockType } from './type.ts';
+import { inGroups } from './to-groups.ts';
 
 type Shape = readonly [rows: number, columns: number];
 
@@ -36,18 +32,21 @@ export function blockEncoding({ name }: { readonly name: string }, shape: Shape,
   }
   const values = () => type.dequantize(blocks.bytes());
   let form: Encoding | undefined;
-  const inGraph = () =>
-    (form ??= type.minima ? dense(lazyValues(shape, values)) : asIntegers(type, shape, blocks));
-  return {
+  const inGraph = () => (form ??= inGroups(encoding));
+  const encoding: Encoding = {
     description: { kind: 'blocks', type: name },
     label: name,
     shape,
     bits: Math.ceil(Math.log2(type.levels.length)),
     tensors: new Map([['blocks', blocks]]),
     dense: values,
-    multiply: (x, place, options) => inGraph().multiply(x, place, options),
+    multiply: (x, place, options) =>
+      x.graph.weightsAs === 'inputs'
+        ? decodedProduct(x, place, encoding)
+        : inGraph().multiply(x, place, options),
     gather: (ids, place, dtype) => inGraph().gather(ids, place, dtype),
   };
+  return encoding;
 }
 
 /** A matrix of blocks from what it is at rest. @throws LapidaryError as `blockEncoding` does */
@@ -76,21 +75,4 @@ export async function quantizeTo(
 ): Promise<Encoding> {
   const bytes = await blockTypeNamed(name).quantizeFast(values, columns, importance);
   return blockEncoding({ name }, [rows, columns], stored('uint8', [rows, bytes.length / rows], bytes));
-}
-
-/** The levels as integers around the middle code, a part of the block to a group. */
-function asIntegers(type: BlockType, [rows, columns]: Shape, blocks: Stored): Encoding {
-  const { parameters, codes } = type.unpack(blocks.bytes());
-  const bits = ([2, 4, 8] as const satisfies readonly Bits[]).find((bits) => {
-    const half = 2 ** (bits - 1);
-    return type.levels.every((level) => level >= -half && level < half);
-  })!;
-  return grouped({
-    rows,
-    columns,
-    bits,
-    group: type.part as GroupSize,
-    codes: codes.map((code) => type.levels[code] + 2 ** (bits - 1)),
-    scales: parameters.scales,
-  });
 }

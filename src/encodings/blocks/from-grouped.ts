@@ -2,7 +2,8 @@
  * Grouped integers as blocks of ggml, without loss: w = (code - zero) * scale with a whole number in front is what a
  * block holds too, if its levels reach that far and its scale, a float16, is the group's. Of the types that can, the
  * smallest is taken: 4 bits without zero points are Q4_0; with them Q4_1, if every zero * scale is a float16 as well
- * (that is what the scales called "short" are for), and Q5_0 if not; 8 bits without zero points are Q8_0.
+ * (that is what the scales called "short" are for), and Q5_0 if not; 8 bits without zero points are Q8_0. Offsets of
+ * floats are the minima of Q4_1 and Q5_1, where the least value of each group is a float16.
  */
 
 import { LapidaryError } from '../../base/errors.ts';
@@ -12,10 +13,12 @@ import type { Encoding } from '../encoding.ts';
 import type { UnpackedGroups } from '../grouped.ts';
 import { ungrouped } from '../grouped.ts';
 import { unlevelled } from '../levels.ts';
+import { unshifted } from '../shifted.ts';
 import { writeHalf } from './arithmetic.ts';
 import { blockEncoding } from './encoding.ts';
 import { levelsAsIntegers, mxfp4Blocks } from './from-levels.ts';
 import { blockTypeNamed } from './table.ts';
+import { equalValues } from './to-groups.ts';
 import type { BlockType } from './type.ts';
 
 /** Types whose blocks have one scale, and where in a block it stands; the smallest first. */
@@ -38,6 +41,8 @@ const leastSize = 32;
 export function blocksOf(encoding: Encoding): Encoding {
   const numbers = unlevelled(encoding);
   if (numbers?.numbers === 'mxfp4') return mxfp4Blocks(numbers);
+  const offset = unshifted(encoding);
+  if (offset) return withMinima(encoding, offset.groups, offset.offsets);
   const groups = numbers?.format.integers ? levelsAsIntegers(numbers) : ungrouped(encoding);
   if (!groups) {
     if (encoding.bits >= 16 || encoding.tensors.has('blocks')) return encoding;
@@ -159,6 +164,43 @@ function inBlocks(form: Form, groups: UnpackedGroups, sign: 1 | -1): Encoding {
     }
   }
   return asEncoding(type, [rows, columns], type.pack(codes, { blocks }));
+}
+
+const withMinimum = [blockTypeNamed('Q4_1'), blockTypeNamed('Q5_1')] as const;
+
+/** Codes count from the least one, which has the minimum of its group. */
+function withMinima(source: Encoding, groups: UnpackedGroups, offsets: Float32Array): Encoding {
+  checkSizes(groups);
+  checkScales(groups);
+  const { rows, columns, length, scales, zeros } = groups;
+  let [least, most] = [255, 0];
+  for (const code of groups.codes) {
+    if (code < least) least = code;
+    if (code > most) most = code;
+  }
+  const type = withMinimum.find(({ levels }) => most < levels.length);
+  const from = type ? 0 : least;
+  const found = type ?? withMinimum.find(({ levels }) => most - least < levels.length);
+  const minima = offsets.map((offset, g) => offset + (from - zeros[g]) * scales[g]);
+  const perRow = columns / leastSize;
+  const ofBlock = (b: number) =>
+    Math.floor(b / perRow) * (scales.length / rows) + Math.floor(((b % perRow) * leastSize) / length);
+  if (found && minima.every(isHalf)) {
+    const blocks = new Uint8Array(rows * perRow * found.bytes);
+    for (let b = 0; b < rows * perRow; b++) {
+      writeHalf(blocks, b * found.bytes, scales[ofBlock(b)]);
+      writeHalf(blocks, b * found.bytes + 2, minima[ofBlock(b)]);
+    }
+    const codes = groups.codes.map((code) => code - from);
+    const result = asEncoding(found, [rows, columns], found.pack(codes, { blocks }));
+    if (equalValues(result.dense(), source.dense())) return result;
+  }
+  return refuse(groups, {
+    what: `ggml has no blocks for ${source.label}`,
+    expected: 'at most 5 bits, and a least value of each group that float16 holds',
+    found: `${most - least + 1} codes, and least values that it does not hold`,
+    fix: 'use --method ggml, or write another format',
+  });
 }
 
 const asEncoding = (type: BlockType, shape: readonly [rows: number, columns: number], bytes: Uint8Array) =>

@@ -44,21 +44,21 @@ function fourBits(tensors: MatrixTensors, { group, strategy }: WeightScheme): En
   return refuse('weights', 'tensor groups of 16 (NVFP4) or groups of 32 (MXFP4)', `${strategy} ${group}`);
 }
 
-function eightBits(tensors: MatrixTensors, weights: WeightScheme): Encoding {
+/**
+ * @param suffix of the scales
+ * @throws LapidaryError on tensors that do not agree with the scheme or each other
+ */
+export function eightBits(tensors: MatrixTensors, weights: WeightScheme, suffix = 'weight_scale'): Encoding {
   const { shape, bytes } = tensorOf(tensors, 'weight', ['float8e4m3']);
   const [rows, columns] = shape;
   const shared = { rows, columns, codes: bytes() };
   const group = columnGroup(weights);
-  if (tensors.get('weight_scale')?.dtype === 'uint8') {
-    const scaleCodes = tensorOf(tensors, 'weight_scale', ['uint8'], [rows, columns / 32]).bytes();
+  if (tensors.get(suffix)?.dtype === 'uint8') {
+    const scaleCodes = tensorOf(tensors, suffix, ['uint8'], [rows, columns / 32]).bytes();
     return levels({ ...shared, numbers: 'mxfp8', group, scaleCodes });
   }
-  return levels({
-    ...shared,
-    numbers: 'fp8-e4m3',
-    group,
-    scales: floatScales(tensors, weights, shape, group),
-  });
+  const scales = floatScales(tensors, weights, shape, { group, suffix });
+  return levels({ ...shared, numbers: 'fp8-e4m3', group, scales });
 }
 
 function columnGroup({ strategy, group, block }: WeightScheme): LevelGroup {
@@ -73,12 +73,12 @@ function floatScales(
   tensors: MatrixTensors,
   { block }: WeightScheme,
   [rows, columns]: readonly number[],
-  group: LevelGroup,
+  { group, suffix }: { readonly group: LevelGroup; readonly suffix: string },
 ): Float32Array {
-  if (group === 'tensor') return Float32Array.of(singleScale(tensors, 'weight_scale'));
+  if (group === 'tensor') return Float32Array.of(singleScale(tensors, suffix));
   const groups = group === -1 ? 1 : Math.ceil(columns / group);
-  if (!block) return toFloat32(tensorOf(tensors, 'weight_scale', floats, [rows, groups]));
-  const blocks = toFloat32(tensorOf(tensors, 'weight_scale', floats, [Math.ceil(rows / block[0]), groups]));
+  if (!block) return toFloat32(tensorOf(tensors, suffix, floats, [rows, groups]));
+  const blocks = toFloat32(tensorOf(tensors, suffix, floats, [Math.ceil(rows / block[0]), groups]));
   return Float32Array.from({ length: rows * groups }, (_, at) => {
     const row = Math.floor(at / groups);
     return blocks[Math.floor(row / block[0]) * groups + (at % groups)];

@@ -152,7 +152,8 @@ function weightScheme(value: unknown, where: string): WeightScheme {
   return { bits, type, symmetric: flag(value, 'symmetric', true), strategy, group, block };
 }
 
-function blockOf(value: unknown, where: string): readonly [number, number] {
+/** "128x128" or [128, 128]. @throws LapidaryError */
+export function blockOf(value: unknown, where: string): readonly [number, number] {
   const sizes = typeof value === 'string' ? value.split('x').map(Number) : value;
   if (
     Array.isArray(sizes) &&

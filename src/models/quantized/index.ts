@@ -10,6 +10,7 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import type { Json } from '../settings.ts';
 import { awq } from './awq.ts';
 import { compressedTensors } from './compressed-tensors.ts';
+import { fp8 } from './fp8.ts';
 import { gptq } from './gptq.ts';
 import { mlx } from './mlx.ts';
 import type { MatrixTensors } from './tensors.ts';
@@ -30,7 +31,7 @@ export interface QuantizedFormat {
   open(json: Json): ReadMatrix;
 }
 
-const formats: readonly QuantizedFormat[] = [awq, compressedTensors, gptq, mlx];
+const formats: readonly QuantizedFormat[] = [awq, compressedTensors, fp8, gptq, mlx];
 
 export interface QuantizedWeights {
   /** By name without suffix. */

@@ -1,0 +1,41 @@
+/**
+ * What is quantized already, taken over: matrices stay as they are stored, or become what the format holds of the same
+ * values, to the bit. Floats stay floats.
+ */
+
+import { z } from 'zod';
+import { stored } from '../../base/tensor.ts';
+import { inGroups } from '../../encodings/blocks/index.ts';
+import { dense } from '../../encodings/dense.ts';
+import type { Encoding } from '../../encodings/encoding.ts';
+import type { LinearMethod } from '../contract.ts';
+
+const options = z.strictObject({
+  form: z
+    .enum(['groups', 'stored'])
+    .default('groups')
+    .describe("What ggml's blocks become: integers in groups, which most formats hold, or as they are stored."),
+  strict: z
+    .boolean()
+    .default(true)
+    .describe('Refuses what the format does not hold exactly; else what is recommended compresses it.'),
+});
+export type KeepOptions = z.infer<typeof options>;
+
+/** What it came to is asked for before the work and in it. */
+const known = new WeakMap<Encoding, Encoding>();
+
+export const keep: LinearMethod<KeepOptions> = {
+  shape: 'linear',
+  name: 'keep',
+  summary: 'Takes over what is quantized already, without loss; what is stored as floats stays so.',
+  options,
+  statistic: () => 'none',
+  convert(encoding, { form }) {
+    if (form === 'stored') return encoding;
+    const found = known.get(encoding) ?? inGroups(encoding);
+    known.set(encoding, found);
+    return found;
+  },
+  compress: async ({ rows, columns, plain, values }) => dense(plain ?? stored('float32', [rows, columns], values)),
+};
