@@ -1,5 +1,6 @@
 /** The matrices of a model that can be compressed, where they stand, and what is done to each. */
 
+import type { Encoding } from '../encodings/encoding.ts';
 import type { Compressor } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import { linearLayers, tables } from '../models/size.ts';
@@ -35,3 +36,7 @@ export function targetsOf(model: Model): readonly Target[] {
   });
   return [...looked, ...products];
 }
+
+/** What a method that loses nothing makes of a matrix; undefined of other methods. @throws LapidaryError as it does */
+export const keptOf = ({ method, options }: Assignment, encoding: Encoding): Encoding | undefined =>
+  method.shape === 'linear' ? method.convert?.(encoding, options) : undefined;

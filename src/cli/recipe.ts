@@ -259,8 +259,9 @@ function tableSteps(
   }
   if (asked === undefined && (fromFile || formats[format].keepsTables)) return [];
   const main = steps.findLast(({ targets }) => targets)!;
-  const { at } = findMethod(main.method) as { at?: unknown };
-  if (at && asked === undefined) {
+  const { at, convert } = findMethod(main.method) as { at?: unknown; convert?: unknown };
+  // Methods that choose by matrix, or change none, are for these too.
+  if ((at || convert) && asked === undefined) {
     steps[steps.indexOf(main)] = { ...main, targets: ['blocks', 'embeddings'] };
     return [];
   }

@@ -22,8 +22,8 @@ import {
   unsqueeze,
 } from '../graph/ops.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
-import type { PackedCodes, UnpackedGroups } from './grouped.ts';
-import { groupedPacked, groupsOf, ungrouped } from './grouped.ts';
+import type { PackedCodes } from './grouped.ts';
+import { groupedPacked, groupsOf } from './grouped.ts';
 import { baseDescription } from './rounded.ts';
 
 /**
@@ -60,20 +60,19 @@ export function restoreShifted(
 const suffix = 'offsets';
 const prefix = 'base.';
 
-/** What `shifted` was given, with codes in their container; undefined for encodings of other kinds. */
-export function unshifted({
+/** The grouped integers of a matrix with offsets, and these; undefined for encodings of other kinds. */
+export function shiftedParts({
   description,
   shape,
   bits,
   tensors,
 }: Pick<Encoding, 'description' | 'shape' | 'bits' | 'tensors'>):
-  | { readonly groups: UnpackedGroups; readonly offsets: Float32Array }
-  | undefined {
+  { readonly base: EncodingAtRest & Pick<Encoding, 'bits'>; readonly offsets: Stored } | undefined {
   if (description.kind !== 'shifted') return undefined;
-  const base = [...tensors].filter(([name]) => name.startsWith(prefix));
-  const unprefixed = new Map(base.map(([name, tensor]) => [name.slice(prefix.length), tensor]));
-  const groups = ungrouped({ shape, bits, tensors: unprefixed });
-  return groups && { groups, offsets: toFloat32(tensors.get(suffix)!) };
+  const parts = [...tensors].filter(([name]) => name.startsWith(prefix));
+  const unprefixed = new Map(parts.map(([name, tensor]) => [name.slice(prefix.length), tensor]));
+  const base = { description: baseDescription(description.base), shape, bits, tensors: unprefixed };
+  return { base, offsets: tensors.get(suffix)! };
 }
 
 function shiftedOf(base: Encoding, offsets: Stored): Encoding {

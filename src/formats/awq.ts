@@ -1,7 +1,7 @@
 /** AWQ's checkpoint format (AutoAWQ, version "gemm"), a folder that vLLM, SGLang, transformers and MLX load. */
 
 import { awqLayout, checkAwq } from '../export/safetensors/awq.ts';
-import { integerSizes, refuse } from '../export/safetensors/integers.ts';
+import { checkExact, integerSizes, refuse, scalesOf } from '../export/safetensors/integers.ts';
 import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 import { vllmCard } from './vllm.ts';
@@ -18,6 +18,7 @@ export const awq = safetensorsFormat({
     const fix = 'choose --method gptq or rtn';
     refuse('AWQ', { rows, columns }, { expected: 'integers in groups', found: encoding.label, fix });
   },
+  exact: (encoding) => checkExact('AWQ', encoding, scalesOf(encoding)),
   layout: awqLayout,
   card: vllmCard(['awq']),
 });

@@ -1,6 +1,7 @@
 /** compressed-tensors: a folder that vLLM and transformers load. */
 
 import { compressedTensorsLayout, schemeOf, engineNotes } from '../export/safetensors/compressed-tensors.ts';
+import { checkExact, integerSizes, scalesOf } from '../export/safetensors/integers.ts';
 import type { Format } from './format.ts';
 import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
@@ -13,6 +14,10 @@ export const compressedTensors: Format = safetensorsFormat({
   keepsTables: true,
   fitting: () => ({}),
   fits: (encoding) => void schemeOf(encoding, 'float16'),
+  exact(encoding, floats) {
+    // Others store float32, or codes of their own.
+    if (integerSizes(encoding)) checkExact('compressed-tensors', encoding, scalesOf(encoding), floats);
+  },
   layout: compressedTensorsLayout,
   notes: engineNotes,
   card: vllmCard(['compressed-tensors', 'vllm']),

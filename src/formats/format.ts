@@ -5,6 +5,8 @@
 
 import { join } from 'node:path';
 import type { Progress } from '../base/progress.ts';
+import type { Target } from '../calibrate/targets.ts';
+import type { Encoding } from '../encodings/encoding.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
 import type { Speed, SpeedOptions } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
@@ -93,6 +95,11 @@ export interface Format {
    * @throws LapidaryError saying what would
    */
   check(recipe: Recipe, original: OpenedCheckpoint): Promise<void>;
+  /**
+   * Before the work too: whether it stores these values to the bit.
+   * @throws LapidaryError on what it does not hold so, saying what would fit
+   */
+  holds(encoding: Encoding, target: Target, recipe: Recipe): void;
   /** @throws LapidaryError with exit code verification when the written file does not compute what the model does */
   write(job: Job): Promise<Written>;
   card(facts: CardFacts): CardFormat;

@@ -28,12 +28,13 @@ export const gguf: Format = {
   engines: ['llama.cpp'],
   recommend: blocks,
   // Q8_0's zero point is always the middle; Q4_1's minima are float16.
-  fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),
+  fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
     ggufOf(original.model, { name: original.name, floats: recipe.export.floats });
-    await checkSteps(recipe, original, fits);
+    await checkSteps(recipe, original, fits, holds);
   },
+  holds,
   async write(job) {
     const { recipe, original, compressed, folder, scratch, session, progress, signal, texts, note } = job;
     const { floats } = recipe.export;
@@ -94,6 +95,11 @@ function withinWindows(ids: Int32Array, { config }: Model): Int32Array {
 function labelOf({ steps }: Recipe): string | undefined {
   const type = steps.find(isCompression)?.options.type;
   return typeof type === 'string' ? type : undefined;
+}
+
+/** Floats are written in a type that the recipe names. */
+function holds(encoding: Encoding, target: Target): void {
+  if (encoding.bits < 16) fits(encoding, target);
 }
 
 function fits(encoding: Encoding, { shape }: Target): void {

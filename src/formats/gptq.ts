@@ -1,7 +1,7 @@
 /** GPTQ's checkpoint format, a folder that vLLM, SGLang, transformers and GPTQModel load. */
 
 import { checkGptq, gptqLayout } from '../export/safetensors/gptq.ts';
-import { integerSizes, refuse } from '../export/safetensors/integers.ts';
+import { checkExact, integerSizes, refuse, scalesOf } from '../export/safetensors/integers.ts';
 import { quantizedSizes } from '../export/safetensors/kinds.ts';
 import type { Model } from '../models/model.ts';
 import type { CardFacts, CardFormat } from '../report/card.ts';
@@ -35,6 +35,7 @@ export const gptq = safetensorsFormat({
       },
     );
   },
+  exact: (encoding) => checkExact('GPTQ', encoding, scalesOf(encoding)),
   layout: gptqLayout,
   notes(model) {
     const { hasZeroPoints, hasOtherWidths } = limitsOf(model);

@@ -1,8 +1,8 @@
 /** MLX's affine format, a folder that mlx-lm loads on Apple's chips. */
 
 import { shellWord } from '../base/shell.ts';
-import { integerSizes, refuse } from '../export/safetensors/integers.ts';
-import { mlxGroup, mlxLayout } from '../export/safetensors/mlx.ts';
+import { refuse } from '../export/safetensors/integers.ts';
+import { checkMlxExact, mlxGroup, mlxLayout, mlxSizes } from '../export/safetensors/mlx.ts';
 import { examplePrompt } from '../report/use.ts';
 import { integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
@@ -15,11 +15,12 @@ export const mlx = safetensorsFormat({
   // Biases are float16 products of scales and zero points; those of eight bits leave scales no digits.
   fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),
   fits(encoding, { shape: [rows, columns] }) {
-    const sizes = integerSizes(encoding);
+    const sizes = mlxSizes(encoding);
     if (sizes) return void mlxGroup({ ...sizes, rows });
     const fix = 'choose --method gptq or rtn';
     refuse('MLX', { rows, columns }, { expected: 'integers in groups', found: encoding.label, fix });
   },
+  exact: checkMlxExact,
   layout: mlxLayout,
   card({ name, chat }) {
     const model = shellWord(`./${name}`);

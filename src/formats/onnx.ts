@@ -1,14 +1,12 @@
 /** ONNX, in a folder that transformers.js loads. */
 
 import { join } from 'node:path';
-import { encodedBytes } from '../encodings/encoding.ts';
 import { measureSpeed } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import { chooseAccuracy } from '../export/accuracy.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
-import type { Model } from '../models/model.ts';
 import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
 import type { Format, Job } from './format.ts';
@@ -22,23 +20,21 @@ export const onnx: Format = {
   label: 'ONNX for transformers.js',
   engines: ['transformers.js', 'onnxruntime'],
   recommend: (wanted) => integers(wanted, { group: 32 }),
-  fitting: () => ({}),
+  fitting: () => ({ form: 'groups' }),
   async check() {
     // Every model that opens is a graph, and every encoding knows its nodes.
   },
+  holds() {
+    // So it is of kept ones.
+  },
   async write(job) {
-    const { recipe, compressed, folder, session, progress, texts, note } = job;
+    const { recipe, compressed, folder, session, progress, texts } = job;
     const accuracy = await accuracyOf(job);
     const { activations, products } = recipe.export;
     const cache = await cacheOf(job);
     const [{ path, dtype, bytes, options, levels }] = exportTransformers(compressed, folder, {
       files: [{ activations, accuracyLevel: accuracy.level, products, cache }],
     });
-    const [before, after] = [job.original.model, compressed].map(weightBytes) as [number, number];
-    if (bytes > before && bytes > 2.5 * after)
-      note(
-        `The file takes ${(bytes / after).toFixed(1)} times what its weights do: ONNX Runtime does not multiply such blocks, and they stand there as floats. --format gguf keeps them.`,
-      );
     const file = join(folder, path);
     progress({ phase: 'verify', done: 0, total: 1 });
     const check = await verifyExport(file, compressed, texts.verification, {
@@ -65,9 +61,6 @@ export const onnx: Format = {
   },
   card: onnxCard,
 };
-
-const weightBytes = ({ matrices }: Model): number =>
-  [...matrices.values()].reduce((sum, matrix) => sum + encodedBytes(matrix), 0);
 
 /** The same model as its users run it. */
 const exported = ({ original: { name, tokenizer, context } }: Job, file: string): OpenedFile => ({

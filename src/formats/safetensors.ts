@@ -22,6 +22,8 @@ export interface CheckpointKind extends Pick<
    * @throws LapidaryError on what it does not hold, saying what would fit
    */
   fits(encoding: Encoding, target: Target): void;
+  /** Of what fits: @throws LapidaryError on scales that it would round */
+  exact(encoding: Encoding, floats: FloatName): void;
   /**
    * Before the work too, with the original.
    * @param floats of what is not quantized
@@ -37,6 +39,15 @@ const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[float
 
 export function safetensorsFormat(kind: CheckpointKind): Format {
   const { label, engines, recommend, keepsTables, fitting, card } = kind;
+  const fits: CheckpointKind['fits'] = (encoding, target) => {
+    if (keepsTables && target.place !== 'block') throw keptTable(label);
+    kind.fits(encoding, target);
+  };
+  const holds: Format['holds'] = (encoding, target, recipe) => {
+    if (encoding.bits >= 16) return;
+    fits(encoding, target);
+    kind.exact(encoding, floatsOf(recipe));
+  };
   return {
     label,
     engines,
@@ -46,11 +57,9 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
     card,
     async check(recipe, original) {
       kind.layout(original.model, floatsOf(recipe));
-      await checkSteps(recipe, original, (encoding, target) => {
-        if (keepsTables && target.place !== 'block') throw keptTable(label);
-        kind.fits(encoding, target);
-      });
+      await checkSteps(recipe, original, fits, holds);
     },
+    holds,
     async write({ recipe, original, compressed, folder, progress, texts, note }) {
       const floats = floatsOf(recipe);
       const layout = kind.layout(compressed, floats);

@@ -4,7 +4,7 @@ import { elementCount } from '../base/tensor.ts';
 import { openSampler } from '../calibrate/noise.ts';
 import { total } from '../base/total.ts';
 import type { Assignment, Target } from '../calibrate/targets.ts';
-import { targetsOf } from '../calibrate/targets.ts';
+import { keptOf, targetsOf } from '../calibrate/targets.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
@@ -64,7 +64,8 @@ async function planMatrices({ original: { model }, recipe }: PlanInput): Promise
     const weights = elementCount(target.shape);
     const assigned = assign(target);
     const encoding = model.matrices.get(target.name)!;
-    const sample = assigned && (await sampleOf(assigned, target.shape[1]));
+    const kept = assigned && keptOf(assigned, encoding);
+    const sample = kept ?? (assigned && (await sampleOf(assigned, target.shape[1])));
     const share = sample ? weights / elementCount(sample.shape) : 1;
     planned.push({
       ...target,

@@ -7,18 +7,18 @@
  */
 
 import { LapidaryError } from '../../base/errors.ts';
-import { halfCode, halfValue } from '../../base/half.ts';
+import { halfCode, halfValue, toFloat32 } from '../../base/half.ts';
 import { stored } from '../../base/tensor.ts';
+import { equalValues } from '../affine.ts';
 import type { Encoding } from '../encoding.ts';
 import type { UnpackedGroups } from '../grouped.ts';
 import { ungrouped } from '../grouped.ts';
 import { unlevelled } from '../levels.ts';
-import { unshifted } from '../shifted.ts';
+import { shiftedParts } from '../shifted.ts';
 import { writeHalf } from './arithmetic.ts';
 import { blockEncoding } from './encoding.ts';
 import { levelsAsIntegers, mxfp4Blocks } from './from-levels.ts';
 import { blockTypeNamed } from './table.ts';
-import { equalValues } from './to-groups.ts';
 import type { BlockType } from './type.ts';
 
 /** Types whose blocks have one scale, and where in a block it stands; the smallest first. */
@@ -41,8 +41,8 @@ const leastSize = 32;
 export function blocksOf(encoding: Encoding): Encoding {
   const numbers = unlevelled(encoding);
   if (numbers?.numbers === 'mxfp4') return mxfp4Blocks(numbers);
-  const offset = unshifted(encoding);
-  if (offset) return withMinima(encoding, offset.groups, offset.offsets);
+  const parts = shiftedParts(encoding);
+  if (parts) return withMinima(encoding, ungrouped(parts.base)!, toFloat32(parts.offsets));
   const groups = numbers?.format.integers ? levelsAsIntegers(numbers) : ungrouped(encoding);
   if (!groups) {
     if (encoding.bits >= 16 || encoding.tensors.has('blocks')) return encoding;

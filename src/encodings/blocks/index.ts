@@ -3,5 +3,5 @@
 export { blockEncoding, quantizeTo } from './encoding.ts';
 export { blocksOf } from './from-grouped.ts';
 export { blockTypeFor, blockTypeNamed, blockTypes } from './table.ts';
-export { equalValues, inGroups } from './to-groups.ts';
+export { inGroups } from './to-groups.ts';
 export type { BlockParameters, BlockType } from './type.ts';

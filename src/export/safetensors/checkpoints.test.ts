@@ -197,7 +197,7 @@ describe("MLX's format", () => {
     tensors.set('scales', stored('float32', [1, 1], Float32Array.of(0.25)));
     tensors.set('biases', stored('float32', [1, 1], Float32Array.of(-0.3125)));
     const read = mlxEncoding(tensors, { bits: 4, group: 32 });
-    expect(read.label).toBe('float16');
+    expect(read.label).toBe('4-bit, group 32, offsets float16');
     const levels = [...read.dense()].map((value) => (value + 0.3125) / 0.25);
     expect(levels.every((level) => Number.isInteger(level) && level >= 0 && level < 16)).toBe(true);
   });

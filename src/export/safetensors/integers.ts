@@ -3,12 +3,14 @@
 import { LapidaryError } from '../../base/errors.ts';
 import { toFloat32 } from '../../base/half.ts';
 import type { DType, Stored } from '../../base/tensor.ts';
-import { byteLength } from '../../base/tensor.ts';
-import type { Encoding } from '../../encodings/encoding.ts';
+import { byteLength, stored } from '../../base/tensor.ts';
+import type { Encoding, EncodingAtRest } from '../../encodings/encoding.ts';
 import type { GroupSize } from '../../encodings/grouped.ts';
 import type { Bits } from '../../encodings/grid.ts';
 import type { Width } from '../../encodings/pack.ts';
 import { unpack } from '../../encodings/pack.ts';
+import type { FloatName } from './floats.ts';
+import { asFloats } from './floats.ts';
 
 /** w = (code - zero) * scale. */
 export interface Integers {
@@ -31,8 +33,11 @@ export interface IntegerSizes extends Pick<Integers, 'rows' | 'columns' | 'bits'
   readonly symmetric: boolean;
 }
 
+/** What of an encoding its integers are read from. */
+type Grouped = EncodingAtRest & Pick<Encoding, 'bits'>;
+
 /** Undefined for encodings that are no grouped integers; reads none of their bytes. */
-export function integerSizes({ description, shape, tensors }: Encoding): IntegerSizes | undefined {
+export function integerSizes({ description, shape, tensors }: EncodingAtRest): IntegerSizes | undefined {
   if (description.kind !== 'grouped') return undefined;
   const [rows, columns] = shape;
   const { bits, group } = description as unknown as Pick<Integers, 'bits' | 'group'>;
@@ -41,7 +46,7 @@ export function integerSizes({ description, shape, tensors }: Encoding): Integer
 }
 
 /** The integers of an encoding that has `integerSizes`. */
-export function integersOf(encoding: Encoding): Integers {
+export function integersOf(encoding: Grouped): Integers {
   const { bits, rows, columns, group } = integerSizes(encoding)!;
   const [packed, width] = [encoding.tensors.get('codes')!, encoding.bits as Width];
   const [, blocks, blockBytes] = packed.shape;
@@ -53,10 +58,10 @@ export function integersOf(encoding: Encoding): Integers {
 }
 
 /** Of grouped integers: [rows, groups]. */
-export const scalesOf = ({ tensors }: Encoding): Float32Array => toFloat32(tensors.get('scales')!);
+export const scalesOf = ({ tensors }: EncodingAtRest): Float32Array => toFloat32(tensors.get('scales')!);
 
 /** Of grouped integers, the implied ones too: [rows, groups]. */
-export function zerosOf(encoding: Encoding): Uint8Array {
+export function zerosOf(encoding: Grouped): Uint8Array {
   const { rows, groups, bits } = integerSizes(encoding)!;
   const packed = encoding.tensors.get('zeros');
   if (!packed) return new Uint8Array(rows * groups).fill(2 ** (bits - 1));
@@ -96,6 +101,28 @@ export function made(dtype: DType, shape: readonly number[], make: () => ArrayBu
     return new Uint8Array(buffer, byteOffset, byteLength);
   };
   return { dtype, shape, byteLength: byteLength(dtype, shape), bytes };
+}
+
+/** @throws LapidaryError where a float type does not hold scales or biases to the bit */
+export function checkExact(
+  format: string,
+  { shape: [rows, columns] }: Pick<Encoding, 'shape'>,
+  values: Float32Array,
+  floats: FloatName = 'float16',
+): void {
+  const held = asFloats(values, floats);
+  const again = toFloat32(stored(floats, [values.length], held));
+  const lost = values.filter((value, i) => again[i] !== value);
+  if (lost.length === 0) return;
+  refuse(
+    format,
+    { rows, columns },
+    {
+      expected: `scales that ${floats} holds`,
+      found: `${lost.length} of ${values.length} that it does not, such as ${lost[0]}`,
+      fix: 'use --format onnx, which holds float32 scales, or another --method than keep',
+    },
+  );
 }
 
 /** @throws LapidaryError */

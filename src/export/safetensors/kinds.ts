@@ -4,11 +4,14 @@ import type { Model } from '../../models/model.ts';
 import type { IntegerSizes } from './integers.ts';
 import { integerSizes } from './integers.ts';
 
-/** Matrices that are grouped integers, by name. */
-export function quantizedSizes({ matrices }: Model): Map<string, IntegerSizes> {
+/**
+ * Matrices that are grouped integers, by name.
+ * @param sizesOf of those that a format holds, where that is more
+ */
+export function quantizedSizes({ matrices }: Model, sizesOf = integerSizes): Map<string, IntegerSizes> {
   const found = new Map<string, IntegerSizes>();
   for (const [name, encoding] of matrices) {
-    const sizes = integerSizes(encoding);
+    const sizes = sizesOf(encoding);
     if (sizes) found.set(name, sizes);
   }
   return found;

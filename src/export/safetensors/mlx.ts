@@ -1,14 +1,16 @@
-/** Grouped integers as MLX's affine format stores them; see src/models/quantized/mlx.ts for the layout. */
+/** Grouped integers, with zero points or offsets, as MLX's affine format stores them; see src/models/quantized/mlx.ts for the layout. */
 
 import { LapidaryError } from '../../base/errors.ts';
-import { floatToHalf } from '../../base/half.ts';
+import { floatToHalf, toFloat32 } from '../../base/half.ts';
 import type { Stored } from '../../base/tensor.ts';
-import type { Encoding } from '../../encodings/encoding.ts';
+import type { Encoding, EncodingAtRest } from '../../encodings/encoding.ts';
+import { shiftedParts } from '../../encodings/shifted.ts';
 import { packWords, wordCount } from '../../encodings/words.ts';
 import type { Model } from '../../models/model.ts';
 import type { CheckpointLayout } from './folder.ts';
 import type { IntegerSizes } from './integers.ts';
 import {
+  checkExact,
   groupAmong,
   integersOf,
   integerSizes,
@@ -38,26 +40,42 @@ export function mlxGroup(sizes: IntegerSizes): number {
   });
 }
 
+/** Undefined where it is neither grouped integers nor such with offsets. */
+export const mlxSizes = (encoding: EncodingAtRest): IntegerSizes | undefined =>
+  integerSizes(shiftedParts({ ...encoding, bits: 0 })?.base ?? encoding);
+
+/** What code 0 stands for in each group of an encoding that has `mlxSizes`: [rows, groups]. */
+function biasesOf(encoding: Encoding): Float32Array {
+  const parts = shiftedParts(encoding);
+  const base = parts?.base ?? encoding;
+  const [scales, zeros] = [scalesOf(base), zerosOf(base)];
+  const offsets = parts && toFloat32(parts.offsets);
+  return scales.map((scale, g) => (offsets?.[g] ?? 0) - zeros[g] * scale);
+}
+
+/** @throws LapidaryError on scales and biases that float16 does not hold, of an encoding that has `mlxSizes` */
+export function checkMlxExact(encoding: Encoding): void {
+  checkExact('MLX', encoding, scalesOf(shiftedParts(encoding)?.base ?? encoding));
+  checkExact('MLX', encoding, biasesOf(encoding));
+}
+
 /**
  * @returns weight, scales and biases (float16); undefined where the encoding is no grouped integers
  * @throws LapidaryError on groups that the format does not hold
  */
 export function mlxTensors(encoding: Encoding): Map<string, Stored> | undefined {
-  const sizes = integerSizes(encoding);
+  const sizes = mlxSizes(encoding);
   if (!sizes) return undefined;
+  const base = shiftedParts(encoding)?.base ?? encoding;
   const { rows, columns, bits } = sizes;
   const group = mlxGroup(sizes);
   const half = (values: Float32Array) => floatToHalf(regrouped(values, sizes, group));
-  const weight = () => packWords(integersOf(encoding).codes, columns, bits);
-  const biases = () => {
-    const zeros = zerosOf(encoding);
-    return half(scalesOf(encoding).map((scale, g) => -zeros[g] * scale));
-  };
+  const weight = () => packWords(integersOf(base).codes, columns, bits);
   const perRow = columns / group;
   return new Map([
     ['weight', made('uint32', [rows, wordCount(columns, bits)], weight)],
-    ['scales', made('float16', [rows, perRow], () => half(scalesOf(encoding)))],
-    ['biases', made('float16', [rows, perRow], biases)],
+    ['scales', made('float16', [rows, perRow], () => half(scalesOf(base)))],
+    ['biases', made('float16', [rows, perRow], () => half(biasesOf(encoding)))],
   ]);
 }
 
@@ -74,7 +92,7 @@ export function mlxLayout(model: Model): CheckpointLayout {
       fix: 'use --format onnx or gguf',
     });
   }
-  const quantized = quantizedSizes(model);
+  const quantized = quantizedSizes(model, mlxSizes);
   const settingsOf = (sizes: IntegerSizes) => ({ group_size: mlxGroup(sizes), bits: sizes.bits });
   const common = mostCommon(quantized.values(), settingsOf) ?? { group_size: 64, bits: 4 };
   const others = [...quantized].filter(

@@ -14,7 +14,9 @@ const options = z.strictObject({
   form: z
     .enum(['groups', 'stored'])
     .default('groups')
-    .describe("What ggml's blocks become: integers in groups, which most formats hold, or as they are stored."),
+    .describe(
+      "What ggml's blocks become: integers in groups, which most formats hold, or as they are stored.",
+    ),
   strict: z
     .boolean()
     .default(true)
@@ -37,5 +39,6 @@ export const keep: LinearMethod<KeepOptions> = {
     known.set(encoding, found);
     return found;
   },
-  compress: async ({ rows, columns, plain, values }) => dense(plain ?? stored('float32', [rows, columns], values)),
+  compress: async ({ rows, columns, plain, values }) =>
+    dense(plain ?? stored('float32', [rows, columns], values)),
 };

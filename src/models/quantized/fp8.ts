@@ -24,8 +24,7 @@ export const fp8: QuantizedFormat = {
     const numbers = json.fmt ?? 'e4m3';
     if (numbers !== 'e4m3') throw wrongSetting('quantization_config.fmt', 'e4m3', numbers);
     const size = json.weight_block_size ?? undefined;
-    const block =
-      size === undefined ? undefined : blockOf(size, 'quantization_config.weight_block_size');
+    const block = size === undefined ? undefined : blockOf(size, 'quantization_config.weight_block_size');
     return (_, tensors) =>
       tensors.get('weight')?.dtype === 'float8e4m3' ? fp8Encoding(tensors, block) : undefined;
   },

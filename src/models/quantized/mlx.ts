@@ -1,12 +1,13 @@
 /**
  * MLX's affine format. weight uint32 [out, in * bits / 32]: the codes of a row as one stream of bits; scales and biases
- * [out, groups]; w = code * scale + bias. Where every bias is a whole number of scales it is a zero point.
+ * [out, groups]; w = code * scale + bias. Where every bias is a whole number of scales it is a zero point, else an offset.
  */
 
 import { floatToHalf, toFloat32 } from '../../base/half.ts';
 import { isObject } from '../../base/json.ts';
 import type { Stored } from '../../base/tensor.ts';
 import { byteLength } from '../../base/tensor.ts';
+import { affine } from '../../encodings/affine.ts';
 import { dense } from '../../encodings/dense.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { unpackWords } from '../../encodings/words.ts';
@@ -48,7 +49,7 @@ export interface MlxSettings {
 }
 
 /**
- * One matrix; as float16 values where its biases are no zero points.
+ * One matrix; as float16 values where its groups are none of ours.
  * @throws LapidaryError on tensors that do not agree with the settings or each other
  */
 export function mlxEncoding(tensors: MatrixTensors, { bits, group }: MlxSettings): Encoding {
@@ -63,6 +64,11 @@ export function mlxEncoding(tensors: MatrixTensors, { bits, group }: MlxSettings
   const size = groupOf(group, columns);
   if (zeros && isBits(bits) && size !== undefined)
     return integerEncoding({ rows, columns, bits, group: size, codes: codes(), scales, zeros });
+  if (size !== undefined) {
+    const width = bits > 4 ? 8 : bits > 2 ? 4 : 2;
+    const count = 2 ** bits;
+    return affine({ rows, columns, bits: width, group: size, codes: codes(), count, scales, biases });
+  }
   return affineValues([rows, columns], group, codes, scales, biases);
 }
 
