@@ -5,6 +5,7 @@
 
 import type { Progress } from './base/progress.ts';
 import { readDocuments } from './calibrate/data.ts';
+import { renderedTexts } from './calibrate/documents.ts';
 import type { Documents } from './calibrate/sequences.ts';
 import { documentSequences } from './calibrate/sequences.ts';
 import { modelScorer } from './evaluate/blocks.ts';
@@ -23,9 +24,9 @@ export interface MeasureOptions {
   readonly data: string;
   readonly separator?: string | undefined;
   readonly field?: string | undefined;
-  /** Only the first so many documents. */
+  /** Only the first so many documents; of a single one, so many windows. */
   readonly documents?: number | undefined;
-  /** Tokens that a document is cut at, BOS included; the model's context without it. */
+  /** Tokens that a document is cut at, BOS included, and that a single one is cut into; the model's context without it. */
   readonly length?: number | undefined;
   /** The original, for divergence: anything that MODEL may be. */
   readonly against?: string | undefined;
@@ -55,19 +56,19 @@ export async function measureAll(
   for (const location of locations) models.push(await openModel(location, { ...options, revision }));
   // A revision is the model's; the original is what its name says.
   const original = against === undefined ? undefined : await openModel(against, options);
-  const texts = await readDocuments(options.data, { separator, field, limit: documents });
-  if (texts.length === 1 && documents !== 1) {
-    const found = separator
-      ? `the separator ${JSON.stringify(separator)} is not in the text`
-      : 'no separator was given';
-    warn(`the text is one document (${found}): it is cut at the context, and its intervals say nothing`);
-  }
+  const read = await readDocuments(options.data, { separator, field, limit: documents });
+  if (read.length === 1 && separator)
+    warn(`the separator ${JSON.stringify(separator)} is not in the text, which is one document`);
   const results: Measurement[] = [];
   for (const opened of models) {
-    const evaluated = documentSequences(texts, opened.tokenizer, {
-      length: Math.min(length ?? opened.context, opened.context),
-      documents,
-    });
+    const evaluated = documentSequences(
+      renderedTexts(read, opened.tokenizer, options.data),
+      opened.tokenizer,
+      {
+        length: Math.min(length ?? opened.context, opened.context),
+        documents,
+      },
+    );
     results.push({ ...(await measureOpened(opened, original, evaluated, options)), ...costOf(opened) });
   }
   return results;

@@ -3,7 +3,9 @@
 import { basename } from 'node:path';
 import { LapidaryError } from './base/errors.ts';
 import { random } from './base/random.ts';
+import type { DataOptions } from './calibrate/data.ts';
 import { readDocuments } from './calibrate/data.ts';
+import { renderedTexts } from './calibrate/documents.ts';
 import type { Documents } from './calibrate/sequences.ts';
 import { documentSequences, packSequences, predictedCharacters } from './calibrate/sequences.ts';
 import type { Ranking } from './calibrate/select.ts';
@@ -106,14 +108,15 @@ export async function readTexts(
   if (data === undefined && !calibration.generated && recipe.steps.some(needsText)) {
     throw new LapidaryError({
       what: 'there is no calibration text, and a method of the recipe needs one',
-      expected: '--calibration FILE: text, JSONL or Parquet, like what the model will read',
+      expected: '--calibration FILE: text, JSON, CSV or Parquet, like what the model will read',
       fix: 'give one, let the model write it (--generated-calibration), or choose what needs none: --method rtn, or for gguf --fit plain',
     });
   }
-  const documents = data === undefined ? [] : await readDocuments(data, calibration);
+  const read = async (path: string, options: DataOptions) =>
+    renderedTexts(await readDocuments(path, options), tokenizer, path);
+  const documents = data === undefined ? [] : await read(data, calibration);
   const [fitted, heldOut] = evaluation.data === undefined ? holdOut(documents, seed) : [documents, []];
-  const evaluated =
-    evaluation.data === undefined ? heldOut : await readDocuments(evaluation.data, evaluation);
+  const evaluated = evaluation.data === undefined ? heldOut : await read(evaluation.data, evaluation);
   let sequences: readonly Int32Array[] = [];
   const length = Math.min(calibration.length, context);
   if (calibration.generated) {
@@ -191,9 +194,10 @@ function evaluationSequences(
   context: number,
 ): Documents {
   const length = Math.min(evaluation.length, context);
+  // A single document is cut into windows there.
   const each = documentSequences(documents, tokenizer, { length, documents: evaluation.sequences });
   const uncut = each.sequences.every((sequence) => sequence.length < length);
-  if (documents.length >= evaluation.sequences || uncut) return each;
+  if (documents.length === 1 || documents.length >= evaluation.sequences || uncut) return each;
   const { sequences } = packSequences(documents, tokenizer, { length, count: evaluation.sequences, seed });
   const characters = sequences.map((sequence) => predictedCharacters(sequence, tokenizer));
   return { sequences, characters };

@@ -14,9 +14,9 @@ import { findMethod } from './methods/index.ts';
 import { parseOptions } from './options.ts';
 
 const data = {
-  data: z.string().optional().describe('text, JSONL or Parquet file'),
+  data: z.string().optional().describe('text, JSON, CSV, TSV or Parquet file'),
   separator: z.string().optional().describe('what stands between the documents of a text file'),
-  field: z.string().optional().describe('field or column that holds the text'),
+  field: z.string().optional().describe('field or column that holds the text or the messages'),
 };
 
 const schema = z.strictObject({

@@ -77,7 +77,7 @@ function overview(runs: readonly Run[]): HTMLElement {
       times(original.bytes, compressed.bytes),
       compressed.bitsPerWeight.toFixed(2),
       compressed.perplexity ? withInterval(compressed.perplexity, 3) : '',
-      kl ? [significant(kl.mean), range(`${significant(kl.low)} to ${significant(kl.high)}`)] : '',
+      kl ? [significant(kl.mean), range(interval(kl, significant))] : '',
       agreement ? percent(agreement.value, 1) : '',
       speed?.compressed ? whole(Math.round(speed.compressed.decodeTokensPerSecond)) : '',
       report.target,
@@ -117,7 +117,7 @@ function overview(runs: readonly Run[]): HTMLElement {
   );
 }
 
-const range = (text: string) => h('span', { class: 'range' }, text);
+const range = (text: string | undefined) => text && h('span', { class: 'range' }, text);
 const withInterval = (estimate: Estimate, digits: number): Child => [
   fixed(estimate.value, digits),
   range(interval(estimate, digits)),

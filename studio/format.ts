@@ -1,10 +1,10 @@
 /** Numbers as people read them. */
 
-/** A value with its 95% interval. */
+/** A value with its 95% interval, which of a single sequence there is none. */
 export interface Estimate {
   readonly value: number;
-  readonly low: number;
-  readonly high: number;
+  readonly low?: number | undefined;
+  readonly high?: number | undefined;
 }
 
 export { formatBytes as bytes, formatCount as count } from '../src/cli/table.ts';
@@ -26,8 +26,17 @@ export function percent(share: number, digits?: number): string {
   return `${digits === undefined ? significant(100 * share, 2) : (100 * share).toFixed(digits)}%`;
 }
 
-export function interval({ low, high }: Estimate, digits: number): string {
-  return `${fixed(low, digits)} to ${fixed(high, digits)}`;
+/** "3.350 to 3.592"; undefined where there is no interval. */
+export function interval({ low, high }: Omit<Estimate, 'value'>, show: number | ((value: number) => string)) {
+  if (low === undefined || high === undefined) return undefined;
+  const text = typeof show === 'number' ? (value: number) => fixed(value, show) : show;
+  return `${text(low)} to ${text(high)}`;
+}
+
+/** " (3.350 to 3.592)", or nothing. */
+export function inBrackets(estimate: Omit<Estimate, 'value'>, show: Parameters<typeof interval>[1]): string {
+  const found = interval(estimate, show);
+  return found === undefined ? '' : ` (${found})`;
 }
 
 export const whole = (value: number) => value.toLocaleString('en');

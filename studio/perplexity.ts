@@ -4,7 +4,7 @@ import * as Plot from '@observablehq/plot';
 import type { ReportData } from '../src/report/schema.ts';
 import { figure } from './figure.ts';
 import type { Estimate } from './format.ts';
-import { fixed, interval } from './format.ts';
+import { fixed, inBrackets } from './format.ts';
 
 interface Row extends Estimate {
   readonly name: string;
@@ -18,8 +18,8 @@ export function perplexityFigure({ original, compressed }: ReportData): HTMLElem
   const digits = rows[0]!.value < 100 ? 3 : 1;
   const ratio = named('compressed over original', compressed.perplexityRatio);
   const said = [
-    ...rows.map((row) => `${row.name} ${fixed(row.value, digits)} (${interval(row, digits)})`),
-    ...ratio.map((row) => `${row.name} ${fixed(row.value, 4)} (${interval(row, 4)})`),
+    ...rows.map((row) => `${row.name} ${fixed(row.value, digits)}${inBrackets(row, digits)}`),
+    ...ratio.map((row) => `${row.name} ${fixed(row.value, 4)}${inBrackets(row, 4)}`),
   ];
   return figure({
     title: 'Perplexity, with its interval',
@@ -40,12 +40,15 @@ export function perplexityFigure({ original, compressed }: ReportData): HTMLElem
     data: {
       head: ['Model', 'Perplexity', 'from', 'to'],
       rows: () => [
-        ...rows.map((row) => [row.name, ...[row.value, row.low, row.high].map((x) => fixed(x, digits))]),
-        ...ratio.map((row) => [row.name, ...[row.value, row.low, row.high].map((x) => fixed(x, 4))]),
+        ...rows.map((row) => [row.name, ...cells(row, digits)]),
+        ...ratio.map((row) => [row.name, ...cells(row, 4)]),
       ],
     },
   });
 }
+
+const cells = ({ value, low, high }: Row, digits: number) =>
+  [value, low, high].map((each) => (each === undefined ? '' : fixed(each, digits)));
 
 /** @param reference where nothing was lost */
 function intervals(
@@ -66,15 +69,18 @@ function intervals(
       ...(reference === undefined
         ? []
         : [Plot.ruleX([reference], { stroke: 'var(--before)', strokeWidth: 2, strokeDasharray: '4 3' })]),
-      Plot.ruleY(rows, {
-        y: 'name',
-        x1: 'low',
-        x2: 'high',
-        stroke: colourOf,
-        strokeWidth: 3,
-        dy: 10,
-        marker: 'tick',
-      }),
+      Plot.ruleY(
+        rows.filter(({ low }) => low !== undefined),
+        {
+          y: 'name',
+          x1: 'low',
+          x2: 'high',
+          stroke: colourOf,
+          strokeWidth: 3,
+          dy: 10,
+          marker: 'tick',
+        },
+      ),
       Plot.dot(rows, {
         y: 'name',
         x: 'value',

@@ -4,7 +4,7 @@ import type { ReportData } from '../src/report/schema.ts';
 import type { Child } from './dom.ts';
 import { h, table } from './dom.ts';
 import type { Estimate } from './format.ts';
-import { bytes, count, fixed, interval, percent, significant, times, whole } from './format.ts';
+import { bytes, count, fixed, inBrackets, interval, percent, significant, times, whole } from './format.ts';
 
 export function title(report: ReportData): HTMLElement {
   const { name, model, modelType, target, compressed, summary } = report;
@@ -70,7 +70,7 @@ export function keyFigures(report: ReportData): HTMLElement {
       ? h(
           'p',
           { class: 'small' },
-          `Measured on ${whole(tokens)} predicted tokens${data === undefined ? '' : ` of ${data}`}. Intervals: 95%, bootstrap over sequences.`,
+          `Measured on ${whole(tokens)} predicted tokens${data === undefined ? '' : ` of ${data}`}. ${report.compressed.perplexity?.low === undefined ? 'No intervals: it is one sequence.' : 'Intervals: 95%, bootstrap over sequences.'}`,
         )
       : undefined,
   );
@@ -132,7 +132,10 @@ function speedTiles({ speed }: ReportData): Tile[] {
 function lossTiles({ original, compressed }: ReportData): Tile[] {
   const { perplexity, perplexityRatio, kl, agreement, bitsPerCharacter } = compressed;
   const tiles: Tile[] = [];
-  const sure = (estimate: Estimate, digits: number) => `95%: ${interval(estimate, digits)}`;
+  const sure = (estimate: Omit<Estimate, 'value'>, show: number | ((value: number) => string)) => {
+    const found = interval(estimate, show);
+    return found === undefined ? [] : [`95%: ${found}`];
+  };
   if (perplexity) {
     const digits = perplexity.value < 100 ? 3 : 1;
     const before = original.perplexity;
@@ -140,12 +143,10 @@ function lossTiles({ original, compressed }: ReportData): Tile[] {
       label: 'Perplexity',
       value: fixed(perplexity.value, digits),
       details: [
-        sure(perplexity, digits),
-        ...(before ? [`was ${fixed(before.value, digits)} (${interval(before, digits)})`] : []),
+        ...sure(perplexity, digits),
+        ...(before ? [`was ${fixed(before.value, digits)}${inBrackets(before, digits)}`] : []),
         ...(perplexityRatio
-          ? [
-              `${change(perplexityRatio.value)} (${change(perplexityRatio.low)} to ${change(perplexityRatio.high)})`,
-            ]
+          ? [`${change(perplexityRatio.value)}${inBrackets(perplexityRatio, change)}`]
           : []),
       ],
       meaning: 'How surprised it is by real text: as if it chose among so many tokens. Lower is better.',
@@ -157,18 +158,17 @@ function lossTiles({ original, compressed }: ReportData): Tile[] {
       value: significant(kl.mean),
       unit: 'nats',
       details: [
-        `95%: ${significant(kl.low)} to ${significant(kl.high)}`,
+        ...sure(kl, significant),
         `median ${significant(kl.median, 2)}, 99th percentile ${significant(kl.p99, 2)}`,
       ],
       meaning: 'How far its predictions moved away from the original’s, a token. 0: not at all.',
     });
   }
   if (agreement) {
-    const low = percent(agreement.low, 1);
     tiles.push({
       label: 'Same top token',
       value: percent(agreement.value, 1),
-      details: [`95%: ${low} to ${percent(agreement.high, 1)}`],
+      details: sure(agreement, (share) => percent(share, 1)),
       meaning: 'How often both find the same next token most likely.',
     });
   }
@@ -177,7 +177,7 @@ function lossTiles({ original, compressed }: ReportData): Tile[] {
       label: 'Bits a character',
       value: fixed(bitsPerCharacter.value, 3),
       details: [
-        sure(bitsPerCharacter, 3),
+        ...sure(bitsPerCharacter, 3),
         ...(original.bitsPerCharacter ? [`was ${fixed(original.bitsPerCharacter.value, 3)}`] : []),
       ],
       meaning: 'The same surprise by length of text, comparable between tokenizers.',

@@ -6,7 +6,7 @@ import { h } from './dom.ts';
 import { logTicks } from './error.ts';
 import { figure, tip } from './figure.ts';
 import type { Estimate } from './format.ts';
-import { bytes, significant, whole } from './format.ts';
+import { bytes, inBrackets, significant, whole } from './format.ts';
 
 export interface Run {
   /** Unlike every other's. */
@@ -67,7 +67,9 @@ export function tradeOff(runs: readonly Run[]): HTMLElement | undefined {
         byDivergence.map((point) => [
           point.label,
           whole(point.bytes),
-          ...[point.value, point.low, point.high].map((value) => significant(value)),
+          ...[point.value, point.low, point.high].map((value) =>
+            value === undefined ? '' : significant(value),
+          ),
           point.best ? 'yes' : 'no',
         ]),
     },
@@ -78,13 +80,15 @@ export function tradeOff(runs: readonly Run[]): HTMLElement | undefined {
 /** @param reference what the original has, where it has it on this axis */
 function scatter(points: readonly Point[], width: number, reference: number | undefined): Plot.PlotOptions {
   const height = Math.max(280, Math.min(420, width * 0.5));
-  const values = points.flatMap(({ low, high, value }) => [low, high, value]).concat(reference ?? []);
+  const values = points
+    .flatMap(({ low, high, value }) => [low ?? value, high ?? value, value])
+    .concat(reference ?? []);
   const y = lossAxis(values, reference === undefined);
   const sizes = points.map((point) => point.bytes);
   const [smallest, largest] = [Math.min(...sizes), Math.max(...sizes)];
   const margin = Math.max(0.12 * (largest - smallest), 0.02 * largest);
   const title = (point: Point) =>
-    `${point.label}\n${bytes(point.bytes)}\n${significant(point.value)} (${significant(point.low)} to ${significant(point.high)})`;
+    `${point.label}\n${bytes(point.bytes)}\n${significant(point.value)}${inBrackets(point, significant)}`;
   return {
     width,
     height,
@@ -110,7 +114,10 @@ function scatter(points: readonly Point[], width: number, reference: number | un
         { x: 'bytes', y: 'value', stroke: 'var(--after)', strokeWidth: 1.5, strokeOpacity: 0.6 },
       ),
       ...labels(points, y, height - 46, ({ bytes: size }) => size <= (smallest + largest) / 2),
-      Plot.ruleX(points, { x: 'bytes', y1: 'low', y2: 'high', stroke: 'var(--muted)', marker: 'tick' }),
+      Plot.ruleX(
+        points.filter(({ low }) => low !== undefined),
+        { x: 'bytes', y1: 'low', y2: 'high', stroke: 'var(--muted)', marker: 'tick' },
+      ),
       Plot.dot(points, {
         x: 'bytes',
         y: 'value',

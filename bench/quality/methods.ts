@@ -62,7 +62,7 @@ for (const { name, model, text } of models) {
       }),
     );
     rows.push(
-      `| ${name} | ${method} | ${bytes.toLocaleString('en')} | ${kl.mean.toFixed(5)} [${kl.low.toFixed(5)}, ${kl.high.toFixed(5)}] | ${(100 * (ratio - 1)).toFixed(0)}% | ${perplexity!.value.toFixed(3)} | ${(100 * agreement!.value).toFixed(1)}% |`,
+      `| ${name} | ${method} | ${bytes.toLocaleString('en')} | ${kl.mean.toFixed(5)} [${kl.low!.toFixed(5)}, ${kl.high!.toFixed(5)}] | ${(100 * (ratio - 1)).toFixed(0)}% | ${perplexity!.value.toFixed(3)} | ${(100 * agreement!.value).toFixed(1)}% |`,
     );
   }
 }

@@ -4,25 +4,30 @@ import * as zlib from 'node:zlib';
 import type { Compressors, FileMetaData } from 'hyparquet';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { LapidaryError } from '../base/errors.ts';
-import { fieldOf, missingField } from './rows.ts';
+import type { Document } from './documents.ts';
+import { chosenField, documentOf, isFull } from './documents.ts';
 
 /** Reads row groups until there are enough documents. */
-export async function readParquet(path: string, field: string, limit: number): Promise<string[]> {
-  const documents: string[] = [];
+export async function readParquet(
+  path: string,
+  field: string | undefined,
+  limit: number,
+): Promise<Document[]> {
+  const documents: Document[] = [];
   const file = await asyncBufferFromFile(path);
   const metadata = await orInvalid(path, () => metadataOf(file));
   const columns = parquetSchema(metadata).children.map((child) => child.element.name);
-  if (!columns.includes(field)) throw missingField(field, columns, path);
+  const column = chosenField(field, columns, path);
   let rowStart = 0;
   for (const group of metadata.row_groups) {
     if (documents.length >= limit) break;
     const rowEnd = rowStart + Number(group.num_rows);
     const rows = await orInvalid(path, () =>
-      parquetReadObjects({ file, metadata, columns: [field], rowStart, rowEnd, compressors }),
+      parquetReadObjects({ file, metadata, columns: [column], rowStart, rowEnd, compressors }),
     );
     rows.forEach((row, index) => {
-      const value = fieldOf(row, field, `${path}, row ${rowStart + index}`);
-      if (value?.trim()) documents.push(value);
+      const document = documentOf(row, column, `${path}, row ${rowStart + index}`);
+      if (isFull(document)) documents.push(document);
     });
     rowStart = rowEnd;
   }

@@ -49,6 +49,21 @@ describe('sequences for evaluation', () => {
     expect(made.characters).toEqual([2, 4, 2]);
   });
 
+  it('of a single document are windows, each behind BOS, that predict every token once', () => {
+    const made = documentSequences([' abcdefgh '], characters, { length: 4 });
+    expect(made.sequences.map(text)).toEqual(['|abc', '|def', '|gh']);
+    expect(made.characters).toEqual([3, 3, 2]);
+    expect(documentSequences(['abcdefgh'], characters, { length: 4, documents: 2 }).sequences).toHaveLength(
+      2,
+    );
+    const noBos = { ...characters, encode: (text: string) => characters.encode(text) };
+    expect(documentSequences(['abcdefgh'], noBos, { length: 4 }).sequences.map(text)).toEqual([
+      'abcd',
+      'efgh',
+    ]);
+    expect(() => documentSequences(['abcdefgh'], characters, { length: 1 })).toThrow('nothing to predict');
+  });
+
   it('leave out documents with nothing to predict, and stop at the number asked', () => {
     expect(documentSequences(['', 'ab', 'cd'], characters, { length: 9 }).sequences).toHaveLength(2);
     expect(documentSequences(['ab', 'cd'], characters, { length: 9, documents: 1 }).sequences).toHaveLength(

@@ -66,7 +66,10 @@ export interface Documents {
 }
 
 /**
- * Every document as BOS + its tokens, cut at `length`; those with nothing to predict are left out.
+ * Every document as BOS + its tokens, cut at `length`; those with nothing to predict are left out. A single document is
+ * cut into windows of `length`, each with a BOS of its own, so that it is predicted to its end (as llama-perplexity
+ * does it): every token once.
+ * @param options.documents most documents, or windows of a single one
  * @throws LapidaryError when none is left
  */
 export function documentSequences(
@@ -76,8 +79,11 @@ export function documentSequences(
 ): Documents {
   const sequences: Int32Array[] = [];
   const characters: number[] = [];
-  for (const document of documents.slice(0, options.documents)) {
-    const tokens = tokenizer.encode(document.trim(), { bos: true }).slice(0, options.length);
+  const all = documents.length === 1 ? windows(documents[0]!, tokenizer, options.length) : undefined;
+  const cut =
+    all ??
+    documents.map((document) => tokenizer.encode(document.trim(), { bos: true }).slice(0, options.length));
+  for (const tokens of cut.slice(0, options.documents)) {
     if (tokens.length < 2) continue;
     sequences.push(tokens);
     characters.push(predictedCharacters(tokens, tokenizer));
@@ -90,6 +96,17 @@ export function documentSequences(
     });
   }
   return { sequences, characters };
+}
+
+/** A text as BOS and the next tokens, again and again; the last may be shorter. */
+function windows(document: string, tokenizer: Codec, length: number): Int32Array[] {
+  const start = tokenizer.encode('', { bos: true });
+  const tokens = tokenizer.encode(document.trim(), { bos: true }).subarray(start.length);
+  const step = length - start.length;
+  if (step < 1) return [];
+  return Array.from({ length: Math.ceil(tokens.length / step) }, (_, index) =>
+    Int32Array.of(...start, ...tokens.subarray(index * step, (index + 1) * step)),
+  );
 }
 
 /**

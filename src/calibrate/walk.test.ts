@@ -58,7 +58,7 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
   beforeAll(async () => {
     const checkpoint = await openCheckpoint(folder);
     model = loadModel(checkpoint);
-    const documents = await readDocuments(stories, { separator: '<|endoftext|>' });
+    const documents = (await readDocuments(stories, { separator: '<|endoftext|>' })) as string[];
     const options = { length: 64, count: 96, seed: 3 };
     sequences = packSequences(documents, loadTokenizer(checkpoint.files), options).sequences;
   });

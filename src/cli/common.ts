@@ -49,11 +49,18 @@ export interface RunFlags {
 /** Flags of a text to measure on. */
 export const dataOptions = (): Option[] => [
   new Option('--separator <text>', 'what stands between the documents of a text file'),
-  new Option('--field <name>', 'field of JSONL or column of Parquet (default: "text")'),
-  new Option('--documents <number>', 'only the first so many documents').argParser(positiveNumber),
-  new Option('--length <tokens>', 'tokens that a document is cut at (default: the context)').argParser(
-    positiveNumber,
+  new Option(
+    '--field <name>',
+    'field or column that holds text or messages (default: "text", "messages" or "conversations")',
   ),
+  new Option(
+    '--documents <number>',
+    'only the first so many documents, or windows of a single one',
+  ).argParser(positiveNumber),
+  new Option(
+    '--length <tokens>',
+    'tokens that a document is cut at, or a single one cut into (default: the context)',
+  ).argParser(positiveNumber),
 ];
 
 export interface Work {

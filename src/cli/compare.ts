@@ -21,7 +21,10 @@ export function command(): Command {
       'Measures models on the same text. The ratio of perplexities, KL divergence and agreement are against the first, or --against.',
     )
     .argument('<models...>', 'folders, hub ids, .gguf or .onnx files')
-    .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
+    .requiredOption(
+      '--data <file>',
+      'text, JSON, CSV or Parquet; every document is BOS and its tokens, a single one is cut into windows',
+    )
     .option('--against <original>', 'what divergence is measured from (default: the first model)');
   for (const option of [...dataOptions(), ...runOptions()]) result.addOption(option);
   return result

@@ -100,14 +100,20 @@ function whatOptions(): Option[] {
 /** Texts to calibrate and to measure on. */
 function textOptions(): Option[] {
   return [
-    new Option('--calibration <file>', 'text, JSONL or Parquet that the methods are fitted to'),
+    new Option(
+      '--calibration <file>',
+      "text, JSON lines or arrays, CSV, TSV or Parquet that the methods are fitted to; chat messages go through the model's template",
+    ),
     new Option('--generated-calibration', 'calibrates on text that the model writes itself'),
     new Option(
       '--evaluation <file>',
       'text that the loss is measured on (default: a held-out part of the calibration text)',
     ),
     new Option('--separator <text>', 'what stands between the documents of a text file'),
-    new Option('--field <name>', 'field of JSONL or column of Parquet (default: "text")'),
+    new Option(
+      '--field <name>',
+      'field or column that holds text or messages (default: "text", "messages" or "conversations")',
+    ),
     new Option('--sequences <number>', 'calibration sequences (default: 128)').argParser(wholeNumber),
     new Option('--length <tokens>', 'tokens a sequence (default: 512)').argParser(wholeNumber),
   ];
@@ -273,7 +279,7 @@ function describe(report: CompressReport): string {
     ...checks.map((check) => verified(file.path, check)),
     ...(compressed.tokens
       ? [
-          `Measured on ${compressed.tokens.toLocaleString('en')} predicted tokens; brackets: 95% interval over sequences.`,
+          `Measured on ${compressed.tokens.toLocaleString('en')} predicted tokens; ${compressed.perplexity?.low === undefined ? 'one sequence has no intervals' : 'brackets: 95% interval over sequences'}.`,
         ]
       : []),
     storedAs(report),

@@ -23,7 +23,10 @@ export function command(): Command {
     .summary('measure a model on a text, and against its original')
     .description('Measures a checkpoint, an exported folder, or one GGUF or ONNX file on a text.')
     .argument('<model>', 'folder, hub id, .gguf or .onnx file')
-    .requiredOption('--data <file>', 'text, JSONL or Parquet; every document is BOS and its tokens')
+    .requiredOption(
+      '--data <file>',
+      'text, JSON, CSV or Parquet; every document is BOS and its tokens, a single one is cut into windows',
+    )
     .option('--against <original>', 'the original: adds the perplexity ratio, KL divergence and agreement')
     .option('--revision <name>', 'branch, tag or commit of a hub id');
   for (const option of [...dataOptions(), ...runOptions()]) result.addOption(option);
@@ -65,5 +68,5 @@ function describe(measured: Measurement): string {
     ['bits a weight', measured.bitsPerWeight.toFixed(2)],
     ['multiply-adds a token', formatCount(measured.multiplyAdds)],
   );
-  return table(['', 'value [95% interval]'], rows);
+  return table(['', measured.perplexity.low === undefined ? 'value' : 'value [95% interval]'], rows);
 }

@@ -34,7 +34,7 @@ describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)',
   beforeAll(async () => {
     const checkpoint = await openCheckpoint(folder);
     model = loadModel(checkpoint);
-    documents = await readDocuments(stories, { separator: '<|endoftext|>' });
+    documents = (await readDocuments(stories, { separator: '<|endoftext|>' })) as string[];
     tokenizer = loadTokenizer(checkpoint.files);
     data = documentSequences(documents, tokenizer, { length: model.config.context, documents: 40 });
   });
@@ -91,7 +91,9 @@ describe.skipIf(!here)('evaluating stories260K on 40 stories (needs ../shared)',
     expect(value).toBeCloseTo(perplexity.value / original!.perplexity.value, 10);
     expect(low).toBeLessThan(value);
     expect(high).toBeGreaterThan(value);
-    expect(high - low).toBeLessThan(0.5 * ((perplexity.high - perplexity.low) / original!.perplexity.value));
+    expect(high! - low!).toBeLessThan(
+      0.5 * ((perplexity.high! - perplexity.low!) / original!.perplexity.value),
+    );
     const total = (pick: (means: MeanLoss) => number) =>
       details!.sequences.reduce((sum, means) => sum + means.tokens * pick(means), 0) / tokens;
     expect(total((means) => means.nats)).toBeCloseTo(nats, 10);

@@ -14,8 +14,8 @@ import type { Comparison } from './reduce.ts';
 import { openReducer } from './reduce.ts';
 import type { LogitChunk, Scorer } from './scorer.ts';
 
-/** A value and its 95% bootstrap interval. */
-export interface Estimate extends Interval {
+/** A value and its 95% bootstrap interval, which of a single sequence there is none. */
+export interface Estimate extends Partial<Interval> {
   readonly value: number;
 }
 
@@ -32,7 +32,7 @@ export interface Prediction {
 /** With what was measured against the original, where there was one. */
 export interface Evaluation extends Prediction {
   /** KL(original || compressed) of a token, nats; the interval is the mean's. */
-  readonly kl?: { readonly mean: number; readonly median: number; readonly p99: number } & Interval;
+  readonly kl?: { readonly mean: number; readonly median: number; readonly p99: number } & Partial<Interval>;
   /** Share of tokens whose most likely prediction is the original's. */
   readonly agreement?: Estimate;
   /**
@@ -103,11 +103,10 @@ function predictionOf(nats: Float32Array, sample: Sample): Prediction {
   };
 }
 
-const exponential = ({ value, low, high }: Estimate): Estimate => ({
-  value: Math.exp(value),
-  low: Math.exp(low),
-  high: Math.exp(high),
-});
+function exponential({ value, low, high }: Estimate): Estimate {
+  if (low === undefined || high === undefined) return { value: Math.exp(value) };
+  return { value: Math.exp(value), low: Math.exp(low), high: Math.exp(high) };
+}
 
 /** Of a number a token. */
 function meanOf(values: ArrayLike<number>, sample: Sample): Estimate {
@@ -116,7 +115,8 @@ function meanOf(values: ArrayLike<number>, sample: Sample): Estimate {
 }
 
 function ratioOf(totals: Float64Array, counts: readonly number[], { seed }: Sample): Estimate {
-  return { value: sum(totals) / sum(counts), ...bootstrap(totals, counts, { seed }) };
+  const value = sum(totals) / sum(counts);
+  return totals.length < 2 ? { value } : { value, ...bootstrap(totals, counts, { seed }) };
 }
 
 /** Of each sequence. */

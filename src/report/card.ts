@@ -85,7 +85,7 @@ export function modelCard(data: CardData): string {
     introduction(data),
     '## What it costs and what was lost',
     table(['', 'original', 'compressed'], measurementRows(data.before, data.after)),
-    ...(data.evaluation ? [evaluationNote(data.evaluation)] : []),
+    ...(data.evaluation ? [evaluationNote(data.evaluation, data.after)] : []),
     `${data.evaluation ? 'Where it was lost, with plots' : 'What became of each tensor'}: [${data.report}](${data.report}).`,
     '## Files',
     table(
@@ -160,8 +160,15 @@ function measurementRows(before: Measures, after: Measures): string[][] {
   ];
 }
 
-function evaluationNote({ data, tokens }: { readonly data: string; readonly tokens: number }): string {
-  return `Measured on ${data}: ${tokens.toLocaleString('en')} predicted tokens. Brackets: 95% interval, bootstrap over sequences.`;
+function evaluationNote(
+  { data, tokens }: NonNullable<CardData['evaluation']>,
+  { perplexity }: Measures,
+): string {
+  const sure =
+    perplexity?.low === undefined
+      ? 'One sequence has no intervals.'
+      : 'Brackets: 95% interval, bootstrap over sequences.';
+  return `Measured on ${data}: ${tokens.toLocaleString('en')} predicted tokens. ${sure}`;
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -178,5 +185,8 @@ function fence(language: string, code: string): string {
 }
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`;
-const percent = ({ value, low, high }: Estimate) =>
-  `${(100 * value).toFixed(2)}% [${(100 * low).toFixed(2)}, ${(100 * high).toFixed(2)}]`;
+function percent({ value, low, high }: Estimate): string {
+  const shown = `${(100 * value).toFixed(2)}%`;
+  if (low === undefined || high === undefined) return shown;
+  return `${shown} [${(100 * low).toFixed(2)}, ${(100 * high).toFixed(2)}]`;
+}

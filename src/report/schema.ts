@@ -13,12 +13,12 @@ const format = 1;
 
 const list = <T extends z.ZodType>(item: T) => z.array(item).readonly();
 
-/** A value and its 95% interval; JSON has no infinity and says null. */
+/** A value and its 95% interval, which of a single sequence there is none; JSON has no infinity and says null. */
 const real = z
   .number()
   .nullable()
   .transform((value) => value ?? Infinity);
-const estimate = z.object({ value: real, low: real, high: real });
+const estimate = z.object({ value: real, low: real.optional(), high: real.optional() });
 
 const measures = z.object({
   bytes: z.number(),
@@ -38,8 +38,8 @@ const measures = z.object({
       mean: z.number(),
       median: z.number(),
       p99: z.number(),
-      low: z.number(),
-      high: z.number(),
+      low: z.number().optional(),
+      high: z.number().optional(),
     })
     .optional(),
   agreement: estimate.optional(),

@@ -41,6 +41,31 @@ function tiny(config: object = {}, more: [string, () => Uint8Array][] = []) {
   return new Map([['tokenizer.json', file(definition)], ['tokenizer_config.json', file(config)], ...more]);
 }
 
+describe('the beginning of a sequence', () => {
+  const named = { bos_token: '<s>', eos_token: '</s>' };
+
+  it('is not doubled where the text begins with it', () => {
+    const { encode } = loadTokenizer(tiny(named));
+    expect([...encode('hello', { bos: true })]).toEqual([0, 2]);
+    expect([...encode('<s> hello', { bos: true })]).toEqual([0, 2]);
+    expect([...encode('hello <s>', { bos: true })]).toEqual([0, 2, 0]);
+  });
+
+  it('is not doubled where the tokenizer itself puts one before a prompt', () => {
+    const files = tiny(named);
+    const definition = JSON.parse(new TextDecoder().decode(files.get('tokenizer.json')!()));
+    definition.post_processor = {
+      type: 'TemplateProcessing',
+      single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+      pair: [],
+      special_tokens: { '<s>': { id: '<s>', ids: [0], tokens: ['<s>'] } },
+    };
+    const { encode } = loadTokenizer(files.set('tokenizer.json', file(definition)));
+    for (const options of [{ special: true }, { special: true, bos: true }])
+      for (const text of ['hello', '<s> hello']) expect([...encode(text, options)]).toEqual([0, 2]);
+  });
+});
+
 describe.skipIf(!here)('tokenizers of the shared models (skipped where ../shared is not there)', () => {
   it('gives the first 40 TinyStories of stories260K exactly 12,571 predicted tokens', () => {
     const tokenizer = loadTokenizer(folder(stories));

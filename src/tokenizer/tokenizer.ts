@@ -6,14 +6,15 @@
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { LapidaryError } from '../base/errors.ts';
 import { parseJsonObject } from '../base/json.ts';
-import type { ChatMessage } from './chat.ts';
+import type { Chat } from './chat.ts';
 import { chatTemplate } from './chat.ts';
 
 export interface Tokenizer {
   /**
    * Ids of a text, without special tokens of its own; `bos` puts the beginning-of-sequence token before it, where the
    * tokenizer has one; `special` adds what the tokenizer itself puts around a prompt, which may be the same or nothing.
-   * Special tokens written out in the text ("</s>") are read as such.
+   * Special tokens written out in the text ("</s>") are read as such; a text that begins with BOS, as chat templates
+   * write it, gets no second one.
    */
   encode(text: string, options?: { readonly bos?: boolean; readonly special?: boolean }): Int32Array;
   /** Ids that no token has (a padded vocabulary) give no text. `skipSpecial` leaves out special tokens. */
@@ -23,8 +24,8 @@ export interface Tokenizer {
   readonly bos?: number | undefined;
   /** Tokens that end a text, from tokenizer_config.json and generation_config.json. */
   readonly eos: readonly number[];
-  /** A conversation as the text that the model was trained on, ready for its answer; where there is a template. */
-  readonly chat?: ((messages: readonly ChatMessage[]) => string) | undefined;
+  /** A conversation as the text that the model was trained on; where there is a template. */
+  readonly chat?: Chat | undefined;
 }
 
 /** Files by name, read when called, as a checkpoint hands them out. */
@@ -71,7 +72,10 @@ export function loadTokenizer(files: Files): Tokenizer {
       )[];
       // What is in no vocabulary and has no token for the unknown is dropped, as the original library does.
       const known = found.filter((id) => id !== undefined);
-      return Int32Array.from(options.bos && bos !== undefined ? [bos, ...known] : known);
+      if (bos === undefined) return Int32Array.from(known);
+      if (options.bos && known[0] !== bos) known.unshift(bos);
+      const twice = options.special && known[0] === bos && known[1] === bos;
+      return Int32Array.from(twice ? known.slice(1) : known);
     },
     decode(tokens, options = {}) {
       const known = Array.from(tokens).filter((id) => engine.id_to_token(id) !== undefined);

@@ -56,7 +56,7 @@ const [threads, length] = [Number(flags.threads), Number(flags.length)];
 const folder = flags.keep ?? mkdtempSync(join(tmpdir(), 'lapidary-peers-'));
 
 async function tokens(path: string, count: number): Promise<readonly Int32Array[]> {
-  const { sequences, note } = packSequences(await readDocuments(path), opened.tokenizer, {
+  const { sequences, note } = packSequences((await readDocuments(path)) as string[], opened.tokenizer, {
     length,
     count,
     seed: 0,
@@ -165,7 +165,7 @@ try {
       const result = await measured(path);
       found.push(result);
       const { mean, low, high } = result.kl!;
-      const kl = { mean: show(mean), low: show(low), high: show(high) };
+      const kl = { mean: show(mean), low: show(low!), high: show(high!) };
       const perplexity = show(result.perplexity.value);
       console.log(
         JSON.stringify({ bench: 'llama.cpp', mix, quantizer, bytes: statSync(path).size, kl, perplexity }),

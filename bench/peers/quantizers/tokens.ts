@@ -67,7 +67,7 @@ export async function openYardstick(flags: {
       const options = { scorer, against: original, sequences: held, characters, details: true };
       const { kl, perplexity, agreement, details } = await evaluate(options);
       return {
-        kl: { mean: show(kl!.mean), low: show(kl!.low), high: show(kl!.high) },
+        kl: { mean: show(kl!.mean), low: show(kl!.low!), high: show(kl!.high!) },
         perplexity: show(perplexity.value),
         agreement: show(agreement!.value),
         klOfSequences: details!.sequences.map((sequence) => show(sequence.kl)),
@@ -84,7 +84,10 @@ interface Cut {
 }
 
 async function packed(path: string, tokenizer: Tokenizer, cut: Cut): Promise<readonly Int32Array[]> {
-  const { sequences, note } = packSequences(await readDocuments(path), tokenizer, { ...cut, seed: 0 });
+  const { sequences, note } = packSequences((await readDocuments(path)) as string[], tokenizer, {
+    ...cut,
+    seed: 0,
+  });
   if (note) console.error(note);
   return sequences;
 }

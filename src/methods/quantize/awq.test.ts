@@ -81,7 +81,7 @@ describe('the first blocks of pebble', () => {
     const opened = await openForCompression(undefined);
     const { config } = opened.model;
     model = { ...opened.model, config: { ...config, layers: config.layers.slice(0, 2) } };
-    const documents = await readDocuments(shipped.data, { limit: 40 });
+    const documents = (await readDocuments(shipped.data, { limit: 40 })) as string[];
     ({ sequences } = packSequences(documents, opened.tokenizer, { length: 96, count: 8, seed: 0 }));
   });
 
