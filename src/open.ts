@@ -19,7 +19,7 @@ import { floatTensors, modelFromGguf, quantizedLine } from './models/gguf.ts';
 import { loadModel } from './models/index.ts';
 import type { Model } from './models/model.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
-import { checkTokenizer, loadTokenizer } from './tokenizer/tokenizer.ts';
+import { loadTokenizer, withinRows } from './tokenizer/tokenizer.ts';
 
 /** The folder of the model that ships with the package, and its text for calibration and evaluation. */
 export const shipped = {
@@ -73,8 +73,8 @@ export async function openModel(location: string | undefined, options: OpenOptio
   const weights = await openWeights(location, options);
   const { model } = weights;
   const tokenizer = loadTokenizer(model ? model.files : settingsOf(weights.file));
-  if (model) checkTokenizer(tokenizer, model.config.vocabulary);
-  return { ...weights, tokenizer };
+  const rows = model ? model.config.vocabulary : rowsOf(weights.file);
+  return { ...weights, tokenizer: withinRows(tokenizer, rows, options.warn) };
 }
 
 /** @throws LapidaryError when it is not a checkpoint */
@@ -205,19 +205,29 @@ function settingsOf(file: string): Model['files'] {
 }
 
 function contextOf(folder: string): number {
-  const path = join(folder, 'config.json');
-  let json: Record<string, unknown> | undefined;
-  try {
-    json = parseJsonObject(readFileSync(path), { where: path });
-  } catch {
-    // Told below: whether it is missing or damaged, the answer is the same.
-  }
-  const context = json?.max_position_embeddings ?? json?.n_positions;
+  const json = configOf(folder);
+  const context = json.max_position_embeddings ?? json.n_positions;
   if (Number.isSafeInteger(context) && (context as number) > 0) return context as number;
   throw new LapidaryError({
     what: 'the context length is not known',
-    where: path,
+    where: join(folder, 'config.json'),
     expected: 'JSON with max_position_embeddings or n_positions',
     fix: 'put config.json back beside the onnx folder',
   });
+}
+
+/** Of the embedding; any number where config.json does not say. */
+function rowsOf(file: string): number {
+  const rows = configOf(folderOf(file)).vocab_size;
+  return typeof rows === 'number' ? rows : Number.POSITIVE_INFINITY;
+}
+
+/** Empty where it is missing or damaged: what is needed of it says so. */
+function configOf(folder: string): Record<string, unknown> {
+  const path = join(folder, 'config.json');
+  try {
+    return parseJsonObject(readFileSync(path), { where: path });
+  } catch {
+    return {};
+  }
 }

@@ -9,7 +9,7 @@ import { isFused } from './attention.ts';
 /** @param file the ONNX file, relative to the folder */
 export function genaiConfig({ config }: Model, file: string): Record<string, unknown> {
   const [{ heads, keyValueHeads, headSize }] = config.layers;
-  const { json, eos, bos } = config;
+  const { eos, bos, pad } = config;
   const end = eos.length === 1 ? eos[0] : eos;
   return {
     model: {
@@ -18,7 +18,7 @@ export function genaiConfig({ config }: Model, file: string): Record<string, unk
       context_length: config.context,
       vocab_size: config.vocabulary,
       ...(bos === undefined ? {} : { bos_token_id: bos }),
-      ...(eos.length === 0 ? {} : { eos_token_id: end, pad_token_id: json.pad_token_id ?? eos[0] }),
+      ...(eos.length === 0 ? {} : { eos_token_id: end, pad_token_id: pad ?? eos[0] }),
       decoder: {
         session_options: { log_id: 'onnxruntime-genai', provider_options: [] },
         filename: file,

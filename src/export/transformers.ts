@@ -9,10 +9,11 @@ import type { ActivationType } from '../encodings/dense.ts';
 import type { AccuracyLevel } from '../encodings/encoding.ts';
 import { writeOnnx } from '../graph/onnx.ts';
 import { writeFileAtomic } from '../io/output.ts';
-import type { Configuration, Model } from '../models/model.ts';
+import type { Model } from '../models/model.ts';
 import type { ExportOptions } from './graph.ts';
 import { genaiConfig } from './genai.ts';
 import { exportGraph, levelsOf } from './graph.ts';
+import { writeSettings } from './settings.ts';
 
 export interface ExportedFile {
   /** Relative to the folder: "onnx/model_q4.onnx". */
@@ -49,7 +50,7 @@ export function exportTransformers(
     const bytes = written.reduce((sum, file) => sum + statSync(file).size, 0);
     return { path: relative(folder, path), dtype, bytes, options, levels: levelsOf(graph) };
   });
-  writeSettings(model, folder, { first: exported[0], external });
+  writeFiles(model, folder, { first: exported[0], external });
   return exported;
 }
 
@@ -86,28 +87,12 @@ interface Loading {
   readonly external: Readonly<Record<string, number>>;
 }
 
-function writeSettings(model: Model, folder: string, { first, external }: Loading): void {
-  const { config, files } = model;
-  const write = (name: string, bytes: Uint8Array) => writeFileAtomic(join(folder, name), bytes);
-  const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+function writeFiles(model: Model, folder: string, { first, external }: Loading): void {
   const loading = {
     dtype: first.dtype,
     ...(Object.keys(external).length > 0 ? { use_external_data_format: external } : {}),
   };
-  write('config.json', json({ ...config.json, 'transformers.js_config': loading }));
-  for (const [name, read] of files) write(name, read());
-  write('genai_config.json', json(genaiConfig(model, first.path)));
-  if (!files.has('generation_config.json')) write('generation_config.json', json(generationConfig(config)));
-  // Without this file transformers.js has no tokenizer, whatever tokenizer.json says.
-  if (files.has('tokenizer.json') && !files.has('tokenizer_config.json')) {
-    const settings = { tokenizer_class: 'PreTrainedTokenizerFast', model_max_length: config.context };
-    write('tokenizer_config.json', json(settings));
-  }
-}
-
-function generationConfig({ bos, eos }: Configuration): Record<string, unknown> {
-  return {
-    ...(bos === undefined ? {} : { bos_token_id: bos }),
-    ...(eos.length === 0 ? {} : { eos_token_id: eos.length === 1 ? eos[0] : eos }),
-  };
+  writeSettings(model, folder, { 'transformers.js_config': loading });
+  const genai = `${JSON.stringify(genaiConfig(model, first.path), null, 2)}\n`;
+  writeFileAtomic(join(folder, 'genai_config.json'), Buffer.from(genai));
 }

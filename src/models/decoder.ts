@@ -18,6 +18,8 @@ export interface Biases {
 
 export interface DecoderTraits {
   readonly modelType: string;
+  /** What its classes in transformers begin with: "Llama". */
+  readonly className: string;
   /** What transformers takes for keys that config.json leaves out, where it is not what Llama takes. */
   readonly absent?: Json;
   readonly biases?: (json: Json) => Biases;
@@ -35,7 +37,10 @@ export function decoder(traits: DecoderTraits): Architecture {
   const layerName = (layer: number) => `model.layers.${layer}`;
   return {
     modelType: traits.modelType,
+    classes: { causal: `${traits.className}ForCausalLM`, base: `${traits.className}Model` },
     configure: (json, mostLayers) => configure(traits, json, mostLayers),
+    omittedPrefix: 'model.',
+    computed: (name) => name.endsWith('rotary_emb.inv_freq'),
     layerName,
     embed: (scope, ids) => scope.embedding('model.embed_tokens', ids),
     block(scope, x, layer) {
@@ -150,17 +155,28 @@ function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Conf
     intermediate,
     window: windows?.[layer],
   });
+  const context = count(settings, 'max_position_embeddings', 2048);
+  const normEpsilon = positive(settings, 'rms_norm_eps', 1e-6);
+  const tiedHead = flag(settings, 'tie_word_embeddings', false);
   return {
     modelType: traits.modelType,
     hidden,
     vocabulary: count(settings, 'vocab_size'),
-    context: count(settings, 'max_position_embeddings', 2048),
+    context,
     layers: Array.from({ length: layers }, (_, layer) => plan(layer)),
-    normEpsilon: positive(settings, 'rms_norm_eps', 1e-6),
-    tiedHead: flag(settings, 'tie_word_embeddings', false),
+    normEpsilon,
+    tiedHead,
     rope: readRope(json),
     bos: tokens(json, 'bos_token_id')[0],
     eos: tokens(json, 'eos_token_id'),
-    json,
+    // What is left out is taken for something else by other engines, or asked for.
+    json: {
+      ...settings,
+      num_key_value_heads: keyValueHeads,
+      head_dim: headSize,
+      max_position_embeddings: context,
+      rms_norm_eps: normEpsilon,
+      tie_word_embeddings: tiedHead,
+    },
   };
 }

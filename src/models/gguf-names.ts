@@ -52,9 +52,8 @@ const gpt2: Names = {
 export interface GgufFamily {
   /** general.architecture. */
   readonly architecture: string;
-  /** Our model_type, and the class that transformers loads it with. */
+  /** Our model_type. */
   readonly modelType: string;
-  readonly className: string;
   /** Whether the rows of query and key lie in adjacent pairs, as llama.cpp rotates them, and not in halves. */
   readonly adjacentPairs: boolean;
   /** Key of the norms' epsilon, behind the architecture. */
@@ -64,20 +63,13 @@ export interface GgufFamily {
   theirs(ours: string): string | undefined;
 }
 
-function family(
-  architecture: string,
-  modelType: string,
-  className: string,
-  names: Names,
-  adjacentPairs = false,
-): GgufFamily {
+function family(architecture: string, modelType: string, names: Names, adjacentPairs = false): GgufFamily {
   const toOurs = new Map([...names.whole, ...names.parts]);
   const toTheirs = new Map([...toOurs].map(([gguf, ours]) => [ours, gguf]));
   const prefix = `${names.layer}.`;
   return {
     architecture,
     modelType,
-    className,
     adjacentPairs,
     epsilonKey: names === gpt2 ? 'attention.layer_norm_epsilon' : 'attention.layer_norm_rms_epsilon',
     ours(gguf) {
@@ -97,9 +89,9 @@ function family(
 
 /** Mistral is written as "llama", which has no windows; what is read as "llama" is ours of that name. */
 export const ggufFamilies: readonly GgufFamily[] = [
-  family('llama', 'llama', 'LlamaForCausalLM', decoder, true),
-  family('llama', 'mistral', 'MistralForCausalLM', decoder, true),
-  family('qwen2', 'qwen2', 'Qwen2ForCausalLM', decoder),
-  family('qwen3', 'qwen3', 'Qwen3ForCausalLM', decoder),
-  family('gpt2', 'gpt2', 'GPT2LMHeadModel', gpt2),
+  family('llama', 'llama', decoder, true),
+  family('llama', 'mistral', decoder, true),
+  family('qwen2', 'qwen2', decoder),
+  family('qwen3', 'qwen3', decoder),
+  family('gpt2', 'gpt2', gpt2),
 ];

@@ -21,6 +21,7 @@ export function vocabularyOf(metadata: GgufMetadata): GgufVocabulary | undefined
     bos: id('bos'),
     eos: id('eos'),
     endOfTurn: id('eot'),
+    endOfMessage: id('eom'),
     unknown: id('unknown'),
     padding: id('padding'),
     addBos: flagAt(metadata, key('add_bos_token')),

@@ -48,8 +48,14 @@ export function ggufOf(model: Model, options: GgufOptions): GgufContents {
     });
   }
   checkPlan(model, options.warn ?? (() => {}));
-  const { bos, eos, vocabulary } = model.config;
-  const words = vocabularyFromFiles(model.files, vocabulary, { bos, eos: eos[0] });
+  const words = vocabularyFromFiles(model.files, model.config.vocabulary, model.config);
+  const more = model.config.eos.filter(
+    (id) => ![words.eos, words.endOfTurn, words.endOfMessage].includes(id),
+  );
+  if (more.length > 0)
+    options.warn?.(
+      `${model.source}: GGUF has keys for three tokens that end a text, and the model has more; llama.cpp may not stop at ${more.map((id) => words.tokens[id]).join(', ')}`,
+    );
   return {
     metadata: new Map([...modelKeys(model, family, options), ...vocabularyKeys(words)]),
     tensors: tensorsOf(model, family, options.floats),
@@ -131,6 +137,8 @@ function vocabularyKeys(words: GgufVocabulary): [string, GgufValue][] {
     ['merges', words.merges && { type: 'array', of: 'string', values: words.merges }],
     ['bos_token_id', optional(words.bos)],
     ['eos_token_id', optional(words.eos)],
+    ['eot_token_id', optional(words.endOfTurn)],
+    ['eom_token_id', optional(words.endOfMessage)],
     ['unknown_token_id', optional(words.unknown)],
     ['padding_token_id', optional(words.padding)],
     ['add_bos_token', flag(words.addBos)],

@@ -110,7 +110,6 @@ function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
       metadata.get(key('block_count')),
     );
   const shared = {
-    architectures: [family.className],
     model_type: family.modelType,
     vocab_size: embedding.shape[0],
     tie_word_embeddings: !tensors.has('output.weight'),

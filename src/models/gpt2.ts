@@ -12,7 +12,10 @@ const layerName = (layer: number) => `transformer.h.${layer}`;
 
 export const gpt2: Architecture = {
   modelType: 'gpt2',
+  classes: { causal: 'GPT2LMHeadModel', base: 'GPT2Model' },
   configure,
+  // The causal mask.
+  computed: (name) => /\.attn\.(bias|masked_bias)$/.test(name),
   // Its projections are "Conv1D" layers.
   transposed: (name) => /\.(c_attn|c_proj|c_fc)$/.test(name),
   omittedPrefix: 'transformer.',

@@ -8,7 +8,10 @@ import { dense } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { buildWhole, plainScope } from './build.ts';
+import { checkClass, unknownFix } from './class-name.ts';
 import { gpt2 } from './gpt2.ts';
+import { withOwnHead } from './head.ts';
+import { checkLeftover } from './leftover.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import type { Architecture, Model } from './model.ts';
@@ -16,18 +19,20 @@ import { qwen2 } from './qwen2.ts';
 import { readQuantized } from './quantized/index.ts';
 import { qwen3 } from './qwen3.ts';
 import type { Json } from './settings.ts';
+import { withSpecialIds } from './special-ids.ts';
 
 export const architectures: readonly Architecture[] = [gpt2, llama, mistral, qwen2, qwen3];
 
 /** @throws LapidaryError on a model_type that is not known, with the list of those that are. */
-export function findArchitecture(json: Json): Architecture {
+export function findArchitecture(json: Json, source?: string): Architecture {
   const found = architectures.find(({ modelType }) => modelType === json.model_type);
   if (found) return found;
   throw new LapidaryError({
     what: 'this architecture is not known',
-    where: 'config.json, "model_type"',
+    where: `${source === undefined ? '' : `${source}, `}config.json, "model_type"`,
     expected: architectures.map(({ modelType }) => modelType).join(', '),
     found: quoted(json.model_type),
+    fix: unknownFix(json),
   });
 }
 
@@ -43,18 +48,21 @@ export interface Weights {
 
 /**
  * A checkpoint as a model, of dense matrices or of the encodings that it is quantized in. The architecture is built once without running it, so that every tensor
- * it asks for is known to be there in the right shape; no dense tensor's bytes are read.
- * @param warn told in one line about tensors that nothing uses
- * @throws LapidaryError on a missing or misshapen tensor, by name, and on a configuration that cannot be honoured
+ * it asks for is known to be there in the right shape; dense tensors are read only where a head may be the embedding's copy.
+ * @param warn told in one line what a reader must know: tensors that nothing uses, settings that nobody honours
+ * @throws LapidaryError on a missing or misshapen tensor, by name, on one that must not be left out, on a configuration that
+ *   cannot be honoured, and on what is no causal language model
  */
 export function loadModel(checkpoint: Weights, warn: (line: string) => void = () => {}): Model {
-  const { json, source, files } = checkpoint;
-  const architecture = findArchitecture(json);
-  const quantized = readQuantized(checkpoint);
+  const { source, files } = checkpoint;
+  const json = withoutNothing(checkpoint.json);
+  const architecture = findArchitecture(json, source);
+  const line = checkClass(source, json, architecture);
+  if (line) warn(line);
+  const quantized = readQuantized({ ...checkpoint, json });
   const { tensors, encodings = new Map<string, Encoding>() } = quantized ?? checkpoint;
   // No layer is without a tensor.
   const mostLayers = tensors.size + encodings.size;
-  const config = architecture.configure(quantized ? withoutQuantization(json) : json, mostLayers);
   const unused = new Set([...tensors.keys(), ...encodings.keys()]);
   const find = <T>(among: ReadonlyMap<string, T>, name: string) => {
     const prefix = architecture.omittedPrefix;
@@ -63,24 +71,53 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
     unused.delete(key);
     return among.get(key);
   };
+  const plain = architecture.configure(ownSettings(json, source, warn), mostLayers);
+  const stored = {
+    tensor: (name: string) => find(tensors, `${name}.weight`),
+    encoding: (name: string) => find(encodings, name),
+  };
+  const config = withSpecialIds(withOwnHead(plain, architecture, stored, source, warn), files);
   const vectors = collector((name) => find(tensors, name));
   const matrices = collector((name): Encoding | undefined => {
-    const encoding = find(encodings, name);
+    const encoding = stored.encoding(name);
     if (encoding) return encoding;
-    const tensor = find(tensors, `${name}.weight`);
+    const tensor = stored.tensor(name);
     return tensor && named(name, () => dense(architecture.transposed?.(name) ? transposed(tensor) : tensor));
   });
   const graph = new Graph('inputs');
   const scope = plainScope(graph, config, { matrices, vectors }, { time: 'time', longest: 1 });
   buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']));
-  if (unused.size > 0) warn(unusedLine(source, [...unused]));
+  const used = new Set([
+    ...matrices.found.keys(),
+    ...[...vectors.found.keys()].map((name) => name.slice(0, name.lastIndexOf('.'))),
+  ]);
+  const left = {
+    source,
+    architecture,
+    config,
+    unused: [...unused],
+    used,
+    tensor: (name: string) => tensors.get(name),
+  };
+  checkLeftover(left).forEach(warn);
   return { architecture, config, matrices: matrices.found, vectors: vectors.found, files, source };
 }
 
-/** What is written again says itself how it is quantized. */
-function withoutQuantization(json: Json): Json {
-  const isOther = ([key]: [string, unknown]) => key !== 'quantization_config' && key !== 'quantization';
-  return Object.fromEntries(Object.entries(json).filter(isOther));
+/** Settings of quantization that are null are as if they were not there. */
+function withoutNothing(json: Json): Json {
+  const isNothing = ([key, value]: [string, unknown]) =>
+    value === null && (key === 'quantization_config' || key === 'quantization');
+  return Object.fromEntries(Object.entries(json).filter((entry) => !isNothing(entry)));
+}
+
+/** What is written again says itself how it is quantized; and layers of different sizes, which no such model is built with. */
+function ownSettings(json: Json, source: string, warn: (line: string) => void): Json {
+  const { quantization_config: _, quantization: __, per_layer_config: layers, ...own } = json;
+  if (layers !== undefined && layers !== null)
+    warn(
+      `${source}: "per_layer_config" in config.json is honoured neither here nor by transformers for this architecture: every layer is taken whole, and it is not written again`,
+    );
+  return own;
 }
 
 /** Looks things up and keeps what it gave. */
@@ -101,12 +138,6 @@ function named<T>(name: string, make: () => T): T {
   } catch (error) {
     throw located(`${name}.weight`, error);
   }
-}
-
-function unusedLine(source: string, names: readonly string[]): string {
-  const shown = names.slice(0, 4).join(', ');
-  const more = names.length > 4 ? ` and ${names.length - 4} more` : '';
-  return `${source}: nothing uses ${shown}${more}`;
 }
 
 /** [in, out] as [out, in], turned each time the bytes are read. */

@@ -5,6 +5,7 @@ import { flag } from './settings.ts';
 
 export const llama = decoder({
   modelType: 'llama',
+  className: 'Llama',
   biases: (json) => {
     const attention = flag(json, 'attention_bias', false);
     return { queryKeyValue: attention, output: attention, feedForward: flag(json, 'mlp_bias', false) };

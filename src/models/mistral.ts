@@ -5,6 +5,7 @@ import { count } from './settings.ts';
 
 export const mistral = decoder({
   modelType: 'mistral',
+  className: 'Mistral',
   absent: { num_key_value_heads: 8, sliding_window: 4096, max_position_embeddings: 131072 },
   windows: (json, layers) =>
     new Array(layers).fill(json.sliding_window === null ? undefined : count(json, 'sliding_window')),

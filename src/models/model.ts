@@ -30,7 +30,8 @@ export interface Configuration {
   readonly rope?: RopePlan | undefined;
   readonly bos?: number | undefined;
   readonly eos: readonly number[];
-  /** config.json as it was read; exports start from it. */
+  readonly pad?: number | undefined;
+  /** config.json as it was read, with what it leaves out; exports start from it. */
   readonly json: Readonly<Record<string, unknown>>;
 }
 
@@ -114,12 +115,16 @@ export interface OuterStructure {
 /** One file an architecture, named by its model_type. */
 export interface Architecture {
   readonly modelType: string;
+  /** What transformers calls it, with its head and without. */
+  readonly classes: { readonly causal: string; readonly base: string };
   /**
    * Reads config.json.
    * @param mostLayers that there can be, as many as there are tensors: before anything is made for each of them
    * @throws LapidaryError on a value it cannot honour, naming the key
    */
   configure(json: Readonly<Record<string, unknown>>, mostLayers?: number): Configuration;
+  /** Whether a tensor is one that older checkpoints hold and everybody computes. */
+  computed?(name: string): boolean;
   /** Matrices that the checkpoint stores as [in, out] (GPT-2's Conv1D). */
   transposed?(name: string): boolean;
   /** What names begin with here but not in checkpoints of the model without its head ("transformer."). */

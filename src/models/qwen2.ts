@@ -5,6 +5,7 @@ import { upperWindows } from './windows.ts';
 
 export const qwen2 = decoder({
   modelType: 'qwen2',
+  className: 'Qwen2',
   absent: { num_key_value_heads: 32, max_position_embeddings: 32768 },
   biases: () => ({ queryKeyValue: true, output: false, feedForward: false }),
   windows: upperWindows,

@@ -6,6 +6,7 @@ import { upperWindows } from './windows.ts';
 
 export const qwen3 = decoder({
   modelType: 'qwen3',
+  className: 'Qwen3',
   absent: { num_key_value_heads: 32, head_dim: 128, max_position_embeddings: 32768 },
   biases: (json) => {
     const attention = flag(json, 'attention_bias', false);

@@ -3,21 +3,22 @@
  * Older files say `rope_theta` and `rope_scaling`, transformers 5 says `rope_parameters`.
  */
 
+import { isObject } from '../base/json.ts';
 import type { Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import type { RopePlan } from './model.ts';
 import type { Json } from './settings.ts';
 import { count, positive, wrongSetting } from './settings.ts';
 
-/** @throws LapidaryError on a kind of scaling that is not computed here, naming it. */
+/**
+ * As transformers 5 takes them: `rope_scaling`, where it says anything, before `rope_parameters`.
+ * @throws LapidaryError on a kind of scaling that is not computed here, naming it
+ */
 export function readRope(json: Json): RopePlan {
-  const both = json.rope_parameters !== undefined && json.rope_parameters !== null;
-  const key = both ? 'rope_parameters' : 'rope_scaling';
-  const settings = (json[key] ?? {}) as Json;
-  if (typeof settings !== 'object' || Array.isArray(settings)) throw wrongSetting(key, 'an object', settings);
+  const { key, settings } = settingsOf(json);
   const partial = settings.partial_rotary_factor ?? json.partial_rotary_factor ?? 1;
   if (partial !== 1) throw wrongSetting('partial_rotary_factor', '1', partial);
-  const theta = positive({ ...json, ...settings }, 'rope_theta', 10000);
+  const theta = positive({ rope_theta: settings.rope_theta ?? json.rope_theta }, 'rope_theta', 10000);
   // Before transformers 4.43 the kind stood under "type".
   const type = settings.rope_type ?? settings.type ?? 'default';
   switch (type) {
@@ -39,6 +40,29 @@ export function readRope(json: Json): RopePlan {
     default:
       throw wrongSetting(`${key}.rope_type`, 'default, linear or llama3', type);
   }
+}
+
+function settingsOf(json: Json): { readonly key: string; readonly settings: Json } {
+  for (const key of ['rope_scaling', 'rope_parameters']) {
+    const settings = json[key] ?? {};
+    if (!isObject(settings)) throw wrongSetting(key, 'an object', settings);
+    const nested = Object.entries(settings).find(([, value]) => isObject(value));
+    if (nested) throw wrongSetting(`${key}.${nested[0]}`, 'one rotation for all layers', nested[1]);
+    if (Object.keys(settings).length > 0) return { key, settings };
+  }
+  return { key: 'rope_parameters', settings: {} };
+}
+
+/** The same plan for config.json, in the words of transformers 5 and in those before it. */
+export function ropeSettings({ theta, scaling }: RopePlan, json: Json): Json {
+  const { settings } = settingsOf(json);
+  const { rope_theta: _, type: __, rope_type: ___, ...rest } = settings;
+  const type = scaling?.type ?? 'default';
+  return {
+    rope_theta: theta,
+    rope_parameters: { ...rest, rope_theta: theta, rope_type: type },
+    rope_scaling: scaling ? { ...rest, type, rope_type: type } : null,
+  };
 }
 
 /**

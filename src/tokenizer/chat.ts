@@ -14,18 +14,21 @@ export interface ChatMessage {
 /** A conversation as text: ready for the model's answer, or `whole`, as it is where the last message is the answer. */
 export type Chat = (messages: readonly ChatMessage[], options?: { readonly whole?: boolean }) => string;
 
-/** @param tokens special tokens by the names that templates use ("bos_token") */
+/**
+ * Templates are handed what transformers and transformers.js hand to them: no tools and no documents are none, not undefined.
+ * @param tokens special tokens by the names that templates use ("bos_token")
+ */
 export function chatTemplate(
   source: string | undefined,
-  tokens: Readonly<Record<string, string | undefined>>,
+  tokens: Readonly<Record<string, string>>,
 ): Chat | undefined {
   if (source === undefined) return undefined;
-  const present = Object.fromEntries(Object.entries(tokens).filter(([, text]) => text !== undefined));
   let template: Template | undefined;
   return (messages, { whole = false } = {}) => {
     try {
       template ??= new Template(source);
-      return template.render({ ...present, messages, add_generation_prompt: !whole });
+      const given = { messages, add_generation_prompt: !whole, tools: null, documents: null };
+      return template.render({ ...given, ...tokens });
     } catch (cause) {
       throw new LapidaryError({
         what: "the model's chat template does not take this conversation",

@@ -13,11 +13,8 @@ import type { Files } from './tokenizer.ts';
 import { loadTokenizer, readJson, templateText, tokenText } from './tokenizer.ts';
 
 interface Definition {
-  readonly added_tokens?: readonly {
-    readonly id: number;
-    readonly content: string;
-    readonly special?: boolean;
-  }[];
+  readonly added_tokens?:
+    readonly { readonly id: number; readonly content: string; readonly special?: boolean }[] | null;
   readonly normalizer?: Step | null;
   readonly pre_tokenizer?: Step | null;
   readonly post_processor?: { readonly single?: readonly { readonly SpecialToken?: unknown }[] } | null;
@@ -43,15 +40,21 @@ interface Step {
   readonly prepend_scheme?: string;
 }
 
+export interface SpecialIds {
+  readonly bos?: number | undefined;
+  readonly eos: readonly number[];
+  readonly pad?: number | undefined;
+}
+
 /**
- * @param size rows of the model's embedding; ids that no token has are filled in
- * @param ids from config.json, where the tokenizer's own files do not say
+ * @param size rows of the model's embedding; ids that no token has are filled in, tokens that have no row left out
+ * @param ids of the model, where the tokenizer's own files do not say; those that end a text, all
  * @throws LapidaryError on a tokenizer that llama.cpp does not compute, saying what it is
  */
 export function vocabularyFromFiles(
   files: Files,
   size: number,
-  ids: { readonly bos?: number | undefined; readonly eos?: number | undefined } = {},
+  ids: SpecialIds = { eos: [] },
 ): GgufVocabulary {
   const tokenizer = loadTokenizer(files);
   const definition = readJson(files, 'tokenizer.json') as unknown as Definition;
@@ -64,16 +67,17 @@ export function vocabularyFromFiles(
   const idOf = (token: unknown) => {
     const text = tokenText(token);
     const added = definition.added_tokens?.find(({ content }) => content === text)?.id;
-    return text === undefined ? undefined : (added ?? definition.model.vocab[text]);
+    const id = text === undefined ? undefined : (added ?? definition.model.vocab[text]);
+    return id !== undefined && id < size ? id : undefined;
   };
   const merges = definition.model.merges.map((pair) => (typeof pair === 'string' ? pair : pair.join(' ')));
   const piecewise = definition.model.byte_fallback === true;
   const common = {
     ...tokensOf(definition, size, piecewise),
     bos: idOf(config.bos_token) ?? ids.bos,
-    eos: idOf(config.eos_token) ?? ids.eos,
+    ...endsOf(idOf(config.eos_token), ids.eos),
     unknown: idOf(config.unk_token ?? definition.model.unk_token),
-    padding: idOf(config.pad_token),
+    padding: idOf(config.pad_token) ?? ids.pad,
     addBos: tokenizer.bos !== undefined && startsWithBos(definition, config, piecewise),
     chatTemplate: templateText(files, config),
   };
@@ -97,19 +101,27 @@ function refuse(what: string, expected: string, found: unknown): never {
   });
 }
 
-function tokensOf({ model, added_tokens = [] }: Definition, size: number, piecewise: boolean) {
+/** As many as a GGUF has keys for. */
+function endsOf(eos: number | undefined, all: readonly number[]) {
+  const [first, endOfTurn, endOfMessage] = new Set([...(eos === undefined ? [] : [eos]), ...all]);
+  return { eos: first, endOfTurn, endOfMessage };
+}
+
+function tokensOf({ model, added_tokens }: Definition, size: number, piecewise: boolean) {
   const tokens = Array.from({ length: size }, (_, id) => `[PAD${id}]`);
   const types = new Int32Array(size).fill(TokenType.unused);
   for (const [text, id] of Object.entries(model.vocab)) {
+    if (id >= size) continue;
     tokens[id] = text;
     types[id] = piecewise && /^<0x[0-9A-F]{2}>$/.test(text) ? TokenType.byte : TokenType.normal;
   }
-  for (const { id, content, special } of added_tokens) {
+  for (const { id, content, special } of added_tokens ?? []) {
+    if (id >= size) continue;
     tokens[id] = content;
     types[id] = special ? TokenType.control : TokenType.user;
   }
   const unknown = typeof model.unk_token === 'string' ? model.vocab[model.unk_token] : undefined;
-  if (unknown !== undefined) types[unknown] = TokenType.unknown;
+  if (unknown !== undefined && unknown < size) types[unknown] = TokenType.unknown;
   return { tokens, types };
 }
 

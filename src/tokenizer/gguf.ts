@@ -22,6 +22,8 @@ export interface GgufVocabulary {
   readonly eos?: number | undefined;
   /** Ends a turn of a conversation, where that is another token. */
   readonly endOfTurn?: number | undefined;
+  /** Ends a message that a tool is to answer; llama.cpp stops there, too. */
+  readonly endOfMessage?: number | undefined;
   readonly unknown?: number | undefined;
   readonly padding?: number | undefined;
   readonly addBos?: boolean | undefined;
@@ -66,8 +68,9 @@ function check({ model, pre, tokens, types, scores, merges, ...rest }: GgufVocab
     if (list && list.length !== tokens.length)
       refuse(`"tokenizer.ggml.${name}" has another length than the tokens`, `${tokens.length}`, list.length);
   }
-  const { bos, eos, endOfTurn, unknown, padding } = rest;
-  for (const [name, id] of Object.entries({ bos, eos, eot: endOfTurn, unknown, padding })) {
+  const { bos, eos, endOfTurn, endOfMessage, unknown, padding } = rest;
+  const special = { bos, eos, eot: endOfTurn, eom: endOfMessage, unknown, padding };
+  for (const [name, id] of Object.entries(special)) {
     if (id !== undefined && !(Number.isSafeInteger(id) && id >= 0 && id < tokens.length))
       refuse(`the ${name} token is none of the tokens`, `an id below ${tokens.length}`, id);
   }
@@ -230,8 +233,8 @@ function configuration(vocabulary: GgufVocabulary): Record<string, unknown> {
   };
 }
 
-function generation({ bos, eos, endOfTurn, padding }: GgufVocabulary): Record<string, unknown> {
-  const ends = [...new Set([eos, endOfTurn])].filter((id) => id !== undefined);
+function generation({ bos, eos, endOfTurn, endOfMessage, padding }: GgufVocabulary): Record<string, unknown> {
+  const ends = [...new Set([eos, endOfTurn, endOfMessage])].filter((id) => id !== undefined);
   return {
     ...(bos !== undefined && { bos_token_id: bos }),
     ...(ends.length > 0 && { eos_token_id: ends.length === 1 ? ends[0] : ends }),

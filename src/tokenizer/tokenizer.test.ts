@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { LapidaryError } from '../base/errors.ts';
-import { checkTokenizer, decodeStream, loadTokenizer } from './tokenizer.ts';
+import { decodeStream, loadTokenizer, withinRows } from './tokenizer.ts';
 
 const shared = '../shared/models';
 const stories = `${shared}/stories260K-hf`;
@@ -127,8 +127,8 @@ describe.skipIf(!here)('tokenizers of the shared models (skipped where ../shared
     const tokenizer = loadTokenizer(folder(stories));
     expect([tokenizer.bos, tokenizer.eos, tokenizer.vocabularySize]).toEqual([1, [2], 512]);
     expect(tokenizer.chat).toBeUndefined();
-    checkTokenizer(tokenizer, 512);
-    expect(() => checkTokenizer(tokenizer, 511)).toThrow(/ids below 511.*\n.*ids up to 511/);
+    expect(withinRows(tokenizer, 512)).toBe(tokenizer);
+    expect(() => withinRows(tokenizer, 511)).toThrow(/ids below 511.*\n.*ids up to 511/);
     expect(loadTokenizer(folder(gpt2)).bos).toBe(50256);
   });
 });
@@ -146,6 +146,27 @@ describe('loadTokenizer', () => {
     expect(loadTokenizer(tiny({ bos_token: null }, [generation])).bos).toBeUndefined();
     const map: [string, () => Uint8Array] = ['special_tokens_map.json', file({ bos_token: '<s>' })];
     expect(loadTokenizer(tiny({}, [map])).bos).toBe(0);
+  });
+
+  it('refuses text with a token that was added and has no row, and says which there are', () => {
+    const added = { id: 6, content: '[PAD]', special: true };
+    const files = tiny({ pad_token: '[PAD]' });
+    const definition = JSON.parse(Buffer.from(files.get('tokenizer.json')!()).toString());
+    definition.added_tokens.push({ ...definition.added_tokens[0], ...added });
+    const lines: string[] = [];
+    const all = loadTokenizer(files.set('tokenizer.json', file(definition)));
+    expect(all.tokensFrom(5)).toEqual([
+      { text: 'again', added: false },
+      { text: '[PAD]', added: true },
+    ]);
+    const tokenizer = withinRows(all, 6, (line) => lines.push(line));
+    expect(lines).toEqual([
+      expect.stringMatching(/no rows for \(\[PAD\]\): text that holds them is refused/),
+    ]);
+    expect([...tokenizer.encode('hello again')]).toEqual([2, 5]);
+    expect(() => tokenizer.encode('hello [PAD]')).toThrow(/holds \[PAD\], a token .* no row(.|\n)*found: 6/);
+    // A token of the vocabulary itself without a row is another model's.
+    expect(() => withinRows(all, 5)).toThrow(/does not match the model/);
   });
 
   it('adds BOS only when asked and only where there is one', () => {
@@ -201,6 +222,18 @@ describe('chat templates', () => {
     const tokenizer = loadTokenizer(tiny({ chat_template: template }));
     expect(() => tokenizer.chat?.([{ role: 'tool', content: '' }])).toThrow(/no tools/);
     expect(() => loadTokenizer(tiny({ chat_template: '{% if %}' })).chat?.(talk)).toThrow(LapidaryError);
+  });
+
+  it('are handed what transformers hands them: special tokens, and no tools and documents as none', () => {
+    const source =
+      '{{ unk_token }}{{ pad_token }}{{ image_token }}{{ tools is none }}{{ documents is none }}{{ documents is defined }}{{ sep_token is defined }}';
+    const config = {
+      unk_token: '<u>',
+      pad_token: { content: '<p>' },
+      extra_special_tokens: { image_token: '<i>' },
+    };
+    const chat = loadTokenizer(tiny({ ...config, sep_token: null, chat_template: source })).chat;
+    expect(chat?.(talk)).toBe('<u><p><i>truetruetruefalse');
   });
 
   it('know the date', () => {

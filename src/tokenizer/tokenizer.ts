@@ -5,7 +5,7 @@
 
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { LapidaryError } from '../base/errors.ts';
-import { parseJsonObject } from '../base/json.ts';
+import { isObject, parseJsonObject, shortened } from '../base/json.ts';
 import type { Chat } from './chat.ts';
 import { chatTemplate } from './chat.ts';
 
@@ -21,6 +21,8 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>, options?: { readonly skipSpecial?: boolean }): string;
   /** One more than the largest id. */
   readonly vocabularySize: number;
+  /** Tokens from an id on; `added` ones stand beside the vocabulary that was trained. */
+  tokensFrom(id: number): readonly { readonly text: string; readonly added: boolean }[];
   readonly bos?: number | undefined;
   /** Tokens that end a text, from tokenizer_config.json and generation_config.json. */
   readonly eos: readonly number[];
@@ -64,6 +66,11 @@ export function loadTokenizer(files: Files): Tokenizer {
   const cleanUp = config?.clean_up_tokenization_spaces === true;
   return {
     vocabularySize: largest + 1,
+    tokensFrom(first) {
+      const added = new Set([definition.added_tokens ?? []].flat().map(tokenText));
+      const found = [...ids].filter(([, id]) => id >= first);
+      return found.map(([text]) => ({ text, added: added.has(text) }));
+    },
     bos,
     eos,
     encode(text, options = {}) {
@@ -85,23 +92,53 @@ export function loadTokenizer(files: Files): Tokenizer {
         clean_up_tokenization_spaces: cleanUp,
       });
     },
-    chat: chatTemplate(templateText(files, config), { bos_token: bosText, eos_token: eosText }),
+    chat: chatTemplate(templateText(files, config), specialTokens(special)),
   };
 }
 
 /**
+ * The tokenizer of a model that has rows for fewer tokens, as where tokens were added and never trained: text that holds
+ * one of the others is refused.
  * @param vocabulary rows of the model's embedding
- * @throws LapidaryError where the tokenizer can give an id that the model has no row for.
+ * @param warn told in one line which tokens have none
+ * @throws LapidaryError where they are more than what was added, so that it is another model's
  */
-export function checkTokenizer(tokenizer: Tokenizer, vocabulary: number): void {
-  if (tokenizer.vocabularySize <= vocabulary) return;
-  throw new LapidaryError({
-    what: 'the tokenizer does not match the model',
-    where: 'tokenizer.json',
-    expected: `ids below ${vocabulary}, the rows of the model's embedding`,
-    found: `ids up to ${tokenizer.vocabularySize - 1}`,
-    fix: "use the tokenizer that came with this model's weights",
-  });
+export function withinRows(
+  tokenizer: Tokenizer,
+  vocabulary: number,
+  warn: (line: string) => void = () => {},
+): Tokenizer {
+  if (tokenizer.vocabularySize <= vocabulary) return tokenizer;
+  const beyond = tokenizer.tokensFrom(vocabulary);
+  if (beyond.some(({ added }) => !added)) {
+    throw new LapidaryError({
+      what: 'the tokenizer does not match the model',
+      where: 'tokenizer.json',
+      expected: `ids below ${vocabulary}, the rows of the model's embedding`,
+      found: `ids up to ${tokenizer.vocabularySize - 1}`,
+      fix: "use the tokenizer that came with this model's weights",
+    });
+  }
+  const names = beyond.slice(0, 4).map(({ text }) => shortened(text, 40));
+  const more = beyond.length > 4 ? ` and ${beyond.length - 4} more` : '';
+  warn(
+    `the tokenizer has tokens that the embedding has no rows for (${names.join(', ')}${more}): text that holds them is refused`,
+  );
+  return {
+    ...tokenizer,
+    encode(text, options) {
+      const ids = tokenizer.encode(text, options);
+      const outside = ids.find((id) => id >= vocabulary);
+      if (outside === undefined) return ids;
+      throw new LapidaryError({
+        what: `the text holds ${shortened(tokenizer.decode([outside]), 40)}, a token that the model has no row for`,
+        where: 'tokenizer.json',
+        expected: `ids below ${vocabulary}, the rows of the model's embedding`,
+        found: `${outside}`,
+        fix: 'take it out of the text',
+      });
+    },
+  };
 }
 
 /**
@@ -162,7 +199,23 @@ export function tokenText(token: unknown): string | undefined {
   return typeof text === 'string' ? text : undefined;
 }
 
-function idsOf(value: unknown): number[] {
+/** What special tokens are called in settings and in chat templates. */
+export const specialNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'].map((name) => `${name}_token`);
+
+/** Special tokens by their names, of those that there are. */
+function specialTokens(config: Readonly<Record<string, unknown>>): Record<string, string> {
+  const extra = isObject(config.extra_special_tokens) ? config.extra_special_tokens : {};
+  const all = [...specialNames.map((name) => [name, config[name]] as const), ...Object.entries(extra)];
+  return Object.fromEntries(
+    all.flatMap(([name, token]) => {
+      const text = tokenText(token);
+      return text === undefined ? [] : [[name, text]];
+    }),
+  );
+}
+
+/** Token ids of settings that hold one, a list or null. */
+export function idsOf(value: unknown): number[] {
   return [value].flat().filter((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0);
 }
 

@@ -65,6 +65,7 @@ export async function quantized(
 /** For models without a tokenizer: ids as decimal numbers. */
 export const numerals: Tokenizer = {
   vocabularySize: 256,
+  tokensFrom: () => [],
   eos: [],
   encode: (text) => Int32Array.from(text.split(' ').filter(Boolean), Number),
   decode: (ids) => Array.from(ids).join(' '),

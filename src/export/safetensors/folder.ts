@@ -12,6 +12,7 @@ import { writeFileAtomic } from '../../io/output.ts';
 import { writeSharded } from '../../io/safetensors/write.ts';
 import { transposed } from '../../models/index.ts';
 import type { Model } from '../../models/model.ts';
+import { writeSettings } from '../settings.ts';
 import type { FloatName } from './floats.ts';
 import { asFloats } from './floats.ts';
 import { made } from './integers.ts';
@@ -51,21 +52,10 @@ export async function writeCheckpoint(
   const names = await writeSharded(folder, weights(model, layout, floats), maxShardBytes);
   const write = (name: string, bytes: Uint8Array) => writeFileAtomic(join(folder, name), bytes);
   const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
-  const settings = {
-    ...dtypeOf(model, floats),
-    tie_word_embeddings: model.config.tiedHead,
-    ...layout.settings,
-  };
-  write('config.json', json({ ...model.config.json, ...settings }));
+  writeSettings(model, folder, { dtype: floats, torch_dtype: floats, ...layout.settings });
   for (const [name, content] of Object.entries(layout.files ?? {})) write(name, json(content));
-  for (const [name, read] of model.files) write(name, read());
   const bytes = names.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
   return { path: names.at(-1)!, bytes };
-}
-
-/** Under the key that the source has: transformers read "torch_dtype" before 4.56, and both since. */
-function dtypeOf({ config: { json } }: Model, floats: FloatName): Record<string, string> {
-  return { [json.dtype === undefined ? 'torch_dtype' : 'dtype']: floats };
 }
 
 function weights(model: Model, layout: CheckpointLayout, floats: FloatName): Map<string, Stored> {
