@@ -99,7 +99,7 @@ function load(): WebAssembly.Module {
   try {
     compiled = new WebAssembly.Module(readFileSync(url));
   } catch (cause) {
-    const fix = 'npm run build:kernels';
+    const fix = 'npm run build';
     throw new LapidaryError({ what: 'the kernels cannot be loaded', where: url.pathname, fix, cause });
   }
   return compiled;
@@ -122,7 +122,7 @@ async function open(threads: number): Promise<Pool> {
 
   const kernelIndex = (name: KernelName): number => {
     const index = names.indexOf(name);
-    if (index < 0) throw new Error(`kernels.wasm has no ${name}: npm run build:kernels`);
+    if (index < 0) throw new Error(`kernels.wasm has no ${name}: npm run build`);
     return index;
   };
 
