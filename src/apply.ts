@@ -29,6 +29,7 @@ import type { Recipe } from './recipe.ts';
 
 export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly journal?: Journal | undefined;
+  readonly resumed?: ((share: number) => void) | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -42,7 +43,7 @@ export async function applyRecipe(
   texts: Pick<Texts, 'calibration'>,
   options: ApplyOptions,
 ): Promise<Walked> {
-  const { journal, progress, signal, ...session } = options;
+  const { journal, progress, signal, resumed, ...session } = options;
   const model = await rewritten(original, recipe, texts, options);
   const trainings = blockTrainings(recipe);
   const { gradients, ranking } = asksForRanking(recipe)
@@ -58,6 +59,7 @@ export async function applyRecipe(
     rewrites,
     trainings,
     seed: recipe.seed,
+    resumed,
     ...gradients,
     // Errors are those of outputs for methods that need no data themselves, unless that costs a pass of its own.
     collect: sequences.length > 0 && rewrites.length === 0 ? 'gram' : 'none',

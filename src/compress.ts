@@ -24,6 +24,7 @@ import { isLegalFile } from './io/origin.ts';
 import { openJournal, remember } from './io/journal.ts';
 import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
+import { mayReplace } from './held.ts';
 import { checkUnchanged, identify } from './io/range.ts';
 import { costOf } from './measure.ts';
 import type { OpenedCheckpoint } from './open.ts';
@@ -42,7 +43,7 @@ export interface CompressOptions {
   readonly recipe: Recipe;
   /** The folder to write; it appears when everything in it is whole. */
   readonly out: string;
-  /** Replaces a folder that is not empty. */
+  /** Replaces whatever is in the folder; without it, only what the same recipe made of the same model and texts. */
   readonly overwrite?: boolean | undefined;
   readonly session?: Pick<SessionOptions, 'device' | 'threads'> | undefined;
   /** Whether it is measured how fast original and result run, for which the original is written, too; by default. */
@@ -50,6 +51,8 @@ export interface CompressOptions {
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly warn?: ((line: string) => void) | undefined;
+  /** Told what the run is about to do: what was chosen, where it continues. */
+  readonly say?: ((line: string) => void) | undefined;
 }
 
 /**
@@ -59,27 +62,35 @@ export interface CompressOptions {
  *   model in memory does; nothing is left under its final name then
  */
 export async function compress(options: CompressOptions): Promise<CompressReport> {
-  const { recipe, signal } = options;
-  // First of all: a place that cannot be written to is found out before the work, not after it.
-  const output = createOutputFolder(options.out, {
-    overwrite: options.overwrite ?? false,
-    reads: [recipe.model, recipe.calibration.data, recipe.evaluation.data],
-  });
+  let output: OutputFolder | undefined;
   let journal: Journal | undefined;
   try {
-    const run = await prepare(options);
+    const run = await prepare(options, (made) => {
+      output = openOutput(options, made);
+    });
     journal = journalOf(run, options);
-    const report = await fill(output, run, journal, options);
-    signal?.throwIfAborted();
-    output.commit();
+    const report = await fill(output!, run, journal, options);
+    options.signal?.throwIfAborted();
+    output!.commit();
     journal.remove();
     return report;
   } catch (error) {
     if (journal) leave(journal, error, options);
     throw error;
   } finally {
-    output.abandon();
+    output?.abandon();
   }
+}
+
+function openOutput(
+  { out, overwrite = false, recipe }: CompressOptions,
+  made: Prepared['made'],
+): OutputFolder {
+  return createOutputFolder(out, {
+    overwrite,
+    mayReplace: (folder) => mayReplace(folder, recipe, made),
+    reads: [recipe.model, recipe.calibration.data, recipe.evaluation.data],
+  });
 }
 
 /** What a run will need, without doing it: bytes of memory by phase, bytes on the disk. */
@@ -98,8 +109,15 @@ interface Prepared {
   readonly clock: ReturnType<typeof stopwatch>;
 }
 
-/** Everything before the work: what can be wrong is found out here. */
-async function prepare(options: CompressOptions): Promise<Prepared> {
+/**
+ * Everything before the work: what can be wrong is found out here.
+ * @param begin called when flags and files are known to be good, before what takes long: a place that cannot be written
+ *   to is found out then
+ */
+async function prepare(
+  options: CompressOptions,
+  begin: (made: Prepared['made']) => void = () => {},
+): Promise<Prepared> {
   const { recipe } = options;
   const clock = stopwatch();
   const notes: string[] = [];
@@ -114,12 +132,13 @@ async function prepare(options: CompressOptions): Promise<Prepared> {
   const data = [calibrationFile(recipe), recipe.evaluation.data].filter((path) => path !== undefined);
   const read = data.map(identify);
   const { session, progress, signal } = options;
+  const made = provenance(original, recipe);
   const texts = await readTexts(recipe, original, (line) => void notes.push(line), {
     ...session,
     progress,
     signal,
+    begin: () => begin(made),
   });
-  const made = provenance(original, recipe);
   // The hashes are of what was read.
   read.forEach(checkUnchanged);
   if (recipe.reason) notes.push(`Recommended: ${recipe.reason}.`);
@@ -142,7 +161,9 @@ function leave(journal: Journal, error: unknown, { out, warn = () => {} }: Compr
     (error.exitCode === ExitCode.verification || error.exitCode === ExitCode.usage);
   if (refused) journal.remove();
   else if (journal.size > 0)
-    warn(`what was done is kept beside ${out}: the same command continues from there`);
+    warn(
+      `what was done is kept beside ${out}: the same command continues from there (lapidary journals lists and removes such)`,
+    );
 }
 
 /** Everything between an empty folder and a whole one. */
@@ -152,7 +173,7 @@ async function fill(
   journal: Journal,
   options: CompressOptions,
 ): Promise<CompressReport> {
-  const { recipe, out, speed, session = {}, progress = silent, signal, warn = () => {} } = options;
+  const { recipe, out, speed, session = {}, progress = silent, signal, warn = () => {}, say } = options;
   const plan = await planRun({ original, recipe, texts, out, speed });
   checkDisk(plan);
   const tight = memoryWarning(plan);
@@ -161,6 +182,7 @@ async function fill(
   const { model: compressed, layers } = await applyRecipe(original.model, recipe, texts, {
     ...session,
     journal,
+    resumed: (share) => say?.(`Continuing at ${Math.floor(100 * share)}%.`),
     progress,
     signal,
   });

@@ -96,12 +96,17 @@ export interface Texts {
 const heldOutShare = 0.2;
 const verificationTokens = 64;
 
+/** How the model writes text, where it is to; `begin` is called before, when all files are read. */
+export interface TextWork extends Pick<SampledTextOptions, 'device' | 'threads' | 'progress' | 'signal'> {
+  readonly begin?: (() => void) | undefined;
+}
+
 /** @throws LapidaryError when a method needs calibration text and there is none */
 export async function readTexts(
   recipe: Recipe,
   { tokenizer, context, model }: OpenedCheckpoint,
   note: (line: string) => void,
-  work: Pick<SampledTextOptions, 'device' | 'threads' | 'progress' | 'signal'> = {},
+  { begin = () => {}, ...work }: TextWork = {},
 ): Promise<Texts> {
   const { calibration, evaluation, seed } = recipe;
   const data = calibrationFile(recipe);
@@ -117,6 +122,7 @@ export async function readTexts(
   const documents = data === undefined ? [] : await read(data, calibration);
   const [fitted, heldOut] = evaluation.data === undefined ? holdOut(documents, seed) : [documents, []];
   const evaluated = evaluation.data === undefined ? heldOut : await read(evaluation.data, evaluation);
+  begin();
   let sequences: readonly Int32Array[] = [];
   const length = Math.min(calibration.length, context);
   if (calibration.generated) {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { random } from '../src/base/random.ts';
-import { bin, scratchFolder, writeStories } from './command-line.ts';
+import { answer, bin, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
@@ -187,6 +187,12 @@ it('interrupted by Ctrl-C, keeps what was done and says so; another recipe does 
   expect(ended.stderr).toMatch(/the same command continues/);
   expect([readdirSync(folder), unitsIn(folder)]).toEqual([['.out.journal'], expect.any(Number)]);
   expect(unitsIn(folder)).toBeGreaterThan(8);
+  const listed = await answer(['journals', folder, '--json']);
+  expect(JSON.parse(listed.stdout).journals).toMatchObject([
+    { output: join(folder, 'out'), inUse: false, run: 'tiny: onnx, gptq 4 bits' },
+  ]);
+  const again = await compress(folder, { interrupt: 'Continuing at 100%.' });
+  expect(again.stderr).toContain('Continuing at 100%.');
   const other = await compress(folder, { flags: ['--bits', '8'] });
   expect(other).toMatchObject({ code: 0, stderr: expect.stringMatching(/thrown away: .*recipe/) });
   expect(readdirSync(folder)).toEqual(['out']);

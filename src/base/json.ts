@@ -110,3 +110,14 @@ function asJson(value: unknown): string {
     return typeof value === 'bigint' ? String(value) : `something of type ${typeof value}`;
   }
 }
+
+/** JSON with the names of every object in order. */
+export function canonical(value: unknown): string {
+  return (
+    JSON.stringify(value, (_, inner: unknown) =>
+      isObject(inner)
+        ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+        : inner,
+    ) ?? ''
+  );
+}

@@ -28,6 +28,8 @@ export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> 
   readonly signal?: AbortSignal | undefined;
   /** Takes every part that is finished, and gives those that an earlier run has. */
   readonly journal?: Journal | undefined;
+  /** Told what share of the matrices an earlier run has done, where one has done some. */
+  readonly resumed?: ((share: number) => void) | undefined;
 }
 
 export interface RewriteStep {

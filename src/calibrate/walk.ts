@@ -91,7 +91,10 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const units = unitsOf(layers, plan);
   for (const unit of [units.tables, ...units.blocks, units.head]) restoreUnit(state, unit);
   const resumed = rows.size;
-  if (resumed > 0) options.progress?.({ phase: 'compress', done: resumed, total: plan.length });
+  if (resumed > 0) {
+    options.resumed?.(resumed / plan.length);
+    options.progress?.({ phase: 'compress', done: resumed, total: plan.length });
+  }
   await tables(state, units.tables, sequences);
   const weights = { matrices, vectors };
   const last = lastNeeded(state, layers);

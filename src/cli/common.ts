@@ -67,12 +67,13 @@ export interface Work {
   readonly progress: Progress;
   readonly signal: AbortSignal;
   readonly warn: (line: string) => void;
+  readonly say: (line: string) => void;
 }
 
 /** Runs the work with progress on standard error; the first Ctrl-C asks it to stop and clean up, a second one ends it. */
 export async function withProgress<T>(work: (context: Work) => Promise<T>): Promise<T> {
   const controller = new AbortController();
-  const { progress, finish } = drawProgress();
+  const { progress, say, finish } = drawProgress();
   const interrupt = () => {
     if (controller.signal.aborted) process.exit(ExitCode.interrupted);
     process.stderr.write('\nstopping, once more to end at once\n');
@@ -81,8 +82,8 @@ export async function withProgress<T>(work: (context: Work) => Promise<T>): Prom
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
   try {
-    const warn = (line: string) => void process.stderr.write(`warning: ${line}\n`);
-    return await work({ progress, signal: controller.signal, warn });
+    const warn = (line: string) => say(`warning: ${line}`);
+    return await work({ progress, signal: controller.signal, warn, say });
   } catch (error) {
     // Whatever an interrupted engine says, it was interrupted.
     throw controller.signal.aborted ? controller.signal.reason : error;

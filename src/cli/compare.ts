@@ -32,7 +32,7 @@ export function command(): Command {
       'after',
       `
 Example:
-  lapidary compare ./my-model ./my-model-gptq-4bit ./my-model-rtn-4bit --data test.txt`,
+  lapidary compare ./my-model ./my-model-onnx-gptq-4bit-g32 ./my-model-onnx-rtn-4bit-g32 --data test.txt`,
     )
     .action(
       async (

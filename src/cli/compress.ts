@@ -1,10 +1,7 @@
 /** `lapidary compress`: a checkpoint in, a smaller model out, and what was lost. */
 
-import { existsSync, readFileSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { parseYaml } from '../base/yaml.ts';
 import { shellWord } from '../base/shell.ts';
 import { compress, planOf } from '../compress.ts';
 import type { Check } from '../formats/format.ts';
@@ -13,12 +10,12 @@ import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
 import { describeOptions } from '../options.ts';
-import type { Recipe } from '../recipe.ts';
-import { compresses, isCompression, parseRecipe, plainRecipe } from '../recipe.ts';
+import { compresses, parseRecipe, plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import { examplePrompt } from '../report/use.ts';
 import type { RunFlags } from './common.ts';
+import { defaultFolder } from './default-name.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
 import { describePlan } from './plan.ts';
 import { duration } from './progress.ts';
@@ -145,8 +142,11 @@ function writingOptions(): Option[] {
       '--no-speed',
       'do not measure how fast original and result run: for machines that are not idle',
     ),
-    new Option('--out <folder>', 'where to write (default: named by model and method)'),
-    new Option('--overwrite', 'replace a folder that Lapidary did not write'),
+    new Option('--out <folder>', 'where to write (default: named by model, format, method, bits and group)'),
+    new Option(
+      '--overwrite',
+      "replace whatever is in the folder (without it: only the same recipe's result)",
+    ),
   ];
 }
 
@@ -210,8 +210,7 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
       ExitCode.usage,
     );
   }
-  const overwrite = flags.overwrite ?? wasWrittenByUs(out);
-  const { device, threads, speed } = flags;
+  const { overwrite, device, threads, speed } = flags;
   const options = { recipe, out, overwrite, speed, session: { device, threads } };
   if (flags.memory) {
     const plan = await withProgress((work) => planOf({ ...work, ...options }));
@@ -219,36 +218,6 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   }
   const report = await withProgress((work) => compress({ ...work, ...options }));
   print(flags.json ? JSON.stringify({ ...report, recipe: plainRecipe(report.recipe) }) : describe(report));
-}
-
-function defaultFolder({ model = 'pebble', steps }: Recipe): string {
-  const name = basename(resolve(model), '.gguf');
-  const main = steps.find(isCompression)!;
-  const { options } = main;
-  const rewrites = steps.flatMap(({ method }) => (method.shape === 'rewrite' ? `${method.name}-` : []));
-  const kind = options.type ?? (options.bits === undefined ? undefined : `${options.bits}bit`);
-  return [`${name}-${rewrites.join('')}${main.method.name}`, kind]
-    .filter((part) => part !== undefined)
-    .join('-');
-}
-
-/** A folder with a recipe that says what made it is ours to replace. */
-function wasWrittenByUs(folder: string): boolean {
-  const path = join(folder, 'recipe.yaml');
-  if (!existsSync(path)) return false;
-  try {
-    return (parseYaml(readFileSync(path, 'utf8'), path) as { made?: unknown } | null)?.made !== undefined;
-  } catch (cause) {
-    throw new LapidaryError(
-      {
-        what: 'a recipe that cannot be read is in the way',
-        where: path,
-        fix: 'remove the folder or choose another with --out',
-        cause,
-      },
-      ExitCode.usage,
-    );
-  }
 }
 
 function describe(report: CompressReport): string {

@@ -36,7 +36,7 @@ export function command(): Command {
       `
 Examples:
   lapidary evaluate ./my-model --data test.txt --separator "<|endoftext|>" --documents 40
-  lapidary evaluate ./my-model-gptq-4bit --against ./my-model --data test.jsonl --json`,
+  lapidary evaluate ./my-model-onnx-gptq-4bit-g32 --against ./my-model --data test.jsonl --json`,
     )
     .action(async (model: string, flags: Flags) => {
       const { device, threads, ...options } = flags;

@@ -44,7 +44,7 @@ export function command(): Command {
       `
 Examples:
   lapidary generate pebble "Once upon a time"
-  lapidary generate ./my-model-gptq-4bit "What is a lapidary?" --chat --temperature 0.7`,
+  lapidary generate ./my-model-onnx-gptq-4bit-g32 "What is a lapidary?" --chat --temperature 0.7`,
     )
     .action(async (location: string, prompt: string, { json, revision, ...options }: Flags) => {
       const opened = await withProgress((work) => openModel(location, { revision, ...work }));

@@ -16,6 +16,7 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
   report: () => import('./report.ts'),
   generate: () => import('./generate.ts'),
   inspect: () => import('./inspect.ts'),
+  journals: () => import('./journals.ts'),
 };
 
 /** Runs one command line; never throws. @returns the process's exit code. */

@@ -17,8 +17,15 @@ const lineEvery = 10_000;
 /** So that phase, time and the name of a layer fit 80 columns. */
 const barWidth = 12;
 
-/** @returns the listener, and what to call when the work is over. */
-export function drawProgress(output: Output = process.stderr): { progress: Progress; finish: () => void } {
+export interface Drawing {
+  readonly progress: Progress;
+  /** Writes a line of its own, which the bar makes room for. */
+  readonly say: (line: string) => void;
+  /** Called when the work is over. */
+  readonly finish: () => void;
+}
+
+export function drawProgress(output: Output = process.stderr): Drawing {
   let phase = '';
   let started = 0;
   let drawn = 0;
@@ -48,6 +55,10 @@ export function drawProgress(output: Output = process.stderr): { progress: Progr
   };
   return {
     progress,
+    say: (text) => {
+      output.write(`${output.isTTY && phase ? '\r\x1b[K' : ''}${text}\n`);
+      drawn = 0;
+    },
     finish: () => {
       finishPhase();
       phase = '';

@@ -32,7 +32,7 @@ export function command(): Command {
       'after',
       `
 Examples:
-  lapidary report ./my-model-gptq-4bit ./my-model-gptq-3bit ./my-model-rtn-4bit
+  lapidary report ./my-model-onnx-gptq-4bit-g32 ./my-model-gguf-ggml-Q4_K_M ./my-model-onnx-rtn-4bit-g32
   lapidary report ./runs/*/report.json --out comparison.html`,
     )
     .action((runs: readonly string[], { out, overwrite = false, json }: Flags) => {

@@ -11,10 +11,10 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
-import { checkDepth, isObject, parseJson } from '../base/json.ts';
+import { canonical, checkDepth, isObject, parseJsonObject } from '../base/json.ts';
 import type { Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
-import { systemError, writeFileAtomic } from './output.ts';
+import { isBeingWritten, systemError, whileNobodyWrites, writeFileAtomic } from './output.ts';
 import { openSafetensors } from './safetensors/read.ts';
 import type { Tensors } from './safetensors/write.ts';
 import { writeSafetensors } from './safetensors/write.ts';
@@ -83,6 +83,61 @@ export function openJournal(
   };
 }
 
+/** A journal that lies in a folder, of work that has not ended or was given up. */
+export interface FoundJournal {
+  /** The output that it is for, which need not exist. */
+  readonly output: string;
+  readonly units: number;
+  readonly bytes: number;
+  /** When it was last written to. */
+  readonly changed: Date;
+  /** Whether a run writes it now. */
+  readonly inUse: boolean;
+  /** What the work was; undefined where it does not say. */
+  readonly key?: Key | undefined;
+}
+
+/** The journals of outputs in a folder, the oldest first. @throws LapidaryError where it cannot be read */
+export function findJournals(folder: string): readonly FoundJournal[] {
+  const found = (name: string): FoundJournal[] => {
+    const [, of] = /^\.(.+)\.journal$/.exec(name) ?? [];
+    const path = join(folder, name);
+    if (of === undefined || !statSync(path).isDirectory()) return [];
+    const output = join(folder, of);
+    const files = readdirSync(path).map((file) => statSync(join(path, file)));
+    return [
+      {
+        output,
+        units: unitsIn(path).length,
+        bytes: files.reduce((sum, { size }) => sum + size, 0),
+        changed: new Date(Math.max(statSync(path).mtimeMs, ...files.map(({ mtimeMs }) => mtimeMs))),
+        inUse: isBeingWritten(output),
+        key: keyOf(path),
+      },
+    ];
+  };
+  try {
+    const journals = readdirSync(folder).flatMap(found);
+    return journals.sort((a, b) => a.changed.getTime() - b.changed.getTime());
+  } catch (cause) {
+    throw systemError(cause, folder);
+  }
+}
+
+/** @throws LapidaryError where a run writes the output now */
+export function removeJournal(output: string): void {
+  const folder = journalFolder(output);
+  whileNobodyWrites(output, () => rmSync(folder, { recursive: true, force: true }));
+}
+
+function keyOf(folder: string): Key | undefined {
+  try {
+    return parseJsonObject(readKey(folder) ?? '', { where: folder });
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The result of work that is not done twice: from the journal where it is there, else made and written. Either way it is
  * what the journal gives back.
@@ -132,13 +187,8 @@ function readKey(folder: string): string | undefined {
 
 /** Why a journal is another's, for people. */
 function difference(folder: string, key: Key): string {
-  let other: unknown;
-  try {
-    other = parseJson(readKey(folder) ?? '', { where: folder });
-  } catch {
-    // Told below.
-  }
-  if (!isObject(other)) return 'it does not say what it is of';
+  const other = keyOf(folder);
+  if (!other) return 'it does not say what it is of';
   const names = [...new Set([...Object.keys(key), ...Object.keys(other)])];
   const changed = names.filter((name) => canonical(key[name]) !== canonical(other[name]));
   return `it had another ${changed.join(', ')}`;
@@ -190,15 +240,4 @@ function decode(json: string): unknown {
     return numbers[value.$number];
   }) as { data?: unknown };
   return data;
-}
-
-/** JSON with the names of every object in order. */
-function canonical(value: unknown): string {
-  return (
-    JSON.stringify(value, (_, inner: unknown) =>
-      isObject(inner)
-        ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
-        : inner,
-    ) ?? ''
-  );
 }

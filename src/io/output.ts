@@ -98,6 +98,8 @@ export function writeFileAtomic(path: string, bytes: Uint8Array): void {
 export interface FolderOptions {
   /** Lets `commit` replace a folder that is not empty, all of it. */
   readonly overwrite?: boolean;
+  /** Asked of a folder that is not empty, without `overwrite`; may throw to say what is there. */
+  readonly mayReplace?: ((folder: string) => boolean) | undefined;
   /** Files and folders that the work reads: they are never replaced. Those that do not exist are ignored. */
   readonly reads?: readonly (string | undefined)[];
 }
@@ -204,7 +206,8 @@ function attempt<T>(where: string, action: () => T): T {
   }
 }
 
-function checkTarget(target: string, path: string, { overwrite, reads = [] }: FolderOptions): void {
+function checkTarget(target: string, path: string, options: FolderOptions): void {
+  const { overwrite, mayReplace, reads = [] } = options;
   if (!existsSync(target)) return;
   if (!statSync(target).isDirectory()) {
     throw new LapidaryError({
@@ -215,15 +218,6 @@ function checkTarget(target: string, path: string, { overwrite, reads = [] }: Fo
   }
   const held = readdirSync(target).length;
   if (held === 0) return;
-  if (!overwrite) {
-    throw new LapidaryError({
-      what: 'the output folder is not empty',
-      where: path,
-      expected: 'a folder that does not exist yet or is empty',
-      found: `${held} entries`,
-      fix: 'choose another, or say --overwrite to replace all of it',
-    });
-  }
   const real = realpathSync(target);
   const holds = (other: string) => other === real || isInside(other, real);
   const read = reads.find((other) => other !== undefined && existsSync(other) && holds(realpathSync(other)));
@@ -238,6 +232,15 @@ function checkTarget(target: string, path: string, { overwrite, reads = [] }: Fo
       ExitCode.usage,
     );
   }
+  if (!overwrite && !mayReplace?.(path)) {
+    throw new LapidaryError({
+      what: 'the output folder is not empty',
+      where: path,
+      expected: 'a folder that does not exist yet or is empty',
+      found: `${held} entries`,
+      fix: 'choose another, or say --overwrite to replace all of it',
+    });
+  }
   if (holds(process.cwd()) || holds(homedir())) {
     throw new LapidaryError({
       what: 'refusing to replace a folder that holds the working folder or your home',
@@ -250,6 +253,26 @@ function checkTarget(target: string, path: string, { overwrite, reads = [] }: Fo
 function isInside(path: string, folder: string): boolean {
   const way = relative(folder, path);
   return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && resolve(folder, way) === path;
+}
+
+/** Whether some process writes this output now. */
+export const isBeingWritten = (path: string): boolean => leftovers(resolve(path), 'partial').some(isInUse);
+
+/**
+ * Does something that no run of this output may see half done.
+ * @throws LapidaryError where another writes it now
+ */
+export function whileNobodyWrites(path: string, action: () => void): void {
+  const target = resolve(path);
+  const held = temporaryName(target, 'partial');
+  attempt(path, () => mkdirSync(held));
+  unfinished.add(held);
+  try {
+    claim(target, held, path);
+    attempt(path, action);
+  } finally {
+    if (unfinished.delete(held)) rmSync(held, { recursive: true, force: true });
+  }
 }
 
 /** Made first and looked for then, so that of two at once not both go on. */

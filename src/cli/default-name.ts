@@ -1,0 +1,28 @@
+/** What a result is called where nobody names it: by all that tells it from others of the same model. */
+
+import { basename, resolve } from 'node:path';
+import { methodsOf } from '../held.ts';
+import { shipped } from '../open.ts';
+import type { Recipe, Step } from '../recipe.ts';
+import { isCompression } from '../recipe.ts';
+
+/** Other options for some matrices of the blocks. */
+const isForSome = (step: Step): boolean =>
+  isCompression(step) && step.targets.some((target) => !['blocks', 'embeddings'].includes(target));
+
+/** "my-model-onnx-gptq+block-ap-4bit-g32", "my-model-gguf-ggml-Q4_K_M" */
+export function defaultFolder({ model = shipped.name, steps, export: { format } }: Recipe): string {
+  const name = basename(resolve(model), '.gguf');
+  const { type, numbers, bits, group } = steps.find(isCompression)!.options;
+  const parts = [
+    name,
+    format,
+    methodsOf(steps).join('+'),
+    type,
+    numbers === 'integers' ? undefined : numbers,
+    type === undefined && bits !== undefined ? `${bits}bit` : undefined,
+    typeof group !== 'number' ? undefined : group === -1 ? 'rows' : `g${group}`,
+    steps.some(isForSome) ? 'mixed' : undefined,
+  ];
+  return parts.filter((part) => part !== undefined).join('-');
+}
