@@ -30,6 +30,7 @@ export interface EngineTokenizer {
     options?: Readonly<Record<string, unknown>>,
   ): Readonly<Record<string, EngineTensor>>;
   decode(ids: readonly (number | bigint)[], options?: Readonly<Record<string, unknown>>): string;
+  apply_chat_template(messages: readonly object[], options: Readonly<Record<string, unknown>>): unknown;
 }
 
 export interface Transformers {
