@@ -7,6 +7,7 @@ import type { Progress } from './base/progress.ts';
 import { rounded } from './calibrate/compress.ts';
 import type { Gradients } from './calibrate/importance.ts';
 import { everyLayer, predictionGradients } from './calibrate/importance.ts';
+import type { WalkOptions } from './calibrate/planned.ts';
 import { askForMetrics } from './calibrate/planned.ts';
 import { readUnit, writeUnit } from './calibrate/resume.ts';
 import type { Ranking } from './calibrate/select.ts';
@@ -30,6 +31,8 @@ import type { Recipe } from './recipe.ts';
 export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly journal?: Journal | undefined;
   readonly resumed?: ((share: number) => void) | undefined;
+  /** Of layers' inputs, where an importance matrix has them. */
+  readonly squares?: WalkOptions['squares'];
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -43,7 +46,7 @@ export async function applyRecipe(
   texts: Pick<Texts, 'calibration'>,
   options: ApplyOptions,
 ): Promise<Walked> {
-  const { journal, progress, signal, resumed, ...session } = options;
+  const { journal, squares, progress, signal, resumed, ...session } = options;
   const model = await rewritten(original, recipe, texts, options);
   const trainings = blockTrainings(recipe);
   const { gradients, ranking } = asksForRanking(recipe)
@@ -51,13 +54,14 @@ export async function applyRecipe(
     : {};
   const rewrites = blockRewrites(recipe);
   // Where no method asks for text, a little tells the errors of outputs.
-  const fitted = recipe.steps.some(needsText);
+  const fitted = needsText(recipe);
   const sequences = fitted ? texts.calibration : texts.calibration.slice(0, errorSequences);
   const walked = await walk(model, sequences, {
     ...session,
     assign: assignment(recipe, model, ranking),
     rewrites,
     trainings,
+    squares,
     seed: recipe.seed,
     resumed,
     ...gradients,

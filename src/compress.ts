@@ -19,6 +19,8 @@ import type { Job, Written } from './formats/format.ts';
 import { lossOf, speedsOf } from './formats/format.ts';
 import { formats } from './formats/index.ts';
 import type { SessionOptions } from './graph/session.ts';
+import type { Importance } from './importance.ts';
+import { readImportance } from './importance.ts';
 import type { Journal } from './io/journal.ts';
 import { isLegalFile } from './io/origin.ts';
 import { openJournal, remember } from './io/journal.ts';
@@ -89,7 +91,7 @@ function openOutput(
   return createOutputFolder(out, {
     overwrite,
     mayReplace: (folder) => mayReplace(folder, recipe, made),
-    reads: [recipe.model, recipe.calibration.data, recipe.evaluation.data],
+    reads: [recipe.model, ...inputsOf(recipe)],
   });
 }
 
@@ -103,6 +105,7 @@ export async function planOf(options: CompressOptions): Promise<Plan> {
 interface Prepared {
   readonly original: OpenedCheckpoint;
   readonly texts: Texts;
+  readonly importance: Importance | undefined;
   /** Versions and hashes of what goes in. */
   readonly made: Record<string, unknown>;
   readonly notes: string[];
@@ -129,8 +132,8 @@ async function prepare(
   const original = await openForCompression(recipe.model, { ...options, warn, revision: recipe.revision });
   await formats[recipe.export.format].check(recipe, original);
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
-  const data = [calibrationFile(recipe), recipe.evaluation.data].filter((path) => path !== undefined);
-  const read = data.map(identify);
+  const read = inputsOf(recipe).map(identify);
+  const importance = readImportance(recipe, original.model, (line) => void notes.push(line));
   const { session, progress, signal } = options;
   const made = provenance(original, recipe);
   const texts = await readTexts(recipe, original, (line) => void notes.push(line), {
@@ -144,8 +147,14 @@ async function prepare(
   if (recipe.reason) notes.push(`Recommended: ${recipe.reason}.`);
   for (const change of changesSince(recipe.made, made)) notes.push(change);
   clock.lap('load');
-  return { original, texts, made, notes, clock };
+  return { original, texts, importance, made, notes, clock };
 }
+
+/** Files besides the model. */
+const inputsOf = (recipe: Recipe): string[] =>
+  [calibrationFile(recipe), recipe.evaluation.data, recipe.calibration.imatrix].filter(
+    (path) => path !== undefined,
+  );
 
 /** Keyed by all that decides the bytes. */
 function journalOf({ made }: Prepared, { recipe, out, session, warn = () => {} }: CompressOptions): Journal {
@@ -169,7 +178,7 @@ function leave(journal: Journal, error: unknown, { out, warn = () => {} }: Compr
 /** Everything between an empty folder and a whole one. */
 async function fill(
   output: OutputFolder,
-  { original, texts, made, notes, clock }: Prepared,
+  { original, texts, importance, made, notes, clock }: Prepared,
   journal: Journal,
   options: CompressOptions,
 ): Promise<CompressReport> {
@@ -183,6 +192,7 @@ async function fill(
     ...session,
     journal,
     resumed: (share) => say?.(`Continuing at ${Math.floor(100 * share)}%.`),
+    squares: importance?.squares,
     progress,
     signal,
   });
@@ -195,6 +205,7 @@ async function fill(
     original,
     compressed,
     texts,
+    importance,
     folder: output.staging,
     scratch,
     session,
@@ -222,7 +233,9 @@ async function finish(
     clock,
     out,
     speed = true,
-  }: Omit<Prepared, 'original' | 'texts'> & Pick<Walked, 'layers'> & Pick<CompressOptions, 'out' | 'speed'>,
+  }: Omit<Prepared, 'original' | 'texts' | 'importance'> &
+    Pick<Walked, 'layers'> &
+    Pick<CompressOptions, 'out' | 'speed'>,
 ): Promise<CompressReport> {
   const { recipe, original, texts } = job;
   const format = formats[recipe.export.format];

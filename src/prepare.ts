@@ -110,7 +110,7 @@ export async function readTexts(
 ): Promise<Texts> {
   const { calibration, evaluation, seed } = recipe;
   const data = calibrationFile(recipe);
-  if (data === undefined && !calibration.generated && recipe.steps.some(needsText)) {
+  if (data === undefined && !calibration.generated && needsText(recipe)) {
     throw new LapidaryError({
       what: 'there is no calibration text, and a method of the recipe needs one',
       expected: '--calibration FILE: text, JSON, CSV or Parquet, like what the model will read',
@@ -150,17 +150,20 @@ export async function readTexts(
 }
 
 /** Whether a step cannot do without calibration text. */
-export function needsText({ method, options }: Step): boolean {
-  if (method.shape === 'train') return true;
-  if (method.shape === 'rewrite' && method.scope === 'model') return method.needsText(options);
-  return method.statistic(options) !== 'none';
+export function needsText({ steps, calibration }: Recipe): boolean {
+  const without = calibration.imatrix === undefined ? ['none'] : ['none', 'squares'];
+  return steps.some(({ method, options }) => {
+    if (method.shape === 'train') return true;
+    if (method.shape === 'rewrite' && method.scope === 'model') return method.needsText(options);
+    return !without.includes(method.statistic(options));
+  });
 }
 
 /** Errors are compensated by what the inputs have in common, and in little text they seem to have much. */
 function fewTokens(recipe: Recipe, model: Model, sequences: readonly Int32Array[]): string | undefined {
   const assign = assignment(recipe, model);
   const compensated = ({ method, options }: Assignment) =>
-    method.shape === 'linear' && !['none', 'norm'].includes(method.statistic(options));
+    method.shape === 'linear' && !['none', 'squares', 'norm'].includes(method.statistic(options));
   const widths = targetsOf(model).map((target) => {
     const assigned = assign(target);
     return assigned && compensated(assigned) ? target.shape[1] : 0;

@@ -30,6 +30,10 @@ const schema = z.strictObject({
   calibration: z
     .strictObject({
       ...data,
+      imatrix: z
+        .string()
+        .optional()
+        .describe('importance matrix of llama.cpp, GGUF or .dat, in place of text where it is enough'),
       generated: z.boolean().default(false).describe('text that the model writes itself, in place of a file'),
       sequences: z.int().min(1).default(128).describe('sequences that statistics are collected on'),
       length: z.int().min(8).default(512).describe('tokens a sequence, at most the context'),

@@ -18,7 +18,7 @@ export interface Ended {
 }
 
 /** Commands that compute, on one thread where none is named: tests of another file have the other core. */
-const computing = ['compress', 'evaluate', 'compare', 'generate'];
+const computing = ['compress', 'evaluate', 'compare', 'generate', 'imatrix'];
 const onOneThread = (args: readonly string[]): readonly string[] =>
   computing.includes(args[0]!) && !args.includes('--threads') ? [...args, '--threads', '1'] : args;
 

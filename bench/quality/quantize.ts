@@ -36,7 +36,7 @@ const calibration = flags.generated ? await sampledSequences(base, { ...size, se
 
 // Peers measure no errors by layer: where no method asks for text, ours have none to do it on.
 const compressed = async (recipe: Recipe): Promise<Model> => {
-  const texts = { calibration: recipe.steps.some(needsText) ? calibration : [] };
+  const texts = { calibration: needsText(recipe) ? calibration : [] };
   return (await applyRecipe(base, recipe, texts, { device, threads })).model;
 };
 

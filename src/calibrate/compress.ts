@@ -62,7 +62,7 @@ export async function compressMatrix(
   statistic: Statistic | undefined,
   room: Uint8Array,
 ): Promise<void> {
-  const { name, options } = planned;
+  const { name, options, known } = planned;
   const method = asLinear(planned.method);
   const before = begin(state, planned);
   if (method.convert) return convertMatrix(state, planned, method.convert(before, options));
@@ -70,8 +70,7 @@ export async function compressMatrix(
   // The method may overwrite them.
   const original = sampled(weight, statistic ? 'outputs' : 'weights');
   const started = performance.now();
-  const own = statistic ? ownCopy(statistic) : unitStatistic(method.statistic(options), weight.columns);
-  const after = await named(name, () => method.compress(weight, own, options));
+  const after = await named(name, () => compressed(method, weight, { options, known, statistic }));
   await finish(state, planned, { original, after, statistic, seconds: secondsSince(started) });
 }
 
@@ -93,6 +92,18 @@ async function convertMatrix(
     seconds: 0,
   });
   options.progress?.({ phase: 'compress', done: rows.size, total: plan.length, detail: name });
+}
+
+/** By what is known of its inputs already, or has been collected, or as if they were the unit vectors. */
+async function compressed(
+  method: LinearMethod,
+  weight: Matrix,
+  { options, known, statistic }: Pick<Planned, 'options' | 'known'> & { statistic: Statistic | undefined },
+): Promise<Encoding> {
+  if (known === 'nothing' && method.plain) return method.plain(weight, options);
+  const own = known === 'nothing' ? undefined : (known ?? statistic);
+  const given = own ? ownCopy(own) : unitStatistic(method.statistic(options), weight.columns);
+  return method.compress(weight, given, options);
 }
 
 interface Training {

@@ -4,7 +4,7 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
-import type { BlockRewrite, BlockTraining, StatisticKind } from '../methods/contract.ts';
+import type { BlockRewrite, BlockTraining, Statistic, StatisticKind } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { Gradients, Importance } from './importance.ts';
 import { moreOf } from './statistics.ts';
@@ -18,6 +18,11 @@ export interface WalkOptions extends Pick<SessionOptions, 'device' | 'threads'> 
   readonly rewrites?: readonly RewriteStep[] | undefined;
   /** Done to each block in this order, after its matrices are compressed. */
   readonly trainings?: readonly TrainingStep[] | undefined;
+  /**
+   * Of layers' inputs, by the matrix, as somebody else has seen them: who asks for "squares" is given these, and where
+   * there are none for a matrix, it is rounded plainly.
+   */
+  readonly squares?: ReadonlyMap<string, Statistic> | undefined;
   /** Collects at least this, so that errors are those of outputs where the method itself needs no data. */
   readonly collect?: StatisticKind | undefined;
   readonly seed?: number | undefined;
@@ -61,11 +66,14 @@ export interface LayerRow {
 
 /** A matrix that is to be compressed. */
 export interface Planned extends Target, Assignment {
+  /** What is collected for it. */
   readonly statistic: StatisticKind;
+  /** What the method is given in place of what it would ask for; "nothing" where nothing is known. */
+  readonly known?: Statistic | 'nothing' | undefined;
 }
 
 /** Every matrix that is compressed, with what is collected for it. */
-export function planOf(model: Model, { assign, collect = 'none' }: WalkOptions): Planned[] {
+export function planOf(model: Model, { assign, squares, collect = 'none' }: WalkOptions): Planned[] {
   return targetsOf(model).flatMap((target) => {
     const assignment = assign(target);
     if (!assignment) return [];
@@ -73,7 +81,11 @@ export function planOf(model: Model, { assign, collect = 'none' }: WalkOptions):
     const own = method.shape === 'linear' ? method.statistic(options) : 'none';
     // What loses nothing has no errors to measure.
     const least = method.shape === 'linear' && method.convert ? 'none' : collect;
-    return [{ ...target, ...assignment, statistic: collected(model, target, own, least) }];
+    const planned = { ...target, ...assignment };
+    if (squares === undefined || own !== 'squares')
+      return [{ ...planned, statistic: collected(model, target, own, least) }];
+    const known = squares.get(target.name) ?? 'nothing';
+    return [{ ...planned, known, statistic: collected(model, target, 'none', least) }];
   });
 }
 
@@ -88,9 +100,17 @@ function collected(model: Model, { place }: Target, own: StatisticKind, least: S
 /** Whether it is fitted together with its block's other matrices. */
 export const isTrained = ({ method, place }: Planned) => method.shape === 'train' && place === 'block';
 
-/** Whether its block's layers are compressed one after the other. */
-export const isInTurn = ({ method, options, place }: Pick<Target, 'place'> & Assignment): boolean =>
-  place === 'block' && method.shape === 'linear' && method.sequential?.(options) === true;
+/** Whether its block's layers are compressed one after the other; what is known of them already is of the original. */
+export const isInTurn = ({
+  method,
+  options,
+  place,
+  known,
+}: Pick<Planned, 'place' | 'method' | 'options' | 'known'>): boolean =>
+  place === 'block' &&
+  known === undefined &&
+  method.shape === 'linear' &&
+  method.sequential?.(options) === true;
 
 /** Whether errors are to count by what they do to predictions. */
 export const askForMetrics = (trainings: readonly TrainingStep[]): boolean =>

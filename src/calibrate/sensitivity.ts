@@ -80,7 +80,7 @@ async function weighedSquares(
     const hidden = await hiddenOf(runner, sequences, model, signal);
     for (const layer of model.config.layers.keys()) {
       const names = targets.filter((target) => target.layer === layer);
-      const needs = new Map(names.map(({ name }) => [name, 'norm' as const]));
+      const needs = new Map(names.map(({ name }) => [name, 'squares' as const]));
       const open = (part: PartOptions) => runner.block(layer, part);
       const fed = fedBy(hidden, { open, importance: weights });
       for (const [name, { squares }] of await collect(needs, fed, undefined, { signal }))

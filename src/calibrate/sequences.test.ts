@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Codec } from './sequences.ts';
-import { documentSequences, packSequences } from './sequences.ts';
+import { chunksOf, documentSequences, packSequences } from './sequences.ts';
 
 /** One token a character: its code point, after BOS. */
 const characters: Codec = {
@@ -70,5 +70,28 @@ describe('sequences for evaluation', () => {
       1,
     );
     expect(() => documentSequences(['', ' '], characters, { length: 9 })).toThrow('nothing to predict');
+  });
+});
+
+describe('chunks, as llama.cpp cuts them', () => {
+  const withBos = {
+    ...characters,
+    bos: 1,
+    encode: (each: string, { bos, special }: { bos?: boolean; special?: boolean } = {}) =>
+      characters.encode(each, { bos: (bos ?? false) || (special ?? false) }),
+  };
+
+  it('follow each other, with BOS in place of the first token of each, and the rest dropped', () => {
+    const chunks = chunksOf(['abcdefgh', 'ijkl'], withBos, { length: 4 });
+    expect(chunks.map(text)).toEqual(['|abc', '|efg', '||ij']);
+  });
+
+  it('begin with nothing where texts do', () => {
+    expect(chunksOf(['abcdefgh', 'ij'], characters, { length: 4 }).map(text)).toEqual(['abcd', 'efgh']);
+  });
+
+  it('are as many as are asked for, at least one', () => {
+    expect(chunksOf(['abcdefgh'], withBos, { length: 4, count: 1 }).map(text)).toEqual(['|abc']);
+    expect(() => chunksOf(['abc'], characters, { length: 4 })).toThrow('found: 3 tokens in 1 documents');
   });
 });

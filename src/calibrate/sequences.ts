@@ -54,6 +54,43 @@ export function packSequences(documents: readonly string[], tokenizer: Codec, op
   };
 }
 
+/**
+ * As llama-imatrix and llama-perplexity cut a text: documents in their order, joined as their tokens, in equal lengths, the
+ * rest dropped. Where the tokenizer begins a text with BOS, documents do, and BOS stands in place of each chunk's first token.
+ * @param count chunks at most, all without it
+ * @throws LapidaryError when the text is too short for one
+ */
+export function chunksOf(
+  documents: readonly string[],
+  tokenizer: Codec & Pick<Tokenizer, 'bos'>,
+  {
+    length,
+    count = Number.POSITIVE_INFINITY,
+  }: { readonly length: number; readonly count?: number | undefined },
+): readonly Int32Array[] {
+  const { bos } = tokenizer;
+  const begins = bos !== undefined && tokenizer.encode('', { special: true })[0] === bos;
+  const chunks: Int32Array[] = [];
+  let chunk = new Int32Array(length);
+  let filled = 0;
+  for (const document of documents)
+    for (const token of tokenizer.encode(document, { bos: begins })) {
+      if (chunks.length >= count) return chunks;
+      chunk[filled++] = token;
+      if (filled < length) continue;
+      if (begins) chunk[0] = bos;
+      chunks.push(chunk);
+      [chunk, filled] = [new Int32Array(length), 0];
+    }
+  if (chunks.length > 0) return chunks;
+  throw new LapidaryError({
+    what: 'the text is too short',
+    expected: `at least one chunk of ${length} tokens`,
+    found: `${filled} tokens in ${documents.length} documents`,
+    fix: 'give more text, or shorter chunks',
+  });
+}
+
 /** What a model is evaluated on. */
 export interface Documents {
   /** BOS + tokens each, cut at the length. */

@@ -21,8 +21,16 @@ export type TokenWeights = ReadonlyMap<string, Float32Array>;
 /** Of a Gram matrix' pieces: columns that each has at least, and how many there are to a side at most. */
 const [narrowest, mostPieces] = [192, 4];
 
-/** What a kind is made of, as bits: what columns come to, the Gram matrix, the other stream. */
-const parts: Record<StatisticKind, number> = { none: 0, norm: 1, gram: 2, full: 3, cross: 6, all: 7 };
+/** What a kind is made of, as bits: squares of columns, what else they come to, the Gram matrix, the other stream. */
+const parts: Record<StatisticKind, number> = {
+  none: 0,
+  squares: 1,
+  norm: 3,
+  gram: 5,
+  full: 7,
+  cross: 13,
+  all: 15,
+};
 const holds = (kind: StatisticKind, part: 'norm' | 'gram' | 'cross'): boolean =>
   (parts[kind] & parts[part]) === parts[part];
 

@@ -101,6 +101,10 @@ function textOptions(): Option[] {
       '--calibration <file>',
       "text, JSON lines or arrays, CSV, TSV or Parquet that the methods are fitted to; chat messages go through the model's template",
     ),
+    new Option(
+      '--imatrix <file>',
+      'importance matrix of llama.cpp (GGUF or .dat), in place of text: for --format gguf',
+    ),
     new Option('--generated-calibration', 'calibrates on text that the model writes itself'),
     new Option(
       '--evaluation <file>',

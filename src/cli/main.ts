@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
   generate: () => import('./generate.ts'),
   inspect: () => import('./inspect.ts'),
   journals: () => import('./journals.ts'),
+  imatrix: () => import('./imatrix.ts'),
 };
 
 /** Runs one command line; never throws. @returns the process's exit code. */

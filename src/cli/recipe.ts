@@ -42,10 +42,10 @@ export function recipeInput(
     if (!own.includes(format)) checkNotGiven(flag, own, given);
   const recommended =
     given('method') === undefined && !file.steps ? recommendation(model, file, format, given) : undefined;
-  const steps = stepsOf(file, format, given, recommended?.step);
+  const steps = bySquares(stepsOf(file, format, given, recommended?.step), given);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
-  const same = [model, ...['revision', 'calibration', 'evaluation'].map(given)].every(
+  const same = [model, ...['revision', 'calibration', 'imatrix', 'evaluation'].map(given)].every(
     (value) => value === undefined,
   );
   return {
@@ -57,6 +57,7 @@ export function recipeInput(
     calibration: section('calibration', {
       ...text,
       data: given('calibration'),
+      imatrix: given('imatrix'),
       generated: given('generatedCalibration'),
       sequences: given('sequences'),
       length: given('length'),
@@ -103,6 +104,7 @@ function recommendation(
   return formats[format].recommend({
     bits: Number(given('bits') ?? 4),
     text: calibration !== undefined || generated === true || isShipped(model),
+    imatrix: (given('imatrix') ?? file.calibration?.imatrix) !== undefined,
     widths: widthsOf(model),
   });
 }
@@ -295,6 +297,15 @@ function alsoSteps(main: Step, format: FormatName, also: readonly string[] = [])
     const own = Object.fromEntries(pairs.map(([name, value]) => [camel(name!), plainValue(value!)]));
     const start = own.method === undefined || own.method === main.method ? main : {};
     return fitted({ ...start, ...own, targets: [target!] } as Step, format, own);
+  });
+}
+
+/** What an importance matrix is enough for, unless a step says otherwise itself. */
+function bySquares(steps: readonly Step[], given: (name: string) => unknown): Step[] {
+  return steps.map((step) => {
+    const method = findMethod(step.method);
+    const enough = given('imatrix') !== undefined && method.shape === 'linear' ? method.bySquares : {};
+    return { ...(enough as Options), ...step };
   });
 }
 

@@ -3,7 +3,7 @@
 import { blocksOf, blockTypes } from '../encodings/blocks/index.ts';
 import { writeGguf } from '../io/gguf/write.ts';
 import { ggufFileTypes } from '../models/gguf-mixes.ts';
-import type { FloatType } from '../models/gguf-write.ts';
+import type { FloatType, GgufOptions } from '../models/gguf-write.ts';
 import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
 
@@ -12,6 +12,8 @@ export interface GgufExportOptions {
   readonly name: string;
   /** Of matrices that are not quantized. */
   readonly floats: FloatType;
+  /** What it was quantized by. */
+  readonly importance?: GgufOptions['importance'];
   readonly warn?: ((line: string) => void) | undefined;
 }
 

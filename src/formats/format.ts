@@ -13,6 +13,7 @@ import type { AccuracyChoice } from '../export/accuracy.ts';
 import type { Verification } from '../export/verify.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
+import type { Importance } from '../importance.ts';
 import { measureOpened } from '../measure.ts';
 import type { Opened, OpenedCheckpoint } from '../open.ts';
 import type { Texts } from '../prepare.ts';
@@ -26,6 +27,8 @@ export interface Job {
   readonly original: OpenedCheckpoint;
   readonly compressed: Model;
   readonly texts: Texts;
+  /** What the file tells of the importance matrix that it was made with. */
+  readonly importance?: Importance | undefined;
   /** The folder that the result is written to, and one for what is only measured. */
   readonly folder: string;
   readonly scratch: string;

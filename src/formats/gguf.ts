@@ -37,13 +37,14 @@ export const gguf: Format = {
   holds,
   async write(job) {
     const { recipe, original, compressed, folder, scratch, session, progress, signal, texts, note } = job;
+    const { importance } = job;
     const { floats } = recipe.export;
     const written = inBlocks(compressed);
     const type = labelOf(recipe) ?? fileTypeOf(written)?.name ?? floats;
     const path = `${original.name}-${type}.gguf`;
     const file = join(folder, path);
     progress({ phase: 'write', done: 0, total: 1 });
-    await exportGguf(written, file, { name: original.name, floats, warn: note });
+    await exportGguf(written, file, { name: original.name, floats, importance, warn: note });
     for (const line of widened(compressed, written)) note(line);
     progress({ phase: 'verify', done: 0, total: 2 });
     const ids = withinWindows(texts.verification, written);

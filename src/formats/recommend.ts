@@ -9,6 +9,8 @@ export interface Wanted {
   readonly bits: number;
   /** Whether there is calibration text. */
   readonly text: boolean;
+  /** Whether there is an importance matrix in its place. */
+  readonly imatrix?: boolean | undefined;
   /** Columns of the matrices in blocks, which groups should divide; empty where they are not known yet. */
   readonly widths: readonly number[];
 }
@@ -52,12 +54,16 @@ export function integers(
 }
 
 /** Block types of ggml. */
-export function blocks({ bits, text }: Wanted): Recommendation {
+export function blocks({ bits, text, imatrix = false }: Wanted): Recommendation {
   const type = ({ 2: 'Q2_K', 3: 'Q3_K_M', 4: 'Q4_K_M', 8: 'Q8_0' } as Record<number, string>)[bits];
+  const step = { method: 'ggml', ...(type ? { type } : {}) };
+  if (imatrix) {
+    const reason = "llama.cpp's own mix of types, as it quantizes itself with this importance matrix";
+    return { step: { ...step, fit: 'importance' }, reason };
+  }
   return {
     step: {
-      method: 'ggml',
-      ...(type ? { type } : {}),
+      ...step,
       ...(text ? { asymmetric: 1 } : { fit: 'plain' }),
     },
     reason: text

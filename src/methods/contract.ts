@@ -13,10 +13,11 @@ import type { SessionOptions, Tensor } from '../graph/session.ts';
 import type { Configuration, Model } from '../models/model.ts';
 
 /**
- * What the walk can collect of a linear layer's inputs X [tokens, in]: of each column ("norm"), of every two of them
- * ("gram"), or both ("full"). "cross" is "gram" with what the same layer is fed in the original model, "all" is everything.
+ * What the walk can collect of a linear layer's inputs X [tokens, in]: of each column its squares alone ("squares", which
+ * an importance matrix has, too) or all ("norm"), of every two of them ("gram"), or both ("full"). "cross" is "gram" with
+ * what the same layer is fed in the original model, "all" is everything.
  */
-export type StatisticKind = 'none' | 'norm' | 'gram' | 'full' | 'cross' | 'all';
+export type StatisticKind = 'none' | 'squares' | 'norm' | 'gram' | 'full' | 'cross' | 'all';
 
 /** Where a method asks for it (`fisher`), tokens weigh in all products by their importance, which is 1 on average. */
 export interface Statistic {
@@ -51,6 +52,8 @@ interface Common<Options> {
 export interface LinearMethod<Options = unknown> extends Common<Options> {
   readonly shape: 'linear';
   statistic(options: Options): StatisticKind;
+  /** Options by which "squares" are enough, where the method has such: for who has an importance matrix and no text. */
+  readonly bySquares?: Partial<Options>;
   /** What the options come to for one matrix, where a method does not treat all alike. */
   at?(options: Options, name: string, config: Configuration): Options;
   /** The share, 0 to 1, by which tokens count by how much predictions hang on what the layer gives for them. */

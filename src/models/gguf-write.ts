@@ -9,6 +9,7 @@ import { floatToBfloat, floatToHalf, toFloat32 } from '../base/half.ts';
 import { elementCount, stored } from '../base/tensor.ts';
 import { blockTypes } from '../encodings/blocks/index.ts';
 import type { Encoding } from '../encodings/encoding.ts';
+import type { Imatrix } from '../io/imatrix/imatrix.ts';
 import type { GgufMetadata, GgufValue } from '../io/gguf/types.ts';
 import type { WritableTensor } from '../io/gguf/write.ts';
 import type { GgufVocabulary } from '../tokenizer/gguf.ts';
@@ -33,6 +34,8 @@ export interface GgufOptions {
   readonly floats: FloatType;
   /** llama.cpp's number of the mix, which it shows: 0 all F32, 1 mostly F16, ... */
   readonly fileType?: number | undefined;
+  /** What it was quantized by. */
+  readonly importance?: { readonly file: string; readonly imatrix: Imatrix } | undefined;
   readonly warn?: ((line: string) => void) | undefined;
 }
 
@@ -57,7 +60,11 @@ export function ggufOf(model: Model, options: GgufOptions): GgufContents {
       `${model.source}: GGUF has keys for three tokens that end a text, and the model has more; llama.cpp may not stop at ${more.map((id) => words.tokens[id]).join(', ')}`,
     );
   return {
-    metadata: new Map([...modelKeys(model, family, options), ...vocabularyKeys(words)]),
+    metadata: new Map([
+      ...modelKeys(model, family, options),
+      ...vocabularyKeys(words),
+      ...importanceKeys(options),
+    ]),
     tensors: tensorsOf(model, family, options.floats),
   };
 }
@@ -149,6 +156,21 @@ function vocabularyKeys(words: GgufVocabulary): [string, GgufValue][] {
   );
   if (words.chatTemplate !== undefined) present.push(['tokenizer.chat_template', text(words.chatTemplate)]);
   return present;
+}
+
+/** As llama-quantize writes them. */
+function importanceKeys({ importance }: GgufOptions): [string, GgufValue][] {
+  if (!importance) return [];
+  const { file, imatrix } = importance;
+  const [dataset] = imatrix.datasets;
+  return [
+    ['quantize.imatrix.file', text(file)],
+    ...(dataset === undefined ? [] : [['quantize.imatrix.dataset', text(dataset)] as [string, GgufValue]]),
+    ['quantize.imatrix.entries_count', u32(imatrix.entries.size)],
+    ...(imatrix.chunks
+      ? [['quantize.imatrix.chunks_count', u32(imatrix.chunks)] as [string, GgufValue]]
+      : []),
+  ];
 }
 
 const text = (value: string): GgufValue => ({ type: 'string', value });

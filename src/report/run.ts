@@ -23,13 +23,14 @@ import type { CompressReport } from './report.ts';
 /** Versions and hashes: with the recipe, all that decides the bytes. */
 export function provenance(original: OpenedCheckpoint, recipe: Recipe): Record<string, unknown> {
   const data = calibrationFile(recipe);
-  const { evaluation } = recipe;
+  const { calibration, evaluation } = recipe;
   return {
     lapidary: version('lapidary'),
     onnxruntime: version('onnxruntime-node'),
     source: original.model.source,
     modelSha256: original.checkpoint.identity(),
     ...(data === undefined ? {} : { calibrationSha256: fileHash(data) }),
+    ...(calibration.imatrix === undefined ? {} : { imatrixSha256: fileHash(calibration.imatrix) }),
     ...(evaluation.data === undefined ? {} : { evaluationSha256: fileHash(evaluation.data) }),
   };
 }
@@ -114,15 +115,18 @@ function commandFor({ model, calibration, evaluation }: Recipe): {
 } {
   const isHere = !isShipped(model) && (existsSync(model!) || !isHubId(model!));
   const [hasText, hasTest] = [calibration.data !== undefined, evaluation.data !== undefined];
+  const hasImatrix = calibration.imatrix !== undefined;
   const words = [
     ...(isHere ? ['MODEL'] : []),
     '--recipe recipe.yaml',
     ...(hasText ? ['--calibration TEXT'] : []),
+    ...(hasImatrix ? ['--imatrix IMATRIX'] : []),
     ...(hasTest ? ['--evaluation TEST'] : []),
   ];
   const meant = [
     ...(isHere ? ['MODEL the original'] : []),
     ...(hasText ? ['TEXT the calibration text'] : []),
+    ...(hasImatrix ? ['IMATRIX the importance matrix'] : []),
     ...(hasTest ? ['TEST the text that the loss is measured on'] : []),
   ];
   return {

@@ -37,7 +37,10 @@ export const ggml: LinearMethod<GgmlOptions> = {
   summary: 'Block types of ggml, for llama.cpp: scales with importance, errors compensated as in GPTQ.',
   options,
   statistic: ({ fit, asymmetric }) =>
-    (({ plain: 'none', importance: 'norm', compensated: asymmetric > 0 ? 'cross' : 'gram' }) as const)[fit],
+    (({ plain: 'none', importance: 'squares', compensated: asymmetric > 0 ? 'cross' : 'gram' }) as const)[
+      fit
+    ],
+  bySquares: { fit: 'importance' },
   fisher: ({ fit, fisher }) => (fit === 'plain' ? 0 : fisher),
   sequential: ({ fit, sequential }) => sequential && fit !== 'plain',
   at(options, name, config) {
