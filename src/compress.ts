@@ -18,6 +18,7 @@ import type { Evaluation } from './evaluate/evaluate.ts';
 import type { Job, Written } from './formats/format.ts';
 import { lossOf, speedsOf } from './formats/format.ts';
 import { formats } from './formats/index.ts';
+import { checkKept, settled } from './formats/settle.ts';
 import type { SessionOptions } from './graph/session.ts';
 import type { Importance } from './importance.ts';
 import { readImportance } from './importance.ts';
@@ -67,11 +68,12 @@ export async function compress(options: CompressOptions): Promise<CompressReport
   let output: OutputFolder | undefined;
   let journal: Journal | undefined;
   try {
-    const run = await prepare(options, (made) => {
-      output = openOutput(options, made);
+    const run = await prepare(options, (made, recipe) => {
+      output = openOutput({ ...options, recipe }, made);
     });
-    journal = journalOf(run, options);
-    const report = await fill(output!, run, journal, options);
+    const work = { ...options, recipe: run.recipe };
+    journal = journalOf(run, work);
+    const report = await fill(output!, run, journal, work);
     options.signal?.throwIfAborted();
     output!.commit();
     journal.remove();
@@ -97,12 +99,14 @@ function openOutput(
 
 /** What a run will need, without doing it: bytes of memory by phase, bytes on the disk. */
 export async function planOf(options: CompressOptions): Promise<Plan> {
-  const { recipe, out, speed } = options;
-  const { original, texts } = await prepare(options);
+  const { out, speed } = options;
+  const { recipe, original, texts } = await prepare(options);
   return planRun({ original, recipe, texts, out, speed });
 }
 
 interface Prepared {
+  /** As it is for this model. */
+  readonly recipe: Recipe;
   readonly original: OpenedCheckpoint;
   readonly texts: Texts;
   readonly importance: Importance | undefined;
@@ -119,9 +123,8 @@ interface Prepared {
  */
 async function prepare(
   options: CompressOptions,
-  begin: (made: Prepared['made']) => void = () => {},
+  begin: (made: Prepared['made'], recipe: Recipe) => void = () => {},
 ): Promise<Prepared> {
-  const { recipe } = options;
   const clock = stopwatch();
   const notes: string[] = [];
   emptyPage();
@@ -129,7 +132,9 @@ async function prepare(
     options.warn?.(line);
     notes.push(line);
   };
-  const original = await openForCompression(recipe.model, { ...options, warn, revision: recipe.revision });
+  const { model, revision } = options.recipe;
+  const original = await openForCompression(model, { ...options, warn, revision });
+  const recipe = settled(options.recipe, original, { warn, note: (line) => void notes.push(line) });
   await formats[recipe.export.format].check(recipe, original);
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   const read = inputsOf(recipe).map(identify);
@@ -140,14 +145,14 @@ async function prepare(
     ...session,
     progress,
     signal,
-    begin: () => begin(made),
+    begin: () => begin(made, recipe),
   });
   // The hashes are of what was read.
   read.forEach(checkUnchanged);
   if (recipe.reason) notes.push(`Recommended: ${recipe.reason}.`);
   for (const change of changesSince(recipe.made, made)) notes.push(change);
   clock.lap('load');
-  return { original, texts, importance, made, notes, clock };
+  return { recipe, original, texts, importance, made, notes, clock };
 }
 
 /** Files besides the model. */
@@ -233,7 +238,7 @@ async function finish(
     clock,
     out,
     speed = true,
-  }: Omit<Prepared, 'original' | 'texts' | 'importance'> &
+  }: Omit<Prepared, 'recipe' | 'original' | 'texts' | 'importance'> &
     Pick<Walked, 'layers'> &
     Pick<CompressOptions, 'out' | 'speed'>,
 ): Promise<CompressReport> {
@@ -248,6 +253,7 @@ async function finish(
   const { accuracy, file, checks, opened } = written;
   // A format with types of its own stores other bytes than the method chose codes.
   const stored = opened.model ?? job.compressed;
+  checkKept(recipe, original.model, stored);
   const asStored = (layer: LayerRow): LayerRow => {
     const encoding = stored.matrices.get(layer.name)!;
     const before = original.model.matrices.get(layer.name);

@@ -15,9 +15,10 @@ import { openCheckpoint } from './io/checkpoint.ts';
 import { openGguf } from './io/gguf/read.ts';
 import type { Origin } from './io/origin.ts';
 import { isLegalFile, mergedOrigin, originFromFolder, originFromGguf } from './io/origin.ts';
-import { floatTensors, modelFromGguf, quantizedLine } from './models/gguf.ts';
+import { floatTensors, ggufBits, modelFromGguf } from './models/gguf.ts';
 import { loadModel } from './models/index.ts';
 import type { Model } from './models/model.ts';
+import { quantizedBits } from './models/quantized/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { loadTokenizer, withinRows } from './tokenizer/tokenizer.ts';
 
@@ -83,11 +84,7 @@ export async function openForCompression(
   options: OpenOptions = {},
 ): Promise<OpenedCheckpoint> {
   const opened = await openModel(location, options);
-  if (opened.model) {
-    const quantized = quantizedLine(opened.model);
-    if (quantized) options.warn?.(quantized);
-    return opened;
-  }
+  if (opened.model) return opened;
   throw new LapidaryError({
     what: 'this is an exported model, which cannot be compressed again',
     where: location,
@@ -95,6 +92,26 @@ export async function openForCompression(
     found: basename(opened.file),
     fix: 'give the model that it was made from; its README.md and recipe.yaml name it',
   });
+}
+
+/**
+ * How many bits most weights of a model are quantized to already, by its headers alone; undefined where most are floats,
+ * or where nothing can be read: opening it says why.
+ */
+export async function storedBits(
+  location: string | undefined,
+  { revision, progress }: OpenOptions = {},
+): Promise<number | undefined> {
+  if (isShipped(location)) return undefined;
+  try {
+    const file = ggufFile(location!);
+    if (file !== undefined) return ggufBits(openGguf(file));
+    if (exportedFile(location!) !== undefined) return undefined;
+    return quantizedBits((await openCheckpoint(location!, { revision, progress })).json);
+  } catch (error) {
+    if (error instanceof LapidaryError) return undefined;
+    throw error;
+  }
 }
 
 /** Without its tokenizer, which listings do not need. @throws LapidaryError when it is none of these */

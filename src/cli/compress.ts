@@ -8,6 +8,7 @@ import type { Check } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
+import { storedBits } from '../open.ts';
 import type { OptionInfo } from '../options.ts';
 import { describeOptions } from '../options.ts';
 import { compresses, parseRecipe, plainRecipe } from '../recipe.ts';
@@ -206,7 +207,10 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
     const source = command.getOptionValueSource(name);
     return source !== undefined && source !== 'default' ? flags[name] : undefined;
   };
-  const recipe = parseRecipe(recipeInput(model, flags.recipe, given), 'command line');
+  const open = flags.method === undefined && flags.recipe === undefined;
+  const revision = given('revision') as string | undefined;
+  const stored = open ? await withProgress((work) => storedBits(model, { ...work, revision })) : undefined;
+  const recipe = parseRecipe(recipeInput(model, flags.recipe, given, stored), 'command line');
   const out = flags.out ?? defaultFolder(recipe);
   if (out === '') {
     throw new LapidaryError(

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { parseJsonObject } from '../base/json.ts';
 import { targetHelp } from '../calibrate/select.ts';
+import { fitted } from '../formats/fitted.ts';
 import { formats } from '../formats/index.ts';
 import type { Recommendation } from '../formats/recommend.ts';
+import { kept } from '../formats/recommend.ts';
 import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import { isShipped } from '../open.ts';
@@ -23,11 +25,13 @@ export const flagOf = (option: string): string =>
 /**
  * @param path of a recipe's file, where one is given
  * @param given a flag's value, undefined where it was left at its default
+ * @param storedBits of a model that is quantized already, where no method is named
  */
 export function recipeInput(
   model: string | undefined,
   path: string | undefined,
   given: (name: string) => unknown,
+  storedBits?: number,
 ): RecipeInput {
   const defined = (values: Record<string, unknown>) =>
     Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
@@ -40,9 +44,10 @@ export function recipeInput(
   const format = formatOf(given) ?? file.export?.format ?? 'onnx';
   for (const [flag, own] of Object.entries(formatFlags))
     if (!own.includes(format)) checkNotGiven(flag, own, given);
-  const recommended =
-    given('method') === undefined && !file.steps ? recommendation(model, file, format, given) : undefined;
-  const steps = bySquares(stepsOf(file, format, given, recommended?.step), given);
+  const anew = recommendation(model, file, format, given);
+  const named = given('method') !== undefined || file.steps !== undefined;
+  const recommended = named ? undefined : isKept(storedBits, given) ? kept(storedBits!) : anew;
+  const steps = bySquares(stepsOf(file, format, given, recommended?.step, anew.step), given);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'imatrix', 'evaluation'].map(given)].every(
@@ -109,6 +114,13 @@ function recommendation(
   });
 }
 
+/** Whether what is quantized already is taken over: it has no more bits than are asked for, and nothing else is. */
+function isKept(storedBits: number | undefined, given: (name: string) => unknown): boolean {
+  const options = [...methods.flatMap(optionNames), 'imatrix'];
+  const asked = options.some((name) => name !== 'bits' && given(name) !== undefined);
+  return storedBits !== undefined && !asked && storedBits <= Number(given('bits') ?? 4);
+}
+
 /** Of a checkpoint on this machine; what is wrong with it is said when it is opened. */
 function widthsOf(model: string | undefined): readonly number[] {
   try {
@@ -159,6 +171,7 @@ function stepsOf(
   format: FormatName,
   given: (name: string) => unknown,
   recommended: StepInput | undefined,
+  anew: StepInput,
 ): Step[] {
   const names = new Set(methods.flatMap(optionNames));
   const options = Object.fromEntries(
@@ -169,7 +182,9 @@ function stepsOf(
     ? changedSteps(file.steps, format, format !== (file.export?.format ?? 'onnx'), method, options)
     : namedSteps(method, format, options, recommended);
   const tables = tableSteps(steps, format, file.steps !== undefined, given);
-  const main = steps.findLast(({ targets }) => targets !== undefined)!;
+  const last = steps.findLast(({ targets }) => targets !== undefined)!;
+  // Other options than those of what keeps a matrix are for what compresses it.
+  const main = (findMethod(last.method) as { convert?: unknown }).convert ? { ...anew, targets: [] } : last;
   return [...steps, ...tables, ...alsoSteps(main, format, given('also') as readonly string[] | undefined)];
 }
 
@@ -209,7 +224,7 @@ function namedSteps(
     );
     if (!compresses(method)) return { method: method.name, ...own };
     const start = { ...follower, method: method.name };
-    return fitted({ ...start, targets: ['blocks'], ...own }, format, own);
+    return fitted({ ...start, targets: ['blocks'], ...own }, formats[format], own);
   });
 }
 
@@ -237,7 +252,7 @@ function changedSteps(
     const own = targets.includes('blocks') ? options : {};
     const named = own === options && method !== undefined;
     const next: Step = { targets, ...(named ? { method } : rest), ...own };
-    return moved || named ? fitted(next, format, own) : next;
+    return moved || named ? fitted(next, formats[format], own) : next;
   });
 }
 
@@ -275,14 +290,19 @@ function tableSteps(
     else steps.splice(index, 1);
   }
   const bits = Number(asked ?? 8);
-  return bits < 16 ? [fitted({ method: 'rtn', targets: ['embeddings'], bits, group: 32 }, format)] : [];
+  return bits < 16
+    ? [fitted({ method: 'rtn', targets: ['embeddings'], bits, group: 32 }, formats[format])]
+    : [];
 }
 
 /** "sensitive:10% bits=8": the main compressor with other options, or another one, for some matrices. */
 function alsoSteps(main: Step, format: FormatName, also: readonly string[] = []): Step[] {
   return also.map((text) => {
     const [target, ...settings] = text.trim().split(/\s+/);
-    const pairs = settings.map((setting) => setting.split('='));
+    // A method's name alone will do.
+    const pairs = settings.map((setting) =>
+      methods.some(({ name }) => name === setting) ? ['method', setting] : setting.split('='),
+    );
     if (pairs.length === 0 || pairs.some((pair) => pair.length !== 2 || pair.includes(''))) {
       throw new LapidaryError(
         {
@@ -296,7 +316,7 @@ function alsoSteps(main: Step, format: FormatName, also: readonly string[] = [])
     }
     const own = Object.fromEntries(pairs.map(([name, value]) => [camel(name!), plainValue(value!)]));
     const start = own.method === undefined || own.method === main.method ? main : {};
-    return fitted({ ...start, ...own, targets: [target!] } as Step, format, own);
+    return fitted({ ...start, ...own, targets: [target!] } as Step, formats[format], own);
   });
 }
 
@@ -316,13 +336,6 @@ const camel = (flag: string): string =>
 export function plainValue(text: string): unknown {
   if (text === 'true' || text === 'false') return text === 'true';
   return Number.isNaN(Number(text)) ? text : Number(text);
-}
-
-/** A step with what the format wants of its method, where that has such options; what was asked for stays. */
-function fitted(step: Step, format: FormatName, asked: Options = {}): Step {
-  const known = optionNames(findMethod(step.method));
-  const wanted = Object.entries(formats[format].fitting(step)).filter(([name]) => known.includes(name));
-  return { ...step, ...Object.fromEntries(wanted), ...asked };
 }
 
 const optionNames = ({ options }: Method): string[] => describeOptions(options).map(({ name }) => name);

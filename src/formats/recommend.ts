@@ -53,6 +53,14 @@ export function integers(
   };
 }
 
+/** What is quantized already to no more bits than are asked for. @param bits that it has */
+export function kept(bits: number): Recommendation {
+  return {
+    step: { method: 'keep', strict: false },
+    reason: `the model is quantized already, to ${bits} bits, and what it has is taken over without loss; --method names what compresses it anew`,
+  };
+}
+
 /** Block types of ggml. */
 export function blocks({ bits, text, imatrix = false }: Wanted): Recommendation {
   const type = ({ 2: 'Q2_K', 3: 'Q3_K_M', 4: 'Q4_K_M', 8: 'Q8_0' } as Record<number, string>)[bits];

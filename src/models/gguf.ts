@@ -5,6 +5,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { DType, Stored } from '../base/tensor.ts';
+import { elementCount } from '../base/tensor.ts';
 import { toFloat32 } from '../base/half.ts';
 import { blockEncoding } from '../encodings/blocks/encoding.ts';
 import { blockTypes } from '../encodings/blocks/index.ts';
@@ -221,13 +222,14 @@ function vectorOf(name: string, tensor: GgufTensor, heads: number | undefined, p
   return { dtype, shape, byteLength, bytes };
 }
 
-/** One line for who is about to compress what is quantized already. */
-export function quantizedLine({ matrices, source }: Model): string | undefined {
-  const narrow = [...matrices.values()].filter(({ bits }) => bits < 16);
-  const types = new Set(narrow.map(({ label }) => label));
-  if (types.size === 0) return undefined;
-  return (
-    `${source} is already quantized (${[...types].join(', ')}): what is made from it loses on top of that, and is ` +
-    'compared with it, not with the original; start from the original weights where you can'
-  );
+/** Bits of the codes that most weights of a file have; undefined where they are floats, or on no even grid. */
+export function ggufBits({ tensors }: GgufFile): number | undefined {
+  const weights = new Map<number, number>();
+  for (const { type, shape } of tensors.values()) {
+    if (shape.length === 2) weights.set(type.id, (weights.get(type.id) ?? 0) + elementCount(shape));
+  }
+  const [most] = [...weights].sort((a, b) => b[1] - a[1]);
+  const levels = most && blockTypes.byId.get(most[0])?.levels;
+  const even = levels?.every((level, code) => level === levels[0] + code);
+  return levels && even ? Math.ceil(Math.log2(levels.length)) : undefined;
 }

@@ -18,6 +18,7 @@ import { floats, tensorOf, wordsOf } from './tensors.ts';
 export const awq: QuantizedFormat = {
   name: 'awq',
   matches: ({ quantization_config: config }) => isObject(config) && config.quant_method === 'awq',
+  bits: () => 4,
   open({ quantization_config: config }) {
     const json = config as Json;
     const key = 'quantization_config';

@@ -49,6 +49,12 @@ export const compressedTensors: QuantizedFormat = {
   name: 'compressed-tensors',
   matches: ({ quantization_config: config }) =>
     isObject(config) && config.quant_method === 'compressed-tensors',
+  bits({ quantization_config: config }) {
+    const { config_groups: groups } = config as Json;
+    const [group] = isObject(groups) ? Object.values(groups) : [];
+    const weights = isObject(group) && isObject(group.weights) ? group.weights : {};
+    return weights.type === 'float' ? undefined : weights.num_bits;
+  },
   open({ quantization_config: config }) {
     const settings = config as Json;
     checkWhole(settings);

@@ -19,6 +19,7 @@ import { refuse } from './tensors.ts';
 export const fp8: QuantizedFormat = {
   name: 'fp8',
   matches: ({ quantization_config: config }) => isObject(config) && config.quant_method === 'fp8',
+  bits: () => undefined,
   open({ quantization_config: config }) {
     const json = config as Json;
     const numbers = json.fmt ?? 'e4m3';

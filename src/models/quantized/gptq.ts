@@ -21,6 +21,7 @@ import { floats, refuse, tensorOf, wordsOf } from './tensors.ts';
 export const gptq: QuantizedFormat = {
   name: 'gptq',
   matches: ({ quantization_config: config }) => isObject(config) && config.quant_method === 'gptq',
+  bits: ({ quantization_config: config }) => (config as Json).bits,
   open({ quantization_config: config }) {
     const json = config as Json;
     const named = json.checkpoint_format ?? json.format ?? 'gptq';

@@ -27,11 +27,19 @@ export interface QuantizedFormat {
   readonly name: string;
   /** Whether config.json says that the weights are in this format. */
   matches(json: Json): boolean;
+  /** Bits of integers that most weights are; undefined where they are small floats, or nobody says. */
+  bits(json: Json): unknown;
   /** Checks the settings; no tensor is looked at. @throws LapidaryError */
   open(json: Json): ReadMatrix;
 }
 
 const formats: readonly QuantizedFormat[] = [awq, compressedTensors, fp8, gptq, mlx];
+
+/** Bits of the integers that a checkpoint's weights are; undefined where config.json says nothing of the kind. */
+export function quantizedBits(json: Json): number | undefined {
+  const bits = formats.find(({ matches }) => matches(json))?.bits(json);
+  return typeof bits === 'number' ? bits : undefined;
+}
 
 export interface QuantizedWeights {
   /** By name without suffix. */

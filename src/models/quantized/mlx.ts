@@ -21,6 +21,7 @@ import { floats, refuse, tensorOf, wordsOf } from './tensors.ts';
 export const mlx: QuantizedFormat = {
   name: 'mlx',
   matches: ({ quantization: json }) => isObject(json) && 'group_size' in json,
+  bits: ({ quantization }) => (quantization as Json).bits ?? 4,
   open({ quantization }) {
     const json = quantization as Json;
     const settings = readSettings(json, 'quantization');
