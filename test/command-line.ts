@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { main } from '../src/cli/main.ts';
 
 export const bin = fileURLToPath(new URL('../bin/lapidary.js', import.meta.url));
+/** The process that the work is done in, which the other one only starts. */
+export const command = fileURLToPath(new URL('../dist/cli/command.js', import.meta.url));
 const stories = fileURLToPath(new URL('../models/pebble/stories.jsonl', import.meta.url));
 
 export interface Ended {
@@ -50,7 +52,7 @@ export function lapidaryTelling(
   env: Readonly<Record<string, string>> = {},
 ): SpawnSyncReturns<string> {
   const before = `data:text/javascript,${encodeURIComponent(tell)}`;
-  const all = ['--import', before, bin, ...onOneThread(args)];
+  const all = ['--import', before, command, ...onOneThread(args)];
   return spawnSync(process.execPath, all, { encoding: 'utf8', env: { ...process.env, ...env } });
 }
 

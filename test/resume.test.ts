@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { random } from '../src/base/random.ts';
-import { answer, bin, scratchFolder, writeStories } from './command-line.ts';
+import { answer, command, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
@@ -49,7 +49,7 @@ async function compress(folder: string, run: Run = {}): Promise<Ended> {
     String(threads),
   ];
   const args = ['compress', model, ...settings, ...flags, '--out', join(folder, 'out')];
-  const child = spawn(process.execPath, ['--import', killAt, bin, ...args], {
+  const child = spawn(process.execPath, ['--import', killAt, command, ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { ...process.env, KILL_AT: String(step), COUNT_TO: `${folder}.steps` },
   });

@@ -38,7 +38,7 @@ export async function readDocuments(path: string, options: DataOptions = {}): Pr
   if (size === 0) throw empty(path);
   if (extension !== '.parquet' && size > largestFile) throw tooLarge(path, size, largestFile);
   let documents: Document[];
-  if (extension === '.parquet') documents = await readParquet(path, field, limit);
+  if (extension === '.parquet') documents = readParquet(path, field, limit, largestFile);
   else if (['.csv', '.tsv', '.tab'].includes(extension))
     documents = readTable(await readFile(path), path, { field, tabs: extension !== '.csv' });
   else if (['.jsonl', '.ndjson', '.json'].includes(extension))

@@ -1,61 +1,104 @@
-/** Documents out of Parquet files, row group by row group, over hyparquet. */
+/** Documents out of Parquet files, row group by row group, over hyparquet, which runs where it can be ended. */
 
-import * as zlib from 'node:zlib';
-import type { Compressors, FileMetaData } from 'hyparquet';
-import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { LapidaryError } from '../base/errors.ts';
+import type { Question } from '../base/guard/guard.ts';
+import { guarded, LibraryFailure } from '../base/guard/guard.ts';
 import type { Document } from './documents.ts';
 import { chosenField, documentOf, isFull } from './documents.ts';
 
-/** Reads row groups until there are enough documents. */
-export async function readParquet(
+const library = guarded(new URL('./parquet-library.js', import.meta.url), 'the reader of Parquet');
+
+interface Group {
+  readonly rows: number;
+  readonly bytes: readonly { readonly column: string; readonly bytes: number }[];
+}
+
+interface Opened {
+  readonly columns: readonly string[];
+  readonly groups: readonly Group[];
+}
+
+/**
+ * The rows of a file in their order, with one column each; row groups are read as they are asked for.
+ * @param choose the column, of those that there are
+ * @param largest bytes that what is read may unpack to
+ * @throws LapidaryError on a file that is damaged or unpacks to more
+ */
+export function* parquetRows(
+  path: string,
+  choose: (columns: readonly string[]) => string,
+  largest: number,
+): Generator<Record<string, unknown>> {
+  const open: Question = { job: 'open', value: { path }, where: path };
+  const { answer, kept } = orInvalid(path, () => library.keep<Opened>(open));
+  const { columns, groups } = answer;
+  const field = choose(columns);
+  let [rowStart, claimed, read] = [0, 0, 0];
+  for (const [index, { rows, bytes }] of groups.entries()) {
+    const own = bytes.reduce((sum, part) => sum + (part.column === field ? part.bytes : 0), 0);
+    claimed += own;
+    if (!(claimed <= largest)) throw tooLarge(path, largest, claimed);
+    for (let [from, left] = [0, rows]; left > 0;) {
+      const value = { index, field, rowStart, rows, from };
+      const some = orInvalid(path, () =>
+        kept.ask<{ readonly values: readonly unknown[]; readonly left: number; readonly bytes: number }>({
+          job: 'read',
+          value,
+          where: path,
+          bytes: own,
+        }),
+      );
+      // A text that stands once in the file may be in many rows.
+      read += some.bytes;
+      if (read > largest) throw tooLarge(path, largest, read);
+      for (const each of some.values) yield { [field]: each };
+      if (some.values.length === 0) break;
+      from += some.values.length;
+      left = some.left;
+    }
+    rowStart += rows;
+  }
+}
+
+/** Reads row groups until there are enough documents. @param largest bytes that they may unpack to */
+export function readParquet(
   path: string,
   field: string | undefined,
   limit: number,
-): Promise<Document[]> {
+  largest: number,
+): Document[] {
   const documents: Document[] = [];
-  const file = await asyncBufferFromFile(path);
-  const metadata = await orInvalid(path, () => metadataOf(file));
-  const columns = parquetSchema(metadata).children.map((child) => child.element.name);
-  const column = chosenField(field, columns, path);
-  let rowStart = 0;
-  for (const group of metadata.row_groups) {
+  let column = '';
+  const choose = (columns: readonly string[]) => (column = chosenField(field, columns, path));
+  let number = 0;
+  for (const row of parquetRows(path, choose, largest)) {
+    const document = documentOf(row, column, `${path}, row ${number++}`);
+    if (isFull(document)) documents.push(document);
     if (documents.length >= limit) break;
-    const rowEnd = rowStart + Number(group.num_rows);
-    const rows = await orInvalid(path, () =>
-      parquetReadObjects({ file, metadata, columns: [column], rowStart, rowEnd, compressors }),
-    );
-    rows.forEach((row, index) => {
-      const document = documentOf(row, column, `${path}, row ${rowStart + index}`);
-      if (isFull(document)) documents.push(document);
-    });
-    rowStart = rowEnd;
   }
   return documents;
 }
 
-async function metadataOf(file: Awaited<ReturnType<typeof asyncBufferFromFile>>): Promise<FileMetaData> {
-  if (file.byteLength < 12) throw new Error(`${file.byteLength} bytes are too few`);
-  return await parquetMetadataAsync(file);
+function tooLarge(where: string, largest: number, found: number): LapidaryError {
+  return new LapidaryError({
+    what: 'this column is too large to read whole',
+    where,
+    expected: `at most ${largest} bytes unpacked`,
+    found: `${found} bytes`,
+    fix: 'cut a sample from it, or read fewer documents',
+  });
 }
 
-/** Parquet's other codecs, as far as this Node has them: Zstandard since 22.15. */
-const { zstdDecompressSync } = zlib as { readonly zstdDecompressSync?: (input: Uint8Array) => Uint8Array };
-const compressors: Compressors = {
-  GZIP: (input, length) => zlib.gunzipSync(input, { maxOutputLength: Math.max(1, length) }),
-  BROTLI: (input, length) => zlib.brotliDecompressSync(input, { maxOutputLength: Math.max(1, length) }),
-  ...(zstdDecompressSync && { ZSTD: (input: Uint8Array) => zstdDecompressSync(input) }),
-};
-
-async function orInvalid<T>(path: string, read: () => Promise<T>): Promise<T> {
+function orInvalid<T>(path: string, read: () => T): T {
   try {
-    return await read();
+    return read();
   } catch (cause) {
+    if (!(cause instanceof LibraryFailure)) throw cause;
     throw new LapidaryError({
       what: 'this is not a Parquet file that can be read',
       where: path,
-      found: String((cause as Error).message),
-      fix: 'write it again with SNAPPY or GZIP compression, or use JSON lines',
+      found: cause.message,
+      fix: 'write it again with a current library, or use JSON lines',
       cause,
     });
   }

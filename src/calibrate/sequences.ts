@@ -5,9 +5,10 @@
 import { LapidaryError } from '../base/errors.ts';
 import { random } from '../base/random.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { encodeEach } from '../tokenizer/tokenizer.ts';
 
 /** The part of a tokenizer that is needed here. */
-export type Codec = Pick<Tokenizer, 'encode' | 'decode'>;
+export type Codec = Pick<Tokenizer, 'encode' | 'encodeAll' | 'decode'>;
 
 export interface PackOptions {
   /** Tokens in a sequence. */
@@ -31,9 +32,9 @@ export interface Packed {
 export function packSequences(documents: readonly string[], tokenizer: Codec, options: PackOptions): Packed {
   const { length, count, seed } = options;
   const tokens: number[] = [];
-  for (const document of random(seed).shuffle([...documents])) {
+  for (const ids of encodeEach(tokenizer, random(seed).shuffle([...documents]), { bos: true })) {
+    for (const token of ids) tokens.push(token);
     if (tokens.length >= length * count) break;
-    for (const token of tokenizer.encode(document, { bos: true })) tokens.push(token);
   }
   const whole = Math.min(count, Math.floor(tokens.length / length));
   const sequences = Array.from({ length: whole }, (_, index) =>
@@ -116,11 +117,13 @@ export function documentSequences(
 ): Documents {
   const sequences: Int32Array[] = [];
   const characters: number[] = [];
-  const all = documents.length === 1 ? windows(documents[0]!, tokenizer, options.length) : undefined;
+  const texts = documents.slice(0, options.documents).map((document) => document.trim());
   const cut =
-    all ??
-    documents.map((document) => tokenizer.encode(document.trim(), { bos: true }).slice(0, options.length));
-  for (const tokens of cut.slice(0, options.documents)) {
+    documents.length === 1
+      ? windows(documents[0]!, tokenizer, options.length).slice(0, options.documents)
+      : encodeEach(tokenizer, texts, { bos: true });
+  for (const ids of cut) {
+    const tokens = ids.slice(0, options.length);
     if (tokens.length < 2) continue;
     sequences.push(tokens);
     characters.push(predictedCharacters(tokens, tokenizer));

@@ -5,6 +5,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { Device } from '../graph/session.ts';
 import { drawProgress } from './progress.ts';
+import { isSupervised } from './supervise.ts';
 
 export function wholeNumber(text: string): number {
   const value = Number(text);
@@ -75,7 +76,11 @@ export async function withProgress<T>(work: (context: Work) => Promise<T>): Prom
   const controller = new AbortController();
   const { progress, say, finish } = drawProgress();
   const interrupt = () => {
-    if (controller.signal.aborted) process.exit(ExitCode.interrupted);
+    if (controller.signal.aborted) {
+      // A parent that counts signals sends on what a terminal has told both.
+      if (!isSupervised()) process.exit(ExitCode.interrupted);
+      return;
+    }
     process.stderr.write('\nstopping, once more to end at once\n');
     controller.abort(new LapidaryError({ what: 'interrupted' }, ExitCode.interrupted));
   };

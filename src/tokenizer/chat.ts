@@ -3,8 +3,9 @@
  * @huggingface/jinja (which brings raise_exception, strftime_now and tojson).
  */
 
-import { Template } from '@huggingface/jinja';
 import { LapidaryError } from '../base/errors.ts';
+import { LibraryFailure } from '../base/guard/guard.ts';
+import { openTemplate } from './engine.ts';
 
 export interface ChatMessage {
   readonly role: string;
@@ -23,17 +24,17 @@ export function chatTemplate(
   tokens: Readonly<Record<string, string>>,
 ): Chat | undefined {
   if (source === undefined) return undefined;
-  let template: Template | undefined;
+  const render = openTemplate(source, 'chat template');
   return (messages, { whole = false } = {}) => {
     try {
-      template ??= new Template(source);
       const given = { messages, add_generation_prompt: !whole, tools: null, documents: null };
-      return template.render({ ...given, ...tokens });
+      return render({ ...given, ...tokens });
     } catch (cause) {
+      if (!(cause instanceof LibraryFailure)) throw cause;
       throw new LapidaryError({
         what: "the model's chat template does not take this conversation",
         where: 'chat template',
-        found: (cause as Error).message,
+        found: cause.message,
         fix: 'change the order of roles, or use the model without its template',
         cause,
       });
