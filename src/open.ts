@@ -12,7 +12,9 @@ import { parseJsonObject } from './base/json.ts';
 import type { Progress } from './base/progress.ts';
 import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
+import { textAt } from './io/gguf/metadata.ts';
 import { openGguf } from './io/gguf/read.ts';
+import { withoutAddress } from './io/hub.ts';
 import type { Origin } from './io/origin.ts';
 import { isLegalFile, mergedOrigin, originFromFolder, originFromGguf } from './io/origin.ts';
 import { floatTensors, ggufBits, modelFromGguf } from './models/gguf.ts';
@@ -116,9 +118,10 @@ export async function storedBits(
 
 /** Without its tokenizer, which listings do not need. @throws LapidaryError when it is none of these */
 export async function openWeights(
-  location: string | undefined,
+  model: string | undefined,
   { revision, progress, warn }: OpenOptions = {},
 ): Promise<OpenedWeights> {
+  const location = model === undefined ? undefined : withoutAddress(model);
   if (isShipped(location)) {
     const checkpoint = await openCheckpoint(shipped.folder, { revision });
     return fromCheckpoint(shipped.name, checkpoint, warn);
@@ -142,6 +145,45 @@ export async function openWeights(
   if (file.endsWith('.gguf')) return fromGguf(file, file === location ? undefined : location, warn);
   const folder = folderOf(file);
   return { name: basename(folder), file, context: contextOf(folder) };
+}
+
+/** What stands in the headers of weights that need not be a model of ours. */
+export interface Listing {
+  readonly name: string;
+  /** As config.json or the GGUF file calls it. */
+  readonly architecture: string | undefined;
+  readonly tensors: readonly {
+    readonly name: string;
+    readonly shape: readonly number[];
+    readonly dtype: string;
+    readonly bytes: number;
+  }[];
+}
+
+/** @throws LapidaryError on what is neither a checkpoint nor a GGUF file */
+export async function listTensors(model: string, { revision, progress }: OpenOptions = {}): Promise<Listing> {
+  const location = withoutAddress(model);
+  const path = ggufFile(location);
+  if (path !== undefined) {
+    const { metadata, tensors } = openGguf(path);
+    const rows = [...tensors].map(([name, { shape, type, byteLength }]) => ({
+      name,
+      shape,
+      dtype: type.name,
+      bytes: byteLength,
+    }));
+    const architecture = textAt(metadata, 'general.architecture');
+    return { name: basename(path, '.gguf'), architecture, tensors: rows };
+  }
+  const { json, tensors } = await openCheckpoint(location, { revision, progress });
+  const rows = [...tensors].map(([name, { shape, dtype, byteLength: bytes }]) => ({
+    name,
+    shape,
+    dtype,
+    bytes,
+  }));
+  const [architecture] = [json.architectures ?? json.model_type].flat().map(String);
+  return { name: basename(resolve(location)), architecture, tensors: rows };
 }
 
 function fromCheckpoint(name: string, checkpoint: Checkpoint, warn: OpenOptions['warn']): OpenedWeights {
@@ -215,7 +257,8 @@ function folderOf(file: string): string {
   return existsSync(join(beside, 'config.json')) ? beside : dirname(beside);
 }
 
-function settingsOf(file: string): Model['files'] {
+/** The settings that lie with an ONNX file, by name. */
+export function settingsOf(file: string): Model['files'] {
   const folder = folderOf(file);
   const names = readdirSync(folder).filter((name) => /\.(json|jinja)$/.test(name));
   return new Map(names.map((name) => [name, () => readFileSync(join(folder, name))] as const));

@@ -10,6 +10,7 @@ import { ExitCode, LapidaryError } from './base/errors.ts';
 import { isObject, shortened } from './base/json.ts';
 import { parseYaml } from './base/yaml.ts';
 import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from './methods/contract.ts';
+import { withoutAddress } from './io/hub.ts';
 import { findMethod } from './methods/index.ts';
 import { parseOptions } from './options.ts';
 
@@ -20,7 +21,11 @@ const data = {
 };
 
 const schema = z.strictObject({
-  model: z.string().optional().describe('folder or hub id; left out: the model that ships with the package'),
+  model: z
+    .string()
+    .transform(withoutAddress)
+    .optional()
+    .describe('folder or hub id; left out: the model that ships with the package'),
   revision: z.string().optional().describe('branch, tag or commit of a hub id'),
   seed: z.int().min(0).default(0).describe('seed of everything random'),
   steps: z

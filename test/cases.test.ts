@@ -304,7 +304,26 @@ describe('a body with another head', () => {
         );
       }
       expect(existsSync(scratch.path('never'))).toBe(false);
+      const { code, stdout, stderr } = await answer(['inspect', source]);
+      expect([code, stdout]).toEqual([
+        0,
+        expect.stringMatching(/LlamaForSequence(.|\n)*embed_tokens\.weight/),
+      ]);
+      expect(stderr).toMatch(/warning: not a model that Lapidary compresses: .*LlamaForSequence/);
     }
+  });
+
+  it('or another body is refused with its name and what to do, and listed as it is stored', async () => {
+    const config = { model_type: 'bert', architectures: ['BertModel'] };
+    const source = await writeByteLlama(scratch.path('encoder'), { config });
+    const { code, stderr } = await answer(['generate', source, 'a']);
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/encoder, config\.json(.|\n)*found: "bert"(.|\n)*to do: BertModel is no causal/);
+    const { stdout } = await answer(['inspect', source, '--json']);
+    const listed = JSON.parse(stdout);
+    expect(listed).toMatchObject({ model: 'encoder', architecture: 'BertModel', parameters: 26720 });
+    expect(listed.refused.what).toMatch(/not known/);
+    expect(listed.tensors).toHaveLength(12);
   });
 
   it('may be none at all, where the embedding is one', async () => {

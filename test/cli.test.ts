@@ -251,7 +251,9 @@ describe('evaluate, compare, generate, inspect', () => {
 
   it('lists what is in a model, with or without a tokenizer', async () => {
     const bare = fileURLToPath(new URL('models/qwen2', import.meta.url));
-    expect((await answer(['inspect', bare])).stdout).toContain('model.embed_tokens.weight');
+    const { stdout: shown } = await answer(['inspect', bare]);
+    expect(shown).toMatch(/^qwen2: qwen2, 3 layers, .*\nhidden 48, 4 heads of 12, 2 of keys and values/);
+    expect(shown).toMatch(/no chat template\n\ntensor +shape(.|\n)*model\.embed_tokens\.weight/);
 
     const { code, stdout } = await answer(['inspect', out, '--json']);
     expect(code).toBe(0);

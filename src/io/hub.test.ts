@@ -19,7 +19,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { ProgressEvent } from '../base/progress.ts';
 import { stored } from '../base/tensor.ts';
 import { openCheckpoint } from './checkpoint.ts';
-import { isHubId } from './hub.ts';
+import { isHubId, withoutAddress } from './hub.ts';
 import { writeSafetensors } from './safetensors/write.ts';
 
 const commit = 'a1'.repeat(20);
@@ -330,5 +330,17 @@ describe('isHubId', () => {
     for (const text of ['name', './a/b', '../a', 'a/..', '/a/b', 'a/b/c', 'a\\b', 'a/', '', 'a/b c', '~/a']) {
       expect(isHubId(text), text).toBe(false);
     }
+  });
+});
+
+describe('the address of a page', () => {
+  it('is taken for its id, a path for what it is, and a revision is asked for by its flag', () => {
+    for (const page of ['', '/', '/tree/main', '/blob/main/config.json', '?library=transformers', '#use'])
+      expect(withoutAddress(`https://huggingface.co/org/name${page}`), page).toBe('org/name');
+    for (const text of ['org/name', './a/b', 'https://example.com/org/name', 'https://huggingface.co/org'])
+      expect(withoutAddress(text)).toBe(text);
+    expect(() => withoutAddress('https://huggingface.co/org/name/tree/v2')).toThrow(
+      /to do: give org\/name --revision v2/,
+    );
   });
 });

@@ -37,6 +37,36 @@ export function isHubId(text: string): boolean {
   return /^[A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9_][\w.-]{0,95}$/.test(text) && !text.includes('..');
 }
 
+/** Where the hub is, without a slash at the end. */
+const hubAddress = (): string => (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
+
+/**
+ * The id in the address of a model's page, which is what people copy; any other text as it is.
+ * @throws LapidaryError (usage) on the page of a revision, which has a flag of its own
+ */
+export function withoutAddress(text: string): string {
+  const start = [`${hubAddress()}/`, 'https://huggingface.co/', 'https://hf.co/'].find((each) =>
+    text.startsWith(each),
+  );
+  if (start === undefined) return text;
+  const [org, name, kind, revision = 'main'] = text
+    .slice(start.length)
+    .replace(/[?#].*$/, '')
+    .split('/');
+  const id = `${org}/${name}`;
+  if (name === undefined || !isHubId(id)) return text;
+  if (!kind || revision === 'main') return id;
+  throw new LapidaryError(
+    {
+      what: 'the address names a revision',
+      where: text,
+      expected: 'the page of a model, or its id',
+      fix: `give ${id} --revision ${revision}`,
+    },
+    ExitCode.usage,
+  );
+}
+
 /**
  * Honours HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, and the cache's place by HF_HUB_CACHE and HF_HOME. Offline, or with
  * no way to the hub, what an earlier download left is used.
@@ -91,7 +121,7 @@ interface Connection {
 }
 
 function connection(id: string): Connection {
-  const hubUrl = (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
+  const hubUrl = hubAddress();
   const token = process.env.HF_TOKEN?.trim();
   if (!token) return { repo: id, hubUrl };
   if (!token.startsWith('hf_')) {

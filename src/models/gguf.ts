@@ -86,6 +86,7 @@ function familyOf({ metadata, path }: GgufFile): GgufFamily {
     where: `${path}, "general.architecture"`,
     expected: [...new Set(ggufFamilies.map((family) => family.architecture))].join(', '),
     found: architecture ?? 'nothing',
+    fix: 'give a model of one of these architectures; `lapidary inspect` lists the tensors of any',
   });
 }
 
