@@ -85,7 +85,7 @@ function whatOptions(): Option[] {
     ),
     new Option(
       '--also <targets>',
-      'other options for some matrices, as often as wanted: "last bits=8", "sensitive:10% bits=8", "*.down_proj method=rtn bits=8"',
+      'another method or other options for some matrices, as often as wanted: "last bits=8", "sensitive:10% bits=8", "*.down_proj rtn bits=8"; "*.o_proj keep" leaves them as they are',
     ).argParser((text: string, before: readonly string[] = []) => [...before, text]),
     new Option('--revision <name>', 'branch, tag or commit of a hub id'),
     new Option(

@@ -295,7 +295,7 @@ function tableSteps(
     : [];
 }
 
-/** "sensitive:10% bits=8": the main compressor with other options, or another one, for some matrices. */
+/** "sensitive:10% bits=8", "*.down_proj keep": the main compressor with other options, or another one, for some matrices. */
 function alsoSteps(main: Step, format: FormatName, also: readonly string[] = []): Step[] {
   return also.map((text) => {
     const [target, ...settings] = text.trim().split(/\s+/);
@@ -308,7 +308,8 @@ function alsoSteps(main: Step, format: FormatName, also: readonly string[] = [])
         {
           what: `--also "${text}" cannot be read`,
           where: 'command line',
-          expected: 'a target and options: "last bits=8", "*.down_proj method=rtn bits=8"',
+          expected:
+            'a target, then a method or options: "last bits=8", "*.down_proj rtn bits=8", "*.o_proj keep"',
           found: `targets are ${targetHelp}`,
         },
         ExitCode.usage,

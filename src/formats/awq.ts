@@ -11,6 +11,7 @@ export const awq = safetensorsFormat({
   engines: [],
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   keepsTables: true,
+  fused: true,
   fitting: () => ({}),
   fits(encoding, { shape: [rows, columns] }) {
     const sizes = integerSizes(encoding);

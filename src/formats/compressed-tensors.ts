@@ -12,6 +12,7 @@ export const compressedTensors: Format = safetensorsFormat({
   engines: ['vllm'],
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   keepsTables: true,
+  fused: true,
   fitting: () => ({}),
   fits: (encoding) => void schemeOf(encoding, 'float16'),
   exact(encoding, floats) {

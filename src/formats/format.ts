@@ -99,6 +99,13 @@ export interface Format {
    */
   check(recipe: Recipe, original: OpenedCheckpoint): Promise<void>;
   /**
+   * Names of matrices that a recommended recipe leaves as they are, since the format has no place for what it would make
+   * of them (rows that no group divides); where formats have no answer of their own.
+   */
+  spared?(recipe: Recipe, original: OpenedCheckpoint): Promise<readonly string[]>;
+  /** The engine that sees all positions where a model has a window; undefined where windows are computed. */
+  readonly withoutWindows?: string | undefined;
+  /**
    * Before the work too: whether it stores these values to the bit.
    * @throws LapidaryError on what it does not hold so, saying what would fit
    */

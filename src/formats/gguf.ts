@@ -26,13 +26,14 @@ import { blocks } from './recommend.ts';
 export const gguf: Format = {
   label: 'GGUF for llama.cpp',
   engines: ['llama.cpp'],
+  withoutWindows: 'llama.cpp',
   recommend: blocks,
   // Q8_0's zero point is always the middle; Q4_1's minima are float16.
   fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
     ggufOf(original.model, { name: original.name, floats: recipe.export.floats });
-    await checkSteps(recipe, original, fits, holds);
+    await checkSteps(recipe, original, { fits, holds });
   },
   holds,
   async write(job) {
@@ -87,7 +88,7 @@ function widened(compressed: Model, written: Model): Set<string> {
   return lines;
 }
 
-/** Behind a window llama.cpp sees more than the model does, which `exportGguf` has told: up to there they agree. */
+/** Behind a window llama.cpp sees more than the model does, which is told before the work: up to there they agree. */
 function withinWindows(ids: Int32Array, { config }: Model): Int32Array {
   return ids.slice(0, Math.min(...config.layers.map(({ window }) => window ?? ids.length)));
 }

@@ -21,6 +21,7 @@ export const gptq = safetensorsFormat({
     return { step, reason: `${reason}; ${symmetric}` };
   },
   keepsTables: true,
+  fused: true,
   fitting: () => ({}),
   fits(encoding, { shape: [rows, columns] }) {
     const sizes = integerSizes(encoding);

@@ -12,6 +12,7 @@ export const mlx = safetensorsFormat({
   engines: ['mlx'],
   recommend: (wanted) => integers(wanted, { group: 64 }, { passes: 0 }),
   keepsTables: false,
+  withoutWindows: 'mlx-lm',
   // Biases are float16 products of scales and zero points; those of eight bits leave scales no digits.
   fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),
   fits(encoding, { shape: [rows, columns] }) {

@@ -9,14 +9,16 @@ import { verifyCheckpoint } from '../export/safetensors/verify.ts';
 import type { Model } from '../models/model.ts';
 import { openForCompression } from '../open.ts';
 import type { Recipe } from '../recipe.ts';
-import { checkSteps } from './check.ts';
+import { checkSteps, misfitting } from './check.ts';
 import type { Format } from './format.ts';
 
 /** What one of them is. */
 export interface CheckpointKind extends Pick<
   Format,
-  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting' | 'card'
+  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting' | 'withoutWindows' | 'card'
 > {
+  /** See `Fitting`. */
+  readonly fused?: boolean | undefined;
   /**
    * Before the work, with a few rows as each matrix will be: see `checkSteps`.
    * @throws LapidaryError on what it does not hold, saying what would fit
@@ -38,7 +40,7 @@ const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const
 const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[floats];
 
 export function safetensorsFormat(kind: CheckpointKind): Format {
-  const { label, engines, recommend, keepsTables, fitting, card } = kind;
+  const { label, engines, recommend, keepsTables, fitting, withoutWindows, card } = kind;
   const fits: CheckpointKind['fits'] = (encoding, target) => {
     if (keepsTables && target.place !== 'block') throw keptTable(label);
     kind.fits(encoding, target);
@@ -48,17 +50,20 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
     fits(encoding, target);
     kind.exact(encoding, floatsOf(recipe));
   };
+  const matrices = { fits, holds, fused: kind.fused };
   return {
     label,
     engines,
     recommend,
     keepsTables,
     fitting,
+    withoutWindows,
     card,
     async check(recipe, original) {
       kind.layout(original.model, floatsOf(recipe));
-      await checkSteps(recipe, original, fits, holds);
+      await checkSteps(recipe, original, matrices);
     },
+    spared: (recipe, original) => misfitting(recipe, original, matrices),
     holds,
     async write({ recipe, original, compressed, folder, progress, texts, note }) {
       const floats = floatsOf(recipe);

@@ -50,7 +50,7 @@ export function ggufOf(model: Model, options: GgufOptions): GgufContents {
       found: model.config.modelType,
     });
   }
-  checkPlan(model, options.warn ?? (() => {}));
+  checkPlan(model);
   const words = vocabularyFromFiles(model.files, model.config.vocabulary, model.config);
   const more = model.config.eos.filter(
     (id) => ![words.eos, words.endOfTurn, words.endOfMessage].includes(id),
@@ -70,7 +70,7 @@ export function ggufOf(model: Model, options: GgufOptions): GgufContents {
 }
 
 /** What llama.cpp takes for granted. */
-function checkPlan({ config, source }: Model, warn: (line: string) => void): void {
+function checkPlan({ config, source }: Model): void {
   const sizes = new Set(config.layers.map(({ headSize }) => headSize));
   const refuse = (what: string, expected: string, found: unknown) => {
     throw new LapidaryError({
@@ -88,11 +88,6 @@ function checkPlan({ config, source }: Model, warn: (line: string) => void): voi
     !['gelu_new', 'gelu_pytorch_tanh', 'gelu_fast'].includes(String(activation))
   )
     refuse('an activation that llama.cpp does not compute in GPT-2', 'gelu_new', activation);
-  const window = Math.min(...config.layers.map((layer) => layer.window ?? Number.POSITIVE_INFINITY));
-  if (window < config.context)
-    warn(
-      `${source}: llama.cpp sees all positions, not a window of ${window}; longer texts come out differently`,
-    );
 }
 
 function modelKeys(model: Model, family: GgufFamily, { name, floats, fileType }: GgufOptions) {

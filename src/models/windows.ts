@@ -1,5 +1,6 @@
 /** Which layers see only a window of positions, as Qwen's config.json says it. */
 
+import type { Configuration } from './model.ts';
 import type { Json } from './settings.ts';
 import { count, flag, wrongSetting } from './settings.ts';
 
@@ -22,4 +23,11 @@ export function upperWindows(json: Json, layers: number): readonly (number | und
     if (type === 'sliding_attention' && size !== undefined) return size;
     throw wrongSetting('layer_types', 'full_attention, or sliding_attention with a sliding_window', type);
   });
+}
+
+/** The positions that the narrowest layer sees; undefined where all see the whole context. */
+export function narrowestWindow({ layers, context }: Configuration): number | undefined {
+  const windows = layers.map(({ window }) => window ?? context);
+  const narrowest = Math.min(...windows);
+  return narrowest < context ? narrowest : undefined;
 }

@@ -9,9 +9,19 @@ import { openSafetensors } from '../../src/io/safetensors/read.ts';
 import { writeSafetensors } from '../../src/io/safetensors/write.ts';
 import { shipped } from '../../src/open.ts';
 
-/** Eight layers of 64, 378,000 parameters; the head is the embedding. */
-export async function writeTinyCheckpoint(folder: string): Promise<void> {
-  const [vocabulary, hidden, inner, layers] = [2048, 64, 96, 8];
+/**
+ * Eight layers of 64, 378,000 parameters; the head is the embedding.
+ * @param json what config.json says otherwise: model_type mistral, a window, other widths
+ */
+export async function writeTinyCheckpoint(
+  folder: string,
+  json: Readonly<Record<string, unknown>> & {
+    readonly intermediate_size?: number;
+    readonly num_hidden_layers?: number;
+  } = {},
+): Promise<void> {
+  const [vocabulary, hidden] = [2048, 64];
+  const { intermediate_size: inner = 96, num_hidden_layers: layers = 8 } = json;
   mkdirSync(folder, { recursive: true });
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     copyFileSync(join(shipped.folder, name), join(folder, name));
@@ -28,6 +38,7 @@ export async function writeTinyCheckpoint(folder: string): Promise<void> {
     tie_word_embeddings: true,
     bos_token_id: 1,
     eos_token_id: 2,
+    ...json,
   };
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
   const tensors = new Map<string, Stored>();

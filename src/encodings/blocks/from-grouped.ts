@@ -74,7 +74,6 @@ function checkSizes(groups: UnpackedGroups): void {
       what: 'these rows are no whole blocks of ggml',
       expected: `a multiple of ${leastSize} weights`,
       found: `${columns}`,
-      fix: 'leave this matrix as it is, in floats',
     });
   }
   if (length % leastSize !== 0) {
@@ -103,7 +102,7 @@ const isHalf = (value: number): boolean => halfValue(halfCode(value)) === value;
 
 function refuse(
   { rows, columns }: UnpackedGroups,
-  problem: { readonly what: string; readonly expected: string; readonly found: string; readonly fix: string },
+  problem: { readonly what: string; readonly expected: string; readonly found: string; readonly fix?: string },
 ): never {
   throw new LapidaryError({ ...problem, where: `matrix [${rows}, ${columns}]` });
 }

@@ -19,7 +19,6 @@ export function mxfp4Blocks({ rows, columns, codes, scaleCodes }: Unlevelled): E
       where: `matrix [${rows}, ${columns}]`,
       expected: `a multiple of ${type.size} weights`,
       found: `${columns}`,
-      fix: 'leave this matrix as it is, in floats',
     });
   }
   const blocks = new Uint8Array(scaleCodes!.length * type.bytes);

@@ -61,7 +61,7 @@ export function awqGroup(matrices: readonly IntegerSizes[]): number {
   return refuse('AWQ', odd, {
     expected: 'one group size for all matrices',
     found: `${odd.columns} weights in a row`,
-    fix: 'choose group: 32 for all, or leave this matrix as it is, in floats',
+    fix: 'choose group: 32 for all',
   });
 }
 
@@ -83,14 +83,12 @@ export function checkAwq(sizes: IntegerSizes): void {
     refuse('AWQ', sizes, {
       expected: `rows in whole words of ${awqColumns}`,
       found: `${rows}`,
-      fix: 'leave this matrix as it is, in floats',
     });
   }
   if (group !== -1 && groupAmong(sizes, awqGroups) === undefined) {
     refuse('AWQ', sizes, {
       expected: `rows of whole groups of ${awqGroups.at(-1)} or more`,
       found: `${columns} weights`,
-      fix: 'leave this matrix as it is, in floats',
     });
   }
 }

@@ -43,7 +43,6 @@ export function floatScheme(encoding: Encoding): StoredScheme | undefined {
       where: `rows of ${columns}`,
       expected: `rows of whole groups of ${group}`,
       found: `${columns} weights`,
-      fix: 'leave this matrix as it is, in floats',
     });
   }
   const read = (): Unlevelled => unlevelled(encoding)!;

@@ -105,7 +105,7 @@ function checkSizes(sizes: IntegerSizes): void {
     sizes,
     `rows of whole groups of ${group}`,
     `${columns} weights`,
-    'choose a smaller group, or group: -1',
+    `choose group: ${[128, 64, 32].find((size) => size < group && columns % size === 0) ?? -1}`,
   );
 }
 

@@ -52,7 +52,6 @@ export function checkGptq(sizes: IntegerSizes): void {
   refuse('GPTQ', sizes, {
     expected: `sizes that are multiples of ${wholeWords}`,
     found: `[${rows}, ${columns}]`,
-    fix: 'leave this matrix as it is, in floats',
   });
 }
 

@@ -129,7 +129,7 @@ export function checkExact(
 export function refuse(
   format: string,
   { rows, columns }: Pick<Integers, 'rows' | 'columns'>,
-  problem: { readonly expected: string; readonly found: string; readonly fix: string },
+  problem: { readonly expected: string; readonly found: string; readonly fix?: string | undefined },
 ): never {
   throw new LapidaryError({
     what: `${format} does not hold this matrix`,

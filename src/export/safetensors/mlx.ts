@@ -36,7 +36,7 @@ export function mlxGroup(sizes: IntegerSizes): number {
   return refuse('MLX', sizes, {
     expected: 'groups of 32, 64 or 128 that fill a row',
     found: `${columns} weights in groups of ${group === -1 ? columns : group}`,
-    fix: 'choose group: 32, or leave this matrix as it is, in floats',
+    fix: columns % 32 === 0 ? 'choose group: 32' : undefined,
   });
 }
 
