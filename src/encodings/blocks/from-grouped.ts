@@ -102,7 +102,12 @@ const isHalf = (value: number): boolean => halfValue(halfCode(value)) === value;
 
 function refuse(
   { rows, columns }: UnpackedGroups,
-  problem: { readonly what: string; readonly expected: string; readonly found: string; readonly fix?: string },
+  problem: {
+    readonly what: string;
+    readonly expected: string;
+    readonly found: string;
+    readonly fix?: string;
+  },
 ): never {
   throw new LapidaryError({ ...problem, where: `matrix [${rows}, ${columns}]` });
 }
