@@ -74,9 +74,11 @@ const schema = z.strictObject({
         .default('floats')
         .describe('ONNX: how keys and values are kept; integers for ONNX Runtime on the CPU and its genai'),
       products: z
-        .enum(['matmulnbits', 'qdq'])
+        .enum(['matmulnbits', 'qdq', 'dequantized'])
         .default('matmulnbits')
-        .describe("ONNX: products with integers by ONNX Runtime's operator, or by operators of ONNX alone"),
+        .describe(
+          "ONNX: products with codes by ONNX Runtime's operator, by operators of ONNX alone, or with weights restored at load",
+        ),
       floats: z
         .enum(['F16', 'BF16', 'F32'])
         .default('F16')

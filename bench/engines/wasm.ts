@@ -37,6 +37,12 @@ const once = { extra: { session: { disable_quant_qdq: '1' } } };
 const runs: readonly Run[] = [
   { name: '4 bits', encode: four },
   { name: '8 bits', encode: integersInGroups(8, 32, false) },
+  { name: '4 bits, dequantized', encode: four, options: { products: 'dequantized' } },
+  {
+    name: '8 bits, dequantized',
+    encode: integersInGroups(8, 32, false),
+    options: { products: 'dequantized' },
+  },
   { name: 'w8a8', encode: eightByEight() },
   { name: '4 bits, qdq', encode: four, options: { products: 'qdq' } },
   { name: '4 bits, qdq, restored once', encode: four, options: { products: 'qdq' }, session: once },

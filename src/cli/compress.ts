@@ -133,10 +133,10 @@ function writingOptions(): Option[] {
       'int8',
       'int4',
     ]),
-    new Option('--products <kind>', "onnx: ONNX Runtime's operator, or operators of ONNX alone").choices([
-      'matmulnbits',
-      'qdq',
-    ]),
+    new Option(
+      '--products <kind>',
+      "onnx: ONNX Runtime's operator, operators of ONNX alone, or weights restored at load (for WebAssembly)",
+    ).choices(['matmulnbits', 'qdq', 'dequantized']),
     new Option('--floats <type>', 'gguf and safetensors: type of what is not quantized').choices([
       'F16',
       'BF16',

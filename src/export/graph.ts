@@ -10,6 +10,7 @@ import { openScope } from '../models/scope.ts';
 import type { IntegerCache } from './attention.ts';
 import { cachedAttention, sizes } from './attention.ts';
 import { portable } from './dense.ts';
+import { asDequantized } from './dequantized.ts';
 import { asQdq } from './qdq.ts';
 
 export interface ExportOptions {
@@ -18,9 +19,10 @@ export interface ExportOptions {
   /** How products with codes of four bits are computed, which leave a choice; 0 where it is not given. */
   readonly accuracyLevel?: AccuracyLevel | undefined;
   /**
-   * How products with grouped integers are written: ONNX Runtime's operator, or "qdq", operators of ONNX alone (see `asQdq`).
+   * How products with codes are written: ONNX Runtime's operator; "qdq", operators of ONNX alone (see `asQdq`); or
+   * "dequantized", weights restored at load (see `asDequantized`).
    */
-  readonly products?: 'matmulnbits' | 'qdq' | undefined;
+  readonly products?: 'matmulnbits' | 'qdq' | 'dequantized' | undefined;
   /** Keys and values as integers, for engines on the CPU; see `measureCache`. Floats where it is not given. */
   readonly cache?: IntegerCache | undefined;
 }
@@ -67,17 +69,21 @@ function lastTokens(x: Value, kept: Value): Value {
   return slice(x, 1, reshape(neg(kept), [1]), toEnd, 'kept_length');
 }
 
+type Products = NonNullable<ExportOptions['products']>;
+
+const forms = { qdq: asQdq, dequantized: asDequantized } as const;
+
 /** Matrices as the graph is to compute with them. */
 function written(
   matrices: ReadonlyMap<string, Encoding>,
   type: ActivationType,
-  products: ExportOptions['products'],
+  products: Products = 'matmulnbits',
 ): Map<string, Encoding> {
   return new Map(
     [...matrices].map(([name, encoding]) => {
       const weight = encoding.bits >= 16 ? encoding.tensors.get('weight') : undefined;
       if (weight) return [name, portable(weight, type)];
-      return [name, products === 'qdq' ? asQdq(encoding) : encoding];
+      return [name, products === 'matmulnbits' ? encoding : forms[products](encoding)];
     }),
   );
 }
