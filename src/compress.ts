@@ -17,6 +17,7 @@ import { encodedBytes } from './encodings/encoding.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
 import type { Job, Written } from './formats/format.ts';
 import { lossOf, speedsOf } from './formats/format.ts';
+import { foretold, opening } from './formats/foretold.ts';
 import { formats } from './formats/index.ts';
 import { checkKept, settled } from './formats/settle.ts';
 import { checkWindows, withSpared } from './formats/spared.ts';
@@ -139,6 +140,8 @@ async function prepare(
   const recipe = await withSpared(known, original, warn);
   await formats[recipe.export.format].check(recipe, original);
   checkWindows(recipe, original, warn);
+  for (const line of opening(recipe)) options.say?.(line);
+  for (const line of foretold(recipe, original.model)) warn(line);
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   const read = inputsOf(recipe).map(identify);
   const importance = readImportance(recipe, original.model, (line) => void notes.push(line));
@@ -152,7 +155,6 @@ async function prepare(
   });
   // The hashes are of what was read.
   read.forEach(checkUnchanged);
-  if (recipe.reason) notes.push(`Recommended: ${recipe.reason}.`);
   for (const change of changesSince(recipe.made, made)) notes.push(change);
   clock.lap('load');
   return { recipe, original, texts, importance, made, notes, clock };

@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import { ExitCode, LapidaryError } from './base/errors.ts';
 import { canonical } from './base/json.ts';
 import type { Recipe } from './recipe.ts';
-import { isCompression, parseRecipe, plainRecipe, readRecipe } from './recipe.ts';
+import { isCompression, methodsOf, parseRecipe, plainRecipe, readRecipe } from './recipe.ts';
 
 /** Hashes of what went in. */
 const inputs: Readonly<Record<string, string>> = {
   modelSha256: "another model's result",
   calibrationSha256: 'a result with another calibration text',
   evaluationSha256: 'a result measured on another text',
+  imatrixSha256: 'a result with another importance matrix',
 };
 
 /**
@@ -61,7 +62,7 @@ function decisive(recipe: Recipe, asked?: Recipe): string {
     reason: undefined,
     model: undefined,
     revision: undefined,
-    calibration: { ...recipe.calibration, data: undefined },
+    calibration: { ...recipe.calibration, data: undefined, imatrix: undefined },
     evaluation: { ...recipe.evaluation, data: undefined },
     export: { ...recipe.export, accuracyLevel: level },
   });
@@ -73,12 +74,6 @@ export function shortly({ steps, export: { format } }: Recipe): string {
   const size = options.type ?? (options.bits === undefined ? undefined : `${options.bits} bits`);
   const methods = methodsOf(steps).join('+');
   return `${format}, ${[methods, size].filter((part) => part !== undefined).join(' ')}`;
-}
-
-/** Rewrites, the main compressor, trainings: as `--method` names them. */
-export function methodsOf(steps: Recipe['steps']): string[] {
-  const main = steps.find(isCompression);
-  return steps.flatMap((step) => (step === main || !isCompression(step) ? step.method.name : []));
 }
 
 function other(where: string, what: string): LapidaryError {

@@ -104,10 +104,11 @@ export interface TextWork extends Pick<SampledTextOptions, 'device' | 'threads' 
 /** @throws LapidaryError when a method needs calibration text and there is none */
 export async function readTexts(
   recipe: Recipe,
-  { tokenizer, context, model }: OpenedCheckpoint,
+  opened: OpenedCheckpoint,
   note: (line: string) => void,
   { begin = () => {}, ...work }: TextWork = {},
 ): Promise<Texts> {
+  const { tokenizer, context, model } = opened;
   const { calibration, evaluation, seed } = recipe;
   const data = calibrationFile(recipe);
   if (data === undefined && !calibration.generated && needsText(recipe)) {
@@ -125,8 +126,9 @@ export async function readTexts(
   begin();
   let sequences: readonly Int32Array[] = [];
   const length = Math.min(calibration.length, context);
-  if (calibration.generated) {
-    sequences = await sampledSequences(model, { ...work, length, count: calibration.sequences, seed });
+  const written = calibration.generated ? await writtenTexts(recipe, opened, work) : undefined;
+  if (written) {
+    sequences = written.calibration;
     note(`Calibrated on ${sequences.length} sequences of ${length} tokens that the model wrote itself.`);
   }
   if (fitted.length > 0) {
@@ -136,17 +138,34 @@ export async function readTexts(
   }
   const few = sequences.length > 0 ? fewTokens(recipe, model, sequences) : undefined;
   if (few) note(few);
-  if (evaluated.length === 0)
-    note('There was no text to measure on: what was lost is not known. Give --calibration or --evaluation.');
   const measured =
-    evaluated.length > 0 ? evaluationSequences(evaluated, tokenizer, recipe, context) : undefined;
+    evaluated.length > 0 ? evaluationSequences(evaluated, tokenizer, recipe, context) : written?.evaluation;
+  if (!measured)
+    note('There was no text to measure on: what was lost is not known. Give --calibration or --evaluation.');
   const check = measured?.sequences[0] ?? syntheticIds(model.config.vocabulary, seed);
   return {
     calibration: sequences,
     evaluation: measured,
     verification: check.slice(0, Math.min(verificationTokens, context)),
-    evaluationData: evaluated.length === 0 ? undefined : describeData(evaluation.data, data),
+    evaluationData: measured && describeData(evaluation.data, data),
   };
+}
+
+/** Text of the model's own to fit to and, where no other is given, more of it to measure on. */
+async function writtenTexts(
+  { calibration, evaluation, seed }: Recipe,
+  { model, tokenizer, context }: OpenedCheckpoint,
+  work: Omit<TextWork, 'begin'>,
+): Promise<Pick<Texts, 'calibration' | 'evaluation'>> {
+  const write = (length: number, count: number, seed: number) =>
+    sampledSequences(model, { ...work, length: Math.min(length, context), count, seed });
+  const fitted = await write(calibration.length, calibration.sequences, seed);
+  if (evaluation.data !== undefined) return { calibration: fitted };
+  const share = Math.ceil(heldOutShare * calibration.sequences);
+  // By itself, so that what is fitted to is the same whatever is measured on.
+  const sequences = await write(evaluation.length, Math.min(evaluation.sequences, share), seed + 1);
+  const characters = sequences.map((sequence) => predictedCharacters(sequence, tokenizer));
+  return { calibration: fitted, evaluation: { sequences, characters } };
 }
 
 /** Whether a step cannot do without calibration text. */
@@ -176,7 +195,8 @@ function fewTokens(recipe: Recipe, model: Model, sequences: readonly Int32Array[
 /** By file names: a card is read on other machines. */
 function describeData(evaluation: string | undefined, calibration: string | undefined): string {
   if (evaluation !== undefined) return basename(evaluation);
-  return `a held-out part of ${basename(calibration!)}`;
+  if (calibration === undefined) return 'text that the model wrote itself, held out';
+  return `a held-out part of ${basename(calibration)}`;
 }
 
 /** [to fit, to evaluate]: documents are shuffled by the seed; a single one is cut. */

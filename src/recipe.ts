@@ -115,6 +115,12 @@ export const compresses = (method: Method): method is Compressor =>
 
 export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
 
+/** Rewrites, the main compressor, trainings: as `--method` names them. */
+export function methodsOf(steps: readonly Step[]): string[] {
+  const main = steps.find(isCompression);
+  return steps.flatMap((step) => (step === main || !isCompression(step) ? step.method.name : []));
+}
+
 /** Fills in defaults and checks every option. @throws LapidaryError naming the option and the nearest known one. */
 export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
   const { steps, ...rest } = parseOptions(schema, input, where);

@@ -1,10 +1,9 @@
 /** What a result is called where nobody names it: by all that tells it from others of the same model. */
 
 import { basename, resolve } from 'node:path';
-import { methodsOf } from '../held.ts';
 import { shipped } from '../open.ts';
 import type { Recipe, Step } from '../recipe.ts';
-import { isCompression } from '../recipe.ts';
+import { isCompression, methodsOf } from '../recipe.ts';
 
 /** Other options for some matrices of the blocks. */
 const isForSome = (step: Step): boolean =>

@@ -94,6 +94,13 @@ export interface Format {
   /** Options without which what a method makes does not fit, by those that it has. */
   fitting(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
   /**
+   * Bits that integers of so many are stored in.
+   * @param zeroPoints whether their groups have some of their own
+   */
+  storedBits(bits: number, zeroPoints: boolean): number;
+  /** Before the work: what becomes of a recipe here that its reader does not expect, in sentences. */
+  foretell?(recipe: Recipe, model: Model): readonly string[];
+  /**
    * Before the work: whether the original's architecture and what the recipe makes can be written.
    * @throws LapidaryError saying what would
    */

@@ -20,6 +20,7 @@ import type { Recipe } from '../recipe.ts';
 import { isCompression } from '../recipe.ts';
 import { checkSteps } from './check.ts';
 import type { Check, Format } from './format.ts';
+import { fallbackLines } from './fallbacks.ts';
 import { ggufCard } from './gguf-card.ts';
 import { blocks } from './recommend.ts';
 
@@ -30,6 +31,9 @@ export const gguf: Format = {
   recommend: blocks,
   // Q8_0's zero point is always the middle; Q4_1's minima are float16.
   fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),
+  // Integers of other methods; ggml's own types have every width.
+  storedBits: (bits) => Math.max(4, bits),
+  foretell: fallbackLines,
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
     ggufOf(original.model, { name: original.name, floats: recipe.export.floats });

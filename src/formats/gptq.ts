@@ -16,13 +16,13 @@ export const gptq = safetensorsFormat({
   recommend(wanted) {
     const own = { group: groupFor(wanted.widths, [128, 64, 32]), symmetric: true };
     const { step, reason } = integers(wanted, own);
-    const symmetric =
-      'symmetric, since vLLM reads no zero points in this format (figures are with them: --for vllm writes them as compressed-tensors)';
+    const symmetric = 'vLLM reads no zero points in this format, which the figures have (--for vllm)';
     return { step, reason: `${reason}; ${symmetric}` };
   },
   keepsTables: true,
   fused: true,
   fitting: () => ({}),
+  storedBits: (bits) => bits,
   fits(encoding, { shape: [rows, columns] }) {
     const sizes = integerSizes(encoding);
     if (sizes) return checkGptq({ ...sizes, rows });

@@ -21,6 +21,7 @@ export const onnx: Format = {
   engines: ['transformers.js', 'onnxruntime'],
   recommend: (wanted) => integers(wanted, { group: 32 }),
   fitting: () => ({ form: 'groups' }),
+  storedBits: (bits) => (bits === 3 ? 4 : bits),
   async check() {
     // Every model that opens is a graph, and every encoding knows its nodes.
   },

@@ -15,7 +15,7 @@ import type { Format } from './format.ts';
 /** What one of them is. */
 export interface CheckpointKind extends Pick<
   Format,
-  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting' | 'withoutWindows' | 'card'
+  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting' | 'storedBits' | 'withoutWindows' | 'card'
 > {
   /** See `Fitting`. */
   readonly fused?: boolean | undefined;
@@ -40,7 +40,7 @@ const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const
 const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[floats];
 
 export function safetensorsFormat(kind: CheckpointKind): Format {
-  const { label, engines, recommend, keepsTables, fitting, withoutWindows, card } = kind;
+  const { label, engines, recommend, keepsTables, fitting, storedBits, withoutWindows, card } = kind;
   const fits: CheckpointKind['fits'] = (encoding, target) => {
     if (keepsTables && target.place !== 'block') throw keptTable(label);
     kind.fits(encoding, target);
@@ -58,6 +58,7 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
     keepsTables,
     fitting,
     withoutWindows,
+    storedBits,
     card,
     async check(recipe, original) {
       kind.layout(original.model, floatsOf(recipe));

@@ -1,0 +1,72 @@
+/**
+ * What is told before the work: what was chosen, what is missing, and what will not come out as one may expect. A format
+ * answers for what it stores.
+ */
+
+import { targetsOf } from '../calibrate/targets.ts';
+import type { Model } from '../models/model.ts';
+import { assignment, calibrationFile } from '../prepare.ts';
+import type { Recipe } from '../recipe.ts';
+import { isCompression, methodsOf } from '../recipe.ts';
+import { formats } from './index.ts';
+
+/** What a run is about to do that nobody asked for in so many words: told before it. */
+export function opening(recipe: Recipe): readonly string[] {
+  const { reason, calibration, evaluation } = recipe;
+  const chosen = reason === undefined ? [] : [`Chosen: ${inWords(recipe)} (${reason}).`];
+  const text = calibrationFile(recipe) ?? evaluation.data;
+  if (text !== undefined || calibration.generated) return chosen;
+  const methods = methodsOf(recipe.steps).join('+');
+  return [
+    `No text: ${methods}, and nothing will be measured; --calibration FILE or --generated-calibration.`,
+    ...chosen,
+  ];
+}
+
+/** "gptq, 4 bits, groups of 32" */
+function inWords({ steps }: Recipe): string {
+  const { type, bits, group } = steps.find(isCompression)!.options;
+  const parts = [
+    methodsOf(steps).join('+'),
+    type ?? (bits === undefined ? undefined : `${bits} bits`),
+    typeof group !== 'number' ? undefined : group === -1 ? 'whole rows' : `groups of ${group}`,
+  ];
+  return parts.filter((part) => part !== undefined).join(', ');
+}
+
+/** Sentences for the report, too. */
+export const foretold = (recipe: Recipe, model: Model): readonly string[] => [
+  ...widened(recipe, model),
+  ...(formats[recipe.export.format].foretell?.(recipe, model) ?? []),
+];
+
+/** Codes that the format stores in more bits than they have: nothing is saved by them. */
+function widened(recipe: Recipe, model: Model): readonly string[] {
+  const format = formats[recipe.export.format];
+  const assign = assignment(recipe, model);
+  const widths = new Map<number, number>();
+  for (const target of targetsOf(model)) {
+    const options = assign(target)?.options as Readonly<Record<string, unknown>> | undefined;
+    const { bits, symmetric, numbers = 'integers' } = options ?? {};
+    if (typeof bits !== 'number' || numbers !== 'integers') continue;
+    const stored = format.storedBits(bits, symmetric !== true);
+    if (stored > bits) widths.set(bits, stored);
+  }
+  return [...widths].map(([bits, stored]) => {
+    const others = enginesWith(bits);
+    return (
+      `${bits}-bit weights take ${stored} bits in this format (${format.label}): --bits ${stored} is as small and loses less` +
+      (others.length > 0 ? `; --for ${others.join(' or ')} stores ${bits}` : '')
+    );
+  });
+}
+
+/** What runs files that keep so many bits, by what is recommended for them. */
+function enginesWith(bits: number): string[] {
+  return Object.values(formats).flatMap(({ engines, recommend, storedBits }) => {
+    const { step } = recommend({ bits, text: true, widths: [] });
+    // Types of its own, of every width.
+    const keeps = step.bits === undefined || storedBits(bits, step.symmetric !== true) === bits;
+    return keeps ? engines.slice(0, 1) : [];
+  });
+}

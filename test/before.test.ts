@@ -1,0 +1,90 @@
+/** What a run tells before its work: what was chosen, what is missing, what will not come out as one may expect. */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { answer, scratchFolder, writeStories } from './command-line.ts';
+import { writeTinyCheckpoint } from './models/checkpoint.ts';
+
+const scratch = scratchFolder();
+afterAll(scratch.remove);
+const [model, text] = [scratch.path('tiny'), scratch.path('text.jsonl')];
+beforeAll(async () => {
+  await writeTinyCheckpoint(model);
+  writeStories(text, 8);
+});
+
+/** What is said before the first phase ends; nothing is computed. */
+async function said(...flags: string[]): Promise<string> {
+  const { code, stderr } = await answer(['compress', model, '--memory', ...flags]);
+  expect(code, stderr).toBe(0);
+  return stderr;
+}
+const fitted = ['--calibration', text, '--sequences', '4', '--length', '32'];
+
+describe('before the work it is told', () => {
+  it('what was chosen, and by which figures: those of the bits at hand', async () => {
+    const four = await said(...fitted);
+    expect(four).toContain('Chosen: gptq, 4 bits, groups of 32 (what loses least in minutes: ');
+    expect(four).toContain('at 4 bits has KL 0.131');
+    expect(await said('--bits', '3', '--for', 'mlx', ...fitted)).toContain('at 3 bits has KL 0.466');
+    expect(await said('--method', 'gptq', ...fitted)).not.toContain('Chosen');
+  });
+
+  it('that there is no text, what is done then, and what would help', async () => {
+    const none = await said();
+    expect(none).toMatch(/^No text: rtn, and nothing will be measured; --calibration FILE or --generated/);
+    expect(none).toContain('Chosen: rtn, 4 bits, groups of 32');
+    expect(await said('--method', 'rtn', '--evaluation', text)).not.toContain('No text');
+  });
+
+  it.each([
+    [
+      'onnxruntime',
+      '3-bit weights take 4 bits in this format (ONNX for transformers.js): --bits 4 is as small',
+    ],
+    ['vllm', '3-bit weights take 4 bits in this format (compressed-tensors for vLLM): --bits 4 is as small'],
+  ])('that three bits save nothing for %s, and what stores three', async (engine, line) => {
+    const three = await said('--bits', '3', '--for', engine, ...fitted);
+    expect(three).toContain(`warning: ${line}`);
+    expect(three).toMatch(/--for llama\.cpp or mlx stores 3\n/);
+    expect(await said('--bits', '4', '--for', engine, ...fitted)).not.toContain('warning: 4-bit');
+  });
+
+  it.each([
+    ['mlx', []],
+    ['llama.cpp', []],
+    ['vllm', ['--method', 'gptq', '--symmetric']],
+  ])('nothing of the kind for %s, which stores three (%j)', async (engine, flags) => {
+    expect(await said('--bits', '3', '--for', engine, ...flags, ...fitted)).not.toContain(
+      '3-bit weights take',
+    );
+  });
+
+  it('which block types rows do not fill, what is taken, and what is best then', async () => {
+    const told = await said('--for', 'llama.cpp', '--bits', '3', ...fitted);
+    // 64 and 96 columns; everything is stored in blocks of 32.
+    expect(told).toMatch(/57 of 57 matrices have rows that are no multiple of 256 weights/);
+    expect(told).toMatch(/Q3_K as Q4_0 \(\d+\)/);
+    expect(told).toMatch(/That makes 6\.\d\d bits a weight, not 4\.\d\d/);
+    expect(told).toMatch(/Best at such widths: --type Q4_K_M, 6\.\d\d bits in place of 6\.\d\d/);
+    const whole = await said('--format', 'gguf', '--type', 'Q4_0', '--pure', ...fitted);
+    expect(whole).not.toContain('multiple of 256');
+  });
+});
+
+describe('text that the model writes itself', () => {
+  it('is measured on by a part that nothing was fitted to, and the report says so', async () => {
+    const out = scratch.path('generated');
+    const flags = ['--generated-calibration', '--sequences', '4', '--length', '32', '--no-speed', '--json'];
+    const { code, stdout, stderr } = await answer(['compress', model, ...flags, '--out', out]);
+    expect(code, stderr).toBe(0);
+    expect(stderr).not.toContain('No text');
+    const report = JSON.parse(stdout);
+    expect(report.compressed.kl.mean).toBeGreaterThan(0);
+    expect(report.notes.join()).not.toContain('no text to measure on');
+    const { evaluation, notes } = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
+    expect(evaluation.data).toBe('text that the model wrote itself, held out');
+    expect(notes.join()).not.toContain('Recommended');
+  });
+});
