@@ -5,6 +5,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Stored } from '../base/tensor.ts';
+import { stored } from '../base/tensor.ts';
 import type { ActivationType } from '../encodings/dense.ts';
 import { retyped } from '../encodings/dense.ts';
 import type { Graph, Value } from '../graph/graph.ts';
@@ -13,12 +14,15 @@ import {
   and,
   cast,
   concat,
+  cos as cosine,
   cumSum,
   expand,
   groupQueryAttention,
   max,
+  mul,
   range,
   scalar,
+  sin as sine,
   sizeOf,
   slice,
   squeeze,
@@ -29,7 +33,7 @@ import {
 } from '../graph/ops.ts';
 import { plainAttention, sees, unseen } from '../models/attention.ts';
 import type { Configuration } from '../models/model.ts';
-import { rotaryTables } from '../models/rope.ts';
+import { inverseFrequencies, rotaryTables } from '../models/rope.ts';
 import type { Attention } from '../models/scope.ts';
 
 /** Names of sizes; transformers.js makes empty caches by reading them off the file. */
@@ -202,13 +206,25 @@ function paddingBias({ graph, mask, dtype }: Shared): Value {
   return expand(row, [sizes.batch, 1, sizes.time, sizes.total]);
 }
 
-/** Cosines and sines for every position of the context. */
+/**
+ * Positions whose cosines and sines stand in the file, which is 33 MB in float32 for heads of 64; of a longer context
+ * they are computed at each run, for the positions that there are.
+ */
+export const mostTabled = 2 ** 17;
+
+/** Cosines and sines for every position of the context: [positions, headSize / 2]. */
 function rope(
   config: Configuration,
   { graph, once, dtype }: Shared,
   headSize: number,
 ): { cos: Value; sin: Value } {
   return once(`rope ${headSize}`, () => {
+    if (config.context > mostTabled) {
+      const turns = Float32Array.from(inverseFrequencies(config.rope!, headSize));
+      const frequencies = graph.constant(stored('float32', [1, turns.length], turns), 'inverse_frequencies');
+      const angles = mul(cast(unsqueeze(range(graph, sizes.total), [1]), 'float32'), frequencies);
+      return { cos: cast(cosine(angles), dtype), sin: cast(sine(angles), dtype) };
+    }
     const { cos, sin } = rotaryTables(config.rope!, headSize, config.context);
     const constant = (table: Stored, name: string) => graph.constant(retyped(table, dtype), name);
     return { cos: constant(cos, 'cos'), sin: constant(sin, 'sin') };

@@ -59,6 +59,20 @@ describe('the exported graph', () => {
     },
   );
 
+  // Head sizes 16 (the fused operator) and 12 (plain nodes).
+  it.each(['qwen3', 'llama', 'llama-tied-llama3rope'] as const)(
+    '%s: of a context beyond all tables computes its cosines, to the same answers',
+    async (name) => {
+      const model = await openGolden(name);
+      const expected = (await logits(model, [ids])).data as Float32Array;
+      for (const context of [1_010_000, 2 ** 31 - 1]) {
+        const long = { ...model, config: { ...model.config, context } };
+        expect(maxDifference(await inPieces(long, [12, 1, 8]), expected)).toBeLessThan(1e-5);
+        expect(largeTensors(long, 1e5)).toEqual([]);
+      }
+    },
+  );
+
   it('gives the logits of the last tokens alone when asked', async () => {
     const model = await openGolden('llama');
     const runner = await openFile(exportGraph(model));

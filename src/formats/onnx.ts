@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { measureSpeed } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import { chooseAccuracy } from '../export/accuracy.ts';
+import { mostTabled } from '../export/attention.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
@@ -29,7 +30,12 @@ export const onnx: Format = {
     // So it is of kept ones.
   },
   async write(job) {
-    const { recipe, compressed, folder, session, progress, texts } = job;
+    const { recipe, compressed, folder, session, progress, texts, note } = job;
+    const { context } = compressed.config;
+    if (compressed.config.rope && context > mostTabled)
+      note(
+        `The graph computes the cosines of its positions at each run: tables for all ${context.toLocaleString('en')} would be larger than many a model.`,
+      );
     const accuracy = await accuracyOf(job);
     const { activations, products } = recipe.export;
     const cache = await cacheOf(job);
