@@ -15,6 +15,7 @@ import { rankBySensitivity } from './calibrate/sensitivity.ts';
 import type { Assignment, Target as Matrix } from './calibrate/targets.ts';
 import { targetsOf } from './calibrate/targets.ts';
 import type { RewriteStep as WalkRewrite, TrainingStep } from './calibrate/planned.ts';
+import type { Method } from './methods/contract.ts';
 import type { Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { isShipped, shipped } from './open.ts';
@@ -169,13 +170,18 @@ async function writtenTexts(
 }
 
 /** Whether a step cannot do without calibration text. */
-export function needsText({ steps, calibration }: Recipe): boolean {
-  const without = calibration.imatrix === undefined ? ['none'] : ['none', 'squares'];
-  return steps.some(({ method, options }) => {
-    if (method.shape === 'train') return true;
-    if (method.shape === 'rewrite' && method.scope === 'model') return method.needsText(options);
-    return !without.includes(method.statistic(options));
-  });
+export const needsText = ({ steps, calibration }: Recipe): boolean =>
+  steps.some((step) => stepNeedsText(step, calibration.imatrix !== undefined));
+
+/** @param hasSquares whether somebody has an importance matrix */
+export function stepNeedsText(
+  { method, options }: { readonly method: Method; readonly options: Step['options'] },
+  hasSquares = false,
+): boolean {
+  if (method.shape === 'train') return true;
+  if (method.shape === 'rewrite' && method.scope === 'model') return method.needsText(options);
+  const kind = method.statistic(options);
+  return kind !== 'none' && !(hasSquares && kind === 'squares');
 }
 
 /** Errors are compensated by what the inputs have in common, and in little text they seem to have much. */

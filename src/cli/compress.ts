@@ -9,18 +9,17 @@ import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
 import { storedBits } from '../open.ts';
-import type { OptionInfo } from '../options.ts';
-import { describeOptions } from '../options.ts';
 import { compresses, parseRecipe, plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import { examplePrompt } from '../report/use.ts';
 import type { RunFlags } from './common.ts';
 import { defaultFolder } from './default-name.ts';
-import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
+import { print, runOptions, wholeNumber, withProgress } from './common.ts';
+import { methodFlags, withMethodHelp } from './method-flags.ts';
 import { describePlan } from './plan.ts';
 import { duration } from './progress.ts';
-import { flagOf, plainValue, recipeInput } from './recipe.ts';
+import { recipeInput } from './recipe.ts';
 import { interval } from '../report/interval.ts';
 import { formatBytes, formatCount, table } from './table.ts';
 
@@ -40,20 +39,22 @@ export function command(): Command {
     .argument(
       '[model]',
       'folder, hub id or .gguf file; left out: pebble, the model that ships with the package',
-    )
-    .option('--recipe <file>', 'a recipe as YAML; flags that are given go over it');
-  const options = [
-    ...whatOptions(),
-    ...textOptions(),
-    ...writingOptions(),
-    ...methodFlags(),
-    ...runOptions(),
-  ];
-  for (const option of options) result.addOption(option);
-  return result
+    );
+  const groups: Record<string, Option[]> = {
+    'Model:': modelOptions(),
+    'Method:': [...stepOptions(), ...methodFlags()],
+    'Text:': textOptions(),
+    'Output:': outputOptions(),
+    'Machine:': [...machineOptions(), ...runOptions()],
+  };
+  for (const [heading, options] of Object.entries(groups))
+    for (const option of options) result.addOption(option.helpGroup(heading));
+  return withMethodHelp(result)
     .addHelpText(
       'after',
       `
+What methods are: lapidary methods. Their options: lapidary compress --method NAME --help.
+
 Examples:
   lapidary compress
   lapidary compress ./my-model --calibration text.jsonl
@@ -69,16 +70,17 @@ Examples:
     .action((model: string | undefined, flags: Flags) => run(model, flags, result));
 }
 
-/** What is made of it. */
-function whatOptions(): Option[] {
+/** What is compressed. */
+function modelOptions(): Option[] {
   return [
-    new Option(
-      '--format <name>',
-      'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',
-    ).choices(Object.keys(formats)),
-    new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(
-      Object.values(formats).flatMap(({ engines }) => engines),
-    ),
+    new Option('--recipe <file>', 'a recipe as YAML; flags that are given go over it'),
+    new Option('--revision <name>', 'branch, tag or commit of a hub id'),
+  ];
+}
+
+/** What is done to it. */
+function stepOptions(): Option[] {
+  return [
     new Option(
       '--method <name>',
       `how the blocks are compressed: ${namesOf(compresses)}; after rewrites: ${namesOf(({ shape }) => shape === 'rewrite')}; before training: ${namesOf((method) => method.shape === 'train' && !compresses(method))}; joined by + (default: what the format recommends)`,
@@ -87,13 +89,18 @@ function whatOptions(): Option[] {
       '--also <targets>',
       'another method or other options for some matrices, as often as wanted: "last bits=8", "sensitive:10% bits=8", "*.down_proj rtn bits=8"; "*.o_proj keep" leaves them as they are',
     ).argParser((text: string, before: readonly string[] = []) => [...before, text]),
-    new Option('--revision <name>', 'branch, tag or commit of a hub id'),
     new Option(
       '--embedding-bits <number>',
       'bits of the embedding and the head, by rtn; 16 keeps them (default: 8; with ggml, what its type has for them)',
     ).choices(['2', '3', '4', '8', '16']),
   ];
 }
+
+const namesOf = (are: (method: Method) => boolean): string =>
+  methods
+    .filter(are)
+    .map(({ name }) => name)
+    .join(', ');
 
 /** Texts to calibrate and to measure on. */
 function textOptions(): Option[] {
@@ -122,8 +129,20 @@ function textOptions(): Option[] {
 }
 
 /** What is written, and where. */
-function writingOptions(): Option[] {
+function outputOptions(): Option[] {
   return [
+    new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(
+      Object.values(formats).flatMap(({ engines }) => engines),
+    ),
+    new Option(
+      '--format <name>',
+      'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',
+    ).choices(Object.keys(formats)),
+    new Option('--out <folder>', 'where to write (default: named by model, format, method, bits and group)'),
+    new Option(
+      '--overwrite',
+      "replace whatever is in the folder (without it: only the same recipe's result)",
+    ),
     new Option('--activations <type>', 'onnx: type the written graph computes in').choices([
       'float32',
       'float16',
@@ -142,64 +161,18 @@ function writingOptions(): Option[] {
       'BF16',
       'F32',
     ]),
+  ];
+}
+
+/** How a run goes. */
+function machineOptions(): Option[] {
+  return [
     new Option('--memory', 'show what the run will need, in memory and on the disk, and end'),
     new Option(
       '--no-speed',
       'do not measure how fast original and result run: for machines that are not idle',
     ),
-    new Option('--out <folder>', 'where to write (default: named by model, format, method, bits and group)'),
-    new Option(
-      '--overwrite',
-      "replace whatever is in the folder (without it: only the same recipe's result)",
-    ),
   ];
-}
-
-const namesOf = (are: (method: Method) => boolean): string =>
-  methods
-    .filter(are)
-    .map(({ name }) => name)
-    .join(', ');
-
-/** One flag for each option that some method has; what it means for the chosen one is the recipe's business. */
-function methodFlags(): Option[] {
-  const known = new Map<string, { readonly info: OptionInfo; readonly names: string[] }[]>();
-  for (const { name, options } of methods) {
-    for (const info of describeOptions(options)) {
-      const meanings = known.get(info.name) ?? [];
-      known.set(info.name, meanings);
-      const same = meanings.find((one) => one.info.help === info.help && one.info.default === info.default);
-      if (same) same.names.push(name);
-      else meanings.push({ info, names: [name] });
-    }
-  }
-  return [...known.values()].flatMap((meanings) =>
-    flagFor(meanings[0]!.info, meanings.map(described).join('; ')),
-  );
-}
-
-/** What an option means for some methods. */
-function described({
-  info,
-  names,
-}: {
-  readonly info: OptionInfo;
-  readonly names: readonly string[];
-}): string {
-  const standard = info.default === undefined ? '' : ` (default: ${info.default})`;
-  return `${names.join(', ')}: ${info.help.replace(/\.$/, '')}${standard}`;
-}
-
-function flagFor({ name, type, choices, default: standard }: OptionInfo, help: string): Option[] {
-  const flag = flagOf(name);
-  if (type === 'boolean') {
-    // Shown is the one that changes something.
-    const [on, off] = [new Option(`--${flag}`, help), new Option(`--no-${flag}`, `without: ${help}`)];
-    return standard === true ? [on.hideHelp(), off] : [on, off.hideHelp()];
-  }
-  const option = new Option(`--${flag} <${type === 'number' ? 'number' : 'name'}>`, help);
-  if (type === 'number') return [option.argParser(realNumber)];
-  return [type === 'mixed' ? option.argParser(plainValue) : option.choices((choices ?? []).map(String))];
 }
 
 async function run(model: string | undefined, flags: Flags, command: Command): Promise<void> {

@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
   compare: () => import('./compare.ts'),
   report: () => import('./report.ts'),
   generate: () => import('./generate.ts'),
+  methods: () => import('./methods.ts'),
   inspect: () => import('./inspect.ts'),
   journals: () => import('./journals.ts'),
   imatrix: () => import('./imatrix.ts'),
