@@ -64,6 +64,19 @@ describe('a checkpoint as a model', () => {
     expect(warnings).toEqual([]);
   });
 
+  it('may have the names of a body without its head', () => {
+    const bare = [...llamaTensors()].map(([name, tensor]) => [name.replace(/^model\./, ''), tensor] as const);
+    expect([...load(new Map(bare)).matrices.keys()]).toContain('model.layers.0.mlp.down_proj');
+  });
+
+  it('takes ends and fillers from generation_config.json first, and none that has no row', () => {
+    const generation = { eos_token_id: [3, 4, 99], pad_token_id: 12 };
+    const files = new Map([['generation_config.json', () => Buffer.from(JSON.stringify(generation))]]);
+    const settings = { ...json, bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 };
+    const { config } = loadModel({ source: 'here', json: settings, tensors: llamaTensors(), files });
+    expect(config).toMatchObject({ bos: 1, eos: [3, 4], pad: undefined });
+  });
+
   it.each([...llamaTensors().keys()])('is refused without %s', (name) => {
     const tensors = llamaTensors();
     tensors.delete(name);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { toFloat32 } from '../base/half.ts';
-import { inverseFrequencies, readRope, rotaryTables } from './rope.ts';
+import { inverseFrequencies, readRope, ropeSettings, rotaryTables } from './rope.ts';
 
 describe('rotary positions in config.json', () => {
   const llama3 = {
@@ -28,6 +28,36 @@ describe('rotary positions in config.json', () => {
       type: 'linear',
       factor: 2,
     });
+  });
+
+  it('are those of rope_scaling where both are given, as in transformers 5', () => {
+    const scaling = { rope_type: 'linear', factor: 2 };
+    const parameters = { rope_theta: 500, rope_type: 'default' };
+    const both = { rope_parameters: parameters, rope_scaling: scaling };
+    expect(readRope(both)).toEqual({ theta: 10000, scaling: { type: 'linear', factor: 2 } });
+    expect(readRope({ ...both, rope_theta: 500 }).theta).toBe(500);
+    expect(readRope({ ...both, rope_scaling: {} })).toEqual({ theta: 500 });
+    expect(readRope({ rope_parameters: { rope_theta: null }, rope_theta: 500 })).toEqual({ theta: 500 });
+  });
+
+  it('are written in both spellings, which give the same plan', () => {
+    for (const json of [
+      { rope_theta: 500 },
+      { rope_scaling: { type: 'linear', factor: 2 } },
+      { rope_parameters: { rope_theta: 500, rope_type: 'llama3', ...llama3 } },
+    ]) {
+      const plan = readRope(json);
+      const { rope_parameters, ...old } = ropeSettings(plan, json);
+      expect(readRope({ rope_parameters })).toEqual(plan);
+      expect(readRope(old)).toEqual(plan);
+    }
+  });
+
+  it('are refused where kinds of layers have their own', () => {
+    const layers = { full_attention: { rope_theta: 500 }, sliding_attention: { rope_theta: 10 } };
+    expect(() => readRope({ rope_parameters: layers })).toThrowError(
+      /rope_parameters\.full_attention[\s\S]*one rotation for all layers/,
+    );
   });
 
   it('are refused by name where their scaling is not computed', () => {
