@@ -8,7 +8,7 @@ import { checkValueDepth, shortened } from './json.ts';
 export function parseYaml(text: string, where: string): unknown {
   let value: unknown;
   try {
-    const document = parseDocument(text);
+    const document = parseDocument(text, { logLevel: 'error' });
     if (document.errors[0]) throw document.errors[0];
     value = document.toJS();
   } catch (cause) {

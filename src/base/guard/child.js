@@ -33,6 +33,8 @@ async function answer({ job, value, handle, makes }) {
   }
 }
 
+// What hinders it is told to who asks.
+void library.catch(() => {}).then(() => process.send?.({ ready: true }));
 process.on('message', async (/** @type {any} */ message) => {
   if ('release' in message) kept.delete(message.release);
   else process.send?.(await answer(message));

@@ -133,8 +133,8 @@ interface Message extends Readonly<Record<string, unknown>> {
   readonly seconds?: number;
 }
 
-/** For what the relay itself does. */
-const patience = 30_000;
+/** For what the relay itself does, and for the process to start. */
+const patience = 90_000;
 
 /** @returns what sends a message and, where it is a question, sleeps until the reply is there; nothing where none comes */
 function startRelay(entry: URL): (message: Message) => Reply | undefined {

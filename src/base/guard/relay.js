@@ -11,7 +11,9 @@ import { isMainThread, workerData } from 'node:worker_threads';
 
 /** So long without a question, and the process is not kept. */
 const idleMilliseconds = 60_000;
-/** Where a system tells what a process has in memory. */
+/** For the process to start, which is nobody's fault on a busy machine. */
+const startMilliseconds = 60_000;
+/** How often is asked what the process has in memory, where a system tells it. */
 const lookMilliseconds = 100;
 /** What the program itself takes, beside what it reads. */
 const ownMebibytes = 128;
@@ -28,6 +30,8 @@ function relay({ port, answered, entry }) {
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let look;
   let waiting = false;
+  let ready = false;
+  let milliseconds = 0;
 
   /** @param {object} reply */
   function answer(reply) {
@@ -46,6 +50,12 @@ function relay({ port, answered, entry }) {
     child = undefined;
   }
 
+  /** @param {number} most the time that there is from now on */
+  function wind(most) {
+    clearTimeout(timer);
+    timer = setTimeout(() => stop('time'), most);
+  }
+
   /** @param {string} how */
   function stop(how) {
     end();
@@ -62,8 +72,12 @@ function relay({ port, answered, entry }) {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       execArgv: [`--max-old-space-size=${Math.ceil(mebibytes)}`],
     });
-    started.on('message', (reply) => {
-      if (started === child) answer(/** @type {object} */ (reply));
+    ready = false;
+    started.on('message', (/** @type {object} */ reply) => {
+      if (started !== child) return;
+      if (!('ready' in reply)) return answer(reply);
+      ready = true;
+      if (waiting) wind(milliseconds);
     });
     started.on('error', (error) => {
       if (started === child) stop(error.message);
@@ -93,11 +107,11 @@ function relay({ port, answered, entry }) {
       child?.send(message, () => {});
       return;
     }
-    clearTimeout(timer);
     waiting = true;
     const { seconds, mebibytes, ...question } = message;
     const asked = start(mebibytes);
-    timer = setTimeout(() => stop('time'), seconds * 1000);
+    milliseconds = seconds * 1000;
+    wind(ready ? milliseconds : startMilliseconds);
     look = setInterval(() => {
       if (held(asked.pid) > mebibytes + ownMebibytes) stop('memory');
     }, lookMilliseconds);
