@@ -8,7 +8,7 @@ import type { Cell } from './error.ts';
 import { cellsOf, distinguished, kindsOf, logAxis } from './error.ts';
 import { figure, tip } from './figure.ts';
 import type { Estimate } from './format.ts';
-import { bytes, fixed, interval, percent, significant, times, whole } from './format.ts';
+import { bytes, fixed, interval, percent, significant, size, whole } from './format.ts';
 import type { Run } from './tradeoff.ts';
 import { tradeOff, undominated } from './tradeoff.ts';
 
@@ -38,7 +38,7 @@ export function comparison(runs: readonly Run[]): Child[] {
       'section',
       { id: 'comparison' },
       h('h2', {}, 'Size against quality'),
-      h('div', { class: 'figures' }, tradeOff(runs)),
+      h('div', { class: 'figures' }, tradeOff(runs, { comparable: incomparable(runs) === undefined })),
       h('h2', {}, 'Side by side'),
       overview(runs),
     ),
@@ -46,20 +46,22 @@ export function comparison(runs: readonly Run[]): Child[] {
   ];
 }
 
-/** What the numbers cannot be compared for. */
+/** Why losses of these runs cannot be compared, in a sentence; undefined where they can. */
+function incomparable(runs: readonly Run[]): string | undefined {
+  const measured = runs.filter(({ report }) => report.compressed.kl);
+  const distinct = (among: readonly Run[], of: (report: ReportData) => unknown) =>
+    new Set(among.map(({ report }) => JSON.stringify(of(report)))).size > 1;
+  if (distinct(runs, ({ original, modelType }) => [modelType, original.parameters]))
+    return 'The runs did not start from the same model: their losses are each against their own original.';
+  if (distinct(measured, ({ compressed, original }) => [compressed.tokens, original.nats?.toPrecision(6)]))
+    return 'The runs were not measured on the same text, or not on the same original: their losses cannot be compared.';
+  return undefined;
+}
+
+/** What readers of the numbers must know. */
 function doubts(runs: readonly Run[]): string[] {
-  const distinct = (of: (report: ReportData) => unknown) =>
-    new Set(runs.map(({ report }) => JSON.stringify(of(report)))).size > 1;
-  const lines: string[] = [];
-  if (distinct(({ original, modelType }) => [modelType, original.parameters])) {
-    lines.push(
-      'The runs did not start from the same model: their losses are each against their own original.',
-    );
-  } else if (distinct(({ compressed, original }) => [compressed.tokens, original.nats?.toPrecision(6)])) {
-    lines.push(
-      'The runs were not measured on the same text, or not on the same original: their losses cannot be compared.',
-    );
-  }
+  const reason = incomparable(runs);
+  const lines = reason === undefined ? [] : [reason];
   const unmeasured = runs.filter(({ report }) => !report.compressed.kl).map(({ label }) => label);
   if (unmeasured.length > 0) lines.push(`Nothing was measured for ${unmeasured.join(', ')}.`);
   return lines;
@@ -67,14 +69,15 @@ function doubts(runs: readonly Run[]): string[] {
 
 function overview(runs: readonly Run[]): HTMLElement {
   const best = undominated(runs);
+  const comparable = incomparable(runs) === undefined;
   const rows = runs.map(({ label, report }) => {
     const { original, compressed, speed } = report;
     const { kl, agreement } = compressed;
     return [
       label,
-      best.has(label) ? '● yes' : '○ no',
+      !kl || !comparable ? '–' : best.has(label) ? '● yes' : '○ no',
       bytes(compressed.bytes),
-      times(original.bytes, compressed.bytes),
+      size(original.bytes, compressed.bytes),
       compressed.bitsPerWeight.toFixed(2),
       compressed.perplexity ? withInterval(compressed.perplexity, 3) : '',
       kl ? [significant(kl.mean), range(interval(kl, significant))] : '',
@@ -99,23 +102,27 @@ function overview(runs: readonly Run[]): HTMLElement {
     speed?.original ? whole(Math.round(speed.original.decodeTokensPerSecond)) : '',
     '',
   ];
-  return table(
-    [
-      'Run',
-      'On the line',
-      'Bytes',
-      'Smaller',
-      'Bits',
-      'Perplexity',
-      'KL',
-      'Same top token',
-      'Tokens/s',
-      'Written',
-    ],
-    [...(same ? [reference] : []), ...rows],
-    { caption: 'Runs side by side', left: [1, 9] },
-  );
+  const head = [
+    'Run',
+    'On the line',
+    'Bytes',
+    'Size',
+    'Bits',
+    'Perplexity',
+    'KL',
+    'Same top token',
+    'Tokens/s',
+    'Written',
+  ];
+  const all = [...(same ? [reference] : []), ...rows];
+  // A column that nobody has anything in is left out.
+  const kept = head.map((_, column) => column).filter((column) => all.some((row) => !isEmpty(row[column])));
+  const only = <T>(row: readonly T[]) => kept.map((column) => row[column]!);
+  const left = [kept.indexOf(1), kept.indexOf(9)];
+  return table(only(head), all.map(only), { caption: 'Runs side by side', left });
 }
+
+const isEmpty = (cell: Child): boolean => cell === '' || cell === undefined || cell === '–';
 
 const range = (text: string | undefined) => text && h('span', { class: 'range' }, text);
 const withInterval = (estimate: Estimate, digits: number): Child => [

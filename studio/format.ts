@@ -45,6 +45,13 @@ export function times(before: number, after: number): string {
   return `${significant(before / after)}×`;
 }
 
+/** "3.02× smaller", "1.52× larger" */
+export function size(before: number, after: number): string {
+  return after > before
+    ? `${significant(after / before)}× larger`
+    : `${significant(before / after)}× smaller`;
+}
+
 /** Seconds as "12.3 s" or "4 min 10 s". */
 export function duration(seconds: number): string {
   if (seconds < 60) return `${seconds.toFixed(1)} s`;

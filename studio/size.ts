@@ -4,7 +4,7 @@ import * as Plot from '@observablehq/plot';
 import type { ReportData, ReportTensor } from '../src/report/schema.ts';
 import type { View } from './figure.ts';
 import { figure, key, tipX } from './figure.ts';
-import { bytes, times } from './format.ts';
+import { bytes, size as sizes, times } from './format.ts';
 
 interface Row {
   readonly name: string;
@@ -97,8 +97,10 @@ function tensorRows(tensors: readonly ReportTensor[]): Row[] {
 
 function describe({ name, tensors, before, after }: Row): string {
   const many = tensors === 1 ? '' : `, ${tensors} tensors`;
-  return `${name}${many}\n${bytes(before)} → ${bytes(after)}\n${times(before, after)} smaller`;
+  return `${name}${many}\n${bytes(before)} → ${bytes(after)}\n${sizes(before, after)}`;
 }
+
+const isLarger = ({ before, after }: Row): boolean => after > before;
 
 /** Name and numbers above each bar, so that the bars have the whole width on a phone too. */
 function byKind(rows: readonly Row[], width: number): Plot.PlotOptions {
@@ -114,6 +116,8 @@ function byKind(rows: readonly Row[], width: number): Plot.PlotOptions {
     marks: [
       Plot.barX(rows, { ...bar, x: 'before', fill: 'var(--before-soft)', stroke: 'var(--before)' }),
       Plot.barX(rows, { ...bar, x: 'after', fill: 'var(--after)' }),
+      // Where the bar before it is under a longer one.
+      Plot.barX(rows.filter(isLarger), { ...bar, x: 'before', fill: 'none', stroke: 'var(--surface)' }),
       Plot.text(rows, { ...text, text: 'name', frameAnchor: 'left', fontWeight: 600 }),
       Plot.text(rows, {
         ...text,
@@ -159,6 +163,7 @@ function columns(rows: readonly Row[], width: number, ticks: readonly string[]):
         insetLeft: gap,
         insetRight: gap,
       }),
+      Plot.barY(rows.filter(isLarger), { x: 'name', y: 'before', fill: 'none', stroke: 'var(--surface)' }),
       tipX(rows, { x: 'name', y: 'before', title: describe }),
       Plot.ruleY([0]),
     ],

@@ -4,10 +4,10 @@ import type { ReportData } from '../src/report/schema.ts';
 import type { Child } from './dom.ts';
 import { h, table } from './dom.ts';
 import type { Estimate } from './format.ts';
-import { bytes, count, fixed, inBrackets, interval, percent, significant, times, whole } from './format.ts';
+import { bytes, count, fixed, inBrackets, interval, percent, significant, size, whole } from './format.ts';
 
 export function title(report: ReportData): HTMLElement {
-  const { name, model, modelType, target, compressed, summary } = report;
+  const { name, model, modelType, target, compressed, summary, timings } = report;
   return h(
     'div',
     { class: 'title' },
@@ -19,6 +19,9 @@ export function title(report: ReportData): HTMLElement {
       fact('Original', `${model} (${modelType}, ${count(compressed.parameters)} parameters)`),
       fact('Written', target),
       fact('What was done', summary),
+      ...(timings.finished === undefined
+        ? []
+        : [fact('When', timings.finished.slice(0, 16).replace('T', ' ') + ' UTC')]),
     ),
   );
 }
@@ -28,15 +31,15 @@ function fact(name: string, value: string): Child {
 }
 
 function inShort({ original, compressed }: ReportData): string {
-  const size = `${significant(original.bytes / compressed.bytes)} times smaller`;
+  const change = size(original.bytes, compressed.bytes).replace('×', ' times');
   const { kl, agreement, perplexity } = compressed;
   if (!agreement || !kl || !perplexity || !original.perplexity)
-    return `${size}; what was lost was not measured.`;
-  return `${size}, and the same next token ${percent(agreement.value, 1)} of the time. Perplexity ${change(perplexity.value / original.perplexity.value)}.`;
+    return `${change}; what was lost was not measured.`;
+  return `${change}, and the same next token ${percent(agreement.value, 1)} of the time. Perplexity ${added(perplexity.value / original.perplexity.value)}.`;
 }
 
 /** A ratio as what it adds: "+0.23%". */
-function change(ratio: number): string {
+function added(ratio: number): string {
   return `${ratio < 1 ? '−' : '+'}${percent(Math.abs(ratio - 1))}`;
 }
 
@@ -46,6 +49,8 @@ interface Tile {
   readonly unit?: string;
   /** What it was, or how sure it is. */
   readonly details: readonly string[];
+  /** Whether it is a loss where a gain was hoped for. */
+  readonly worse?: boolean;
   readonly meaning: string;
 }
 
@@ -76,7 +81,7 @@ export function keyFigures(report: ReportData): HTMLElement {
   );
 }
 
-function tile({ label, value, unit, details, meaning }: Tile): HTMLElement {
+function tile({ label, value, unit, details, worse, meaning }: Tile): HTMLElement {
   return h(
     'div',
     { class: 'tile' },
@@ -87,7 +92,7 @@ function tile({ label, value, unit, details, meaning }: Tile): HTMLElement {
       value,
       unit === undefined ? undefined : h('span', { class: 'unit' }, ` ${unit}`),
     ),
-    details.map((line) => h('p', { class: 'was' }, line)),
+    details.map((line) => h('p', { class: worse ? 'was worse' : 'was' }, line)),
     h('p', { class: 'meaning' }, meaning),
   );
 }
@@ -97,13 +102,15 @@ function costTiles({ original, compressed }: ReportData): Tile[] {
     {
       label: 'Size',
       value: bytes(compressed.bytes),
-      details: [`was ${bytes(original.bytes)}: ${times(original.bytes, compressed.bytes)} smaller`],
-      meaning: 'All files that the model needs to run.',
+      details: [`was ${bytes(original.bytes)}: ${size(original.bytes, compressed.bytes)}`],
+      worse: compressed.bytes > original.bytes,
+      meaning: 'The weights, as the engine loads them; tokenizer and settings come besides.',
     },
     {
       label: 'Bits a weight',
       value: compressed.bitsPerWeight.toFixed(2),
       details: [`was ${original.bitsPerWeight.toFixed(2)}`],
+      worse: compressed.bitsPerWeight > original.bitsPerWeight,
       meaning: 'What is stored for one parameter, scales and zero points included, over the whole model.',
     },
   ];
@@ -117,10 +124,9 @@ function speedTiles({ speed }: ReportData): Tile[] {
     value: whole(Math.round(compressed[key])),
     unit: 'tokens/s',
     details: original
-      ? [
-          `was ${whole(Math.round(original[key]))}: ${significant(compressed[key] / original[key], 2)}× as fast`,
-        ]
+      ? [`was ${whole(Math.round(original[key]))}: ${pace(compressed[key] / original[key])}`]
       : [],
+    worse: original !== undefined && compressed[key] < original[key],
     meaning: `${meaning}, in ${engine}.`,
   });
   return [
@@ -128,6 +134,10 @@ function speedTiles({ speed }: ReportData): Tile[] {
     rate('Generation', 'decodeTokensPerSecond', 'Writing one token after the other'),
   ];
 }
+
+/** "1.4× faster", "1.2× slower" */
+const pace = (ratio: number): string =>
+  ratio < 1 ? `${significant(1 / ratio, 2)}× slower` : `${significant(ratio, 2)}× faster`;
 
 function lossTiles({ original, compressed }: ReportData): Tile[] {
   const { perplexity, perplexityRatio, kl, agreement, bitsPerCharacter } = compressed;
@@ -145,9 +155,7 @@ function lossTiles({ original, compressed }: ReportData): Tile[] {
       details: [
         ...sure(perplexity, digits),
         ...(before ? [`was ${fixed(before.value, digits)}${inBrackets(before, digits)}`] : []),
-        ...(perplexityRatio
-          ? [`${change(perplexityRatio.value)}${inBrackets(perplexityRatio, change)}`]
-          : []),
+        ...(perplexityRatio ? [`${added(perplexityRatio.value)}${inBrackets(perplexityRatio, added)}`] : []),
       ],
       meaning: 'How surprised it is by real text: as if it chose among so many tokens. Lower is better.',
     });
@@ -200,11 +208,15 @@ export function notes({ notes }: ReportData): HTMLElement | undefined {
   );
 }
 
+/** A path that breaks behind its folders, never inside a name's ending. */
+const breakable = (path: string): Child =>
+  path.split('/').flatMap((part, index) => (index === 0 ? [part] : [h('wbr'), `/${part}`]));
+
 /** The written files, and the engines that loaded them. */
 export function checks({ files }: ReportData): HTMLElement {
   const rows = files.flatMap(({ path, type, bytes: size, checks: done }) => {
     const file = (verdict: Child, ...rest: readonly Child[]) => [
-      h('code', {}, path),
+      h('code', {}, breakable(path)),
       verdict,
       ...rest,
       bytes(size),

@@ -10,8 +10,10 @@ type Answer = Changed['original'];
 
 const first = 10;
 
-export function tokensSection({ changed }: ReportEvaluation): HTMLElement | undefined {
-  if (changed.length === 0) return undefined;
+export function tokensSection({ changed: moved }: ReportEvaluation): HTMLElement | undefined {
+  if (moved.length === 0) return undefined;
+  // Answers that became others first; within these and the rest, worst first, as they come.
+  const changed = moved.toSorted((a, b) => Number(isSame(a)) - Number(isSame(b)));
   const body = h('tbody', { role: 'rowgroup' }, changed.slice(0, first).map(row));
   const more = h(
     'button',
@@ -33,7 +35,7 @@ export function tokensSection({ changed }: ReportEvaluation): HTMLElement | unde
     h(
       'p',
       {},
-      'The tokens with the largest divergence. Marked is what stands in the text; beside it, what each model found most likely. ',
+      'Of the tokens with the largest divergence, first those where another token became most likely. Marked is what stands in the text; beside it, what each model found most likely, and below that, in grey, how likely it found the token of the text. ',
       h('span', { class: 'ws' }, '·'),
       ' is a space, ',
       h('span', { class: 'ws' }, '↵'),
@@ -57,6 +59,8 @@ export function tokensSection({ changed }: ReportEvaluation): HTMLElement | unde
     changed.length > first ? more : undefined,
   );
 }
+
+const isSame = ({ original, compressed }: Changed): boolean => original.top === compressed.top;
 
 function row(token: Changed, index: number): HTMLElement {
   const { sequence, position, kl, context, target } = token;

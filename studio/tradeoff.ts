@@ -37,17 +37,27 @@ const divergence = ({ compressed: { kl } }: ReportData): Estimate | undefined =>
   kl && { value: kl.mean, low: kl.low, high: kl.high };
 const ratio = ({ compressed }: ReportData): Estimate | undefined => compressed.perplexityRatio;
 
-export function tradeOff(runs: readonly Run[]): HTMLElement | undefined {
-  const [byDivergence, byRatio] = [points(runs, divergence), points(runs, ratio)];
+export function tradeOff(
+  runs: readonly Run[],
+  { comparable }: { readonly comparable: boolean },
+): HTMLElement | undefined {
+  const of = (estimate: Parameters<typeof points>[1]) => {
+    const found = points(runs, estimate);
+    // Of different models or texts none is better than another.
+    return comparable ? found : found.map((point) => ({ ...point, best: false }));
+  };
+  const [byDivergence, byRatio] = [of(divergence), of(ratio)];
   if (byDivergence.length === 0) return undefined;
   const best = byDivergence.filter((point) => point.best).map(({ label }) => label);
   return figure({
     title: 'Bytes and loss',
-    caption: `Down and to the left is better; bars are 95% intervals. On the line: none of the others is both smaller and, by KL divergence, closer to the original (${best.join(', ')}).`,
+    caption: comparable
+      ? `Down and to the left is better; bars are 95% intervals. On the line: none of the others is both smaller and, by KL divergence, closer to the original (${best.join(', ')}).`
+      : 'Each run against its own original and text: heights cannot be compared, so there is no line. Bars are 95% intervals.',
     views: [
       {
         label: 'KL divergence',
-        description: `KL divergence by bytes of ${byDivergence.length} runs. On the Pareto line: ${best.join(', ')}.`,
+        description: `KL divergence by bytes of ${byDivergence.length} runs. On the Pareto line: ${best.join(', ') || 'none'}.`,
         draw: (width) => scatter(byDivergence, width, undefined),
       },
       ...(byRatio.length > 0
@@ -70,7 +80,7 @@ export function tradeOff(runs: readonly Run[]): HTMLElement | undefined {
           ...[point.value, point.low, point.high].map((value) =>
             value === undefined ? '' : significant(value),
           ),
-          point.best ? 'yes' : 'no',
+          comparable ? (point.best ? 'yes' : 'no') : '–',
         ]),
     },
     wide: true,

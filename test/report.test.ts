@@ -271,6 +271,73 @@ describe.skipIf(!chromium)(
       await page.close();
     });
 
+    /** A part of the example, larger and slower than what it was made of. */
+    const worse: ReportData = {
+      ...exampleReport,
+      name: 'worse',
+      compressed: { ...exampleReport.compressed, bytes: 1500 },
+      speed: {
+        original: { prefillTokensPerSecond: 2000, decodeTokensPerSecond: 200 },
+        compressed: { prefillTokensPerSecond: 1000, decodeTokensPerSecond: 300 },
+        engine: 'ONNX Runtime',
+      },
+      timings: { ...exampleReport.timings, finished: '2026-12-01T02:03:04.567Z' },
+    };
+
+    it('says that a result is larger and slower, and when it was made', async () => {
+      const page = await open([worse]);
+      const seen = (await page.evaluate(`document.querySelector('main').innerText`)) as string;
+      expect(seen).toContain('1.50 times larger, and the same next token');
+      expect(seen).toContain('was 1.00 kB: 1.50× larger');
+      expect(seen).toContain('was 2,000: 2.0× slower');
+      expect(seen).toContain('was 200: 1.5× faster');
+      expect(seen).toContain('2026-12-01 02:03 UTC');
+      const marked = `[...document.querySelectorAll('.tile .worse')].map((each) => each.innerText)`;
+      expect(await page.evaluate(marked)).toEqual(['was 1.00 kB: 1.50× larger', 'was 2,000: 2.0× slower']);
+      await page.close();
+    });
+
+    it('shows answers that became others before those that only moved', async () => {
+      const [token] = exampleReport.evaluation!.changed;
+      const moved = { ...token!, kl: 2, compressed: { ...token!.compressed, top: token!.original.top } };
+      const evaluation = { ...exampleReport.evaluation!, changed: [moved, token!] };
+      const page = await open([{ ...exampleReport, evaluation }]);
+      const found = `[...document.querySelectorAll('.tokens tbody .kl')].map((each) => each.textContent)`;
+      expect(await page.evaluate(found)).toEqual(['KL 0.900', 'KL 2.00']);
+      await page.close();
+    });
+
+    it('draws no line through runs of different models or texts, nor for what was not measured', async () => {
+      const { evaluation: _, ...rest } = exampleReport;
+      const { bytes, parameters, bitsPerWeight, multiplyAdds } = rest.compressed;
+      const cost = { bytes, parameters, bitsPerWeight, multiplyAdds };
+      const unmeasured: ReportData = {
+        ...rest,
+        name: 'unmeasured',
+        original: { ...cost, bytes: 1000 },
+        compressed: cost,
+      };
+      const moved = { ...exampleReport.original, nats: 2 };
+      const elsewhere: ReportData = { ...exampleReport, name: 'other text', original: moved };
+      const lines = async (...reports: ReportData[]) => {
+        const page = await open(reports);
+        const text = await page.evaluate(`document.querySelector('#comparison').innerText`);
+        const onLine = await page.evaluate(
+          `document.querySelectorAll('#comparison g[aria-label="line"] path').length`,
+        );
+        await page.close();
+        return { text: text as string, onLine };
+      };
+      const compared = await lines(exampleReport, { ...worse, speed: exampleReport.speed }, unmeasured);
+      expect(compared.onLine).toBe(1);
+      expect(compared.text).toContain('● yes');
+      expect(compared.text).toContain('–');
+      const apart = await lines(exampleReport, elsewhere);
+      expect(apart.onLine).toBe(0);
+      expect(apart.text).not.toContain('yes');
+      expect(apart.text).toContain('there is no line');
+    });
+
     it('shows hostile names and tokens as text', async () => {
       const hostile = '</script><script>window.broken = 1</script><img src="x:" onerror="broken = 1">\u202e';
       const [changed] = exampleReport.evaluation!.changed;

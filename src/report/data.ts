@@ -56,7 +56,7 @@ export function reportData(report: CompressReport, parts: ReportParts): ReportDa
     // As JSON has it: without fields that are undefined.
     recipe: JSON.parse(JSON.stringify(plainRecipe(report.recipe))),
     reproduction: parts.reproduction,
-    timings: { seconds: { ...report.seconds }, machine: parts.machine },
+    timings: { seconds: { ...report.seconds }, machine: parts.machine, finished: new Date().toISOString() },
   };
 }
 

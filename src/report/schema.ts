@@ -132,7 +132,12 @@ const schema = z.object({
   recipe: z.record(z.string(), z.unknown()),
   /** What it takes to make it again: command, versions, hashes. */
   reproduction: list(z.tuple([z.string(), z.string()]).readonly()),
-  timings: z.object({ seconds: z.record(z.string(), z.number()), machine: z.string() }),
+  timings: z.object({
+    seconds: z.record(z.string(), z.number()),
+    machine: z.string(),
+    /** When the run ended, in ISO 8601; missing in reports of earlier versions. */
+    finished: z.string().optional(),
+  }),
 });
 
 export type ReportData = z.output<typeof schema>;
