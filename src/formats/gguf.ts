@@ -22,6 +22,7 @@ import { checkSteps } from './check.ts';
 import type { Check, Format } from './format.ts';
 import { fallbackLines } from './fallbacks.ts';
 import { ggufCard } from './gguf-card.ts';
+import { checkVocabulary, vocabularyNotes } from './gguf-vocabulary.ts';
 import { blocks } from './recommend.ts';
 
 export const gguf: Format = {
@@ -37,6 +38,7 @@ export const gguf: Format = {
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
     ggufOf(original.model, { name: original.name, floats: recipe.export.floats });
+    checkVocabulary(original);
     await checkSteps(recipe, original, { fits, holds });
   },
   holds,
@@ -57,6 +59,8 @@ export const gguf: Format = {
     const llama = await findLlama({ signal });
     if ('missing' in llama) note(`Not loaded in llama.cpp: ${llama.missing}.`);
     else checks.push(await verifyLlama(llama, file, written, ids, { ...session, signal }));
+    const reader = 'missing' in llama ? undefined : llama;
+    for (const line of await vocabularyNotes(original, file, reader, { ...session, signal })) note(line);
     return {
       file: { path, type, bytes: statSync(file).size },
       checks,
