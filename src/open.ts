@@ -17,10 +17,11 @@ import { openGguf } from './io/gguf/read.ts';
 import { withoutAddress } from './io/hub.ts';
 import type { Origin } from './io/origin.ts';
 import { isLegalFile, mergedOrigin, originFromFolder, originFromGguf } from './io/origin.ts';
-import { floatTensors, ggufBits, modelFromGguf } from './models/gguf.ts';
+import { floatTensors, ggufGrid, modelFromGguf } from './models/gguf.ts';
 import { loadModel } from './models/index.ts';
 import type { Model } from './models/model.ts';
-import { quantizedBits } from './models/quantized/index.ts';
+import type { StoredGrid } from './models/quantized/index.ts';
+import { quantizedGrid } from './models/quantized/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { loadTokenizer, withinRows } from './tokenizer/tokenizer.ts';
 
@@ -97,19 +98,19 @@ export async function openForCompression(
 }
 
 /**
- * How many bits most weights of a model are quantized to already, by its headers alone; undefined where most are floats,
- * or where nothing can be read: opening it says why.
+ * What most weights of a model are quantized to already, by its headers alone; undefined where they are floats, or where
+ * nothing can be read: opening it says why.
  */
-export async function storedBits(
+export async function storedGrid(
   location: string | undefined,
   { revision, progress }: OpenOptions = {},
-): Promise<number | undefined> {
+): Promise<StoredGrid | undefined> {
   if (isShipped(location)) return undefined;
   try {
     const file = ggufFile(location!);
-    if (file !== undefined) return ggufBits(openGguf(file));
+    if (file !== undefined) return ggufGrid(openGguf(file));
     if (exportedFile(location!) !== undefined) return undefined;
-    return quantizedBits((await openCheckpoint(location!, { revision, progress })).json);
+    return quantizedGrid((await openCheckpoint(location!, { revision, progress })).json);
   } catch (error) {
     if (error instanceof LapidaryError) return undefined;
     throw error;

@@ -8,7 +8,7 @@ import type { Check } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
-import { storedBits } from '../open.ts';
+import { storedGrid } from '../open.ts';
 import { compresses, parseRecipe, plainRecipe } from '../recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
@@ -182,7 +182,7 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   };
   const open = flags.method === undefined && flags.recipe === undefined;
   const revision = given('revision') as string | undefined;
-  const stored = open ? await withProgress((work) => storedBits(model, { ...work, revision })) : undefined;
+  const stored = open ? await withProgress((work) => storedGrid(model, { ...work, revision })) : undefined;
   const recipe = parseRecipe(recipeInput(model, flags.recipe, given, stored), 'command line');
   const out = flags.out ?? defaultFolder(recipe);
   if (out === '') {

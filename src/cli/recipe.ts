@@ -6,11 +6,13 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { parseJsonObject } from '../base/json.ts';
 import { targetHelp } from '../calibrate/select.ts';
 import { fitted } from '../formats/fitted.ts';
+import type { Format } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
 import type { Recommendation } from '../formats/recommend.ts';
 import { kept } from '../formats/recommend.ts';
 import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
+import type { StoredGrid } from '../models/quantized/index.ts';
 import { isShipped } from '../open.ts';
 import { describeOptions } from '../options.ts';
 import type { Recipe, RecipeInput } from '../recipe.ts';
@@ -25,13 +27,13 @@ export const flagOf = (option: string): string =>
 /**
  * @param path of a recipe's file, where one is given
  * @param given a flag's value, undefined where it was left at its default
- * @param storedBits of a model that is quantized already, where no method is named
+ * @param stored what a model is quantized to already, where no method is named
  */
 export function recipeInput(
   model: string | undefined,
   path: string | undefined,
   given: (name: string) => unknown,
-  storedBits?: number,
+  stored?: StoredGrid,
 ): RecipeInput {
   const defined = (values: Record<string, unknown>) =>
     Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
@@ -46,7 +48,7 @@ export function recipeInput(
     if (!own.includes(format)) checkNotGiven(flag, own, given);
   const anew = recommendation(model, file, format, given);
   const named = given('method') !== undefined || file.steps !== undefined;
-  const recommended = named ? undefined : isKept(storedBits, given) ? kept(storedBits!) : anew;
+  const recommended = named ? undefined : isKept(stored, formats[format], given) ? kept(stored!) : anew;
   const steps = bySquares(stepsOf(file, format, given, recommended?.step, anew.step), given);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
@@ -114,11 +116,16 @@ function recommendation(
   });
 }
 
-/** Whether what is quantized already is taken over: it has no more bits than are asked for, and nothing else is. */
-function isKept(storedBits: number | undefined, given: (name: string) => unknown): boolean {
+/** Whether what is quantized already is taken over: it fits, has no more bits than are asked for, and nothing else is. */
+function isKept(
+  stored: StoredGrid | undefined,
+  { grids }: Format,
+  given: (name: string) => unknown,
+): boolean {
   const options = [...methods.flatMap(optionNames), 'imatrix'];
   const asked = options.some((name) => name !== 'bits' && given(name) !== undefined);
-  return storedBits !== undefined && !asked && storedBits <= Number(given('bits') ?? 4);
+  if (!stored || asked || stored.bits > Number(given('bits') ?? 4)) return false;
+  return (grids.offsets || !stored.offsets) && (grids.wideScales || stored.halfScales);
 }
 
 /** Of a checkpoint on this machine; what is wrong with it is said when it is opened. */

@@ -10,6 +10,7 @@ export const awq = safetensorsFormat({
   label: 'AWQ for vLLM and AutoAWQ',
   engines: [],
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
+  grids: { offsets: false, wideScales: false },
   keepsTables: true,
   fused: true,
   fitting: () => ({}),

@@ -11,6 +11,7 @@ export const compressedTensors: Format = safetensorsFormat({
   label: 'compressed-tensors for vLLM',
   engines: ['vllm'],
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
+  grids: { offsets: false, wideScales: false },
   keepsTables: true,
   fused: true,
   fitting: () => ({}),

@@ -91,6 +91,8 @@ export interface Format {
   recommend(wanted: Wanted): Recommendation;
   /** Whether the embedding and the head stay as they are, because engines take nothing else. */
   readonly keepsTables?: boolean | undefined;
+  /** What integers in groups it holds: with offsets that are no zero points, with scales that need float32. */
+  readonly grids: { readonly offsets: boolean; readonly wideScales: boolean };
   /** Options without which what a method makes does not fit, by those that it has. */
   fitting(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
   /**

@@ -30,6 +30,7 @@ export const gguf: Format = {
   engines: ['llama.cpp'],
   withoutWindows: 'llama.cpp',
   recommend: blocks,
+  grids: { offsets: true, wideScales: true },
   // Q8_0's zero point is always the middle; Q4_1's minima are float16.
   fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),
   // Integers of other methods; ggml's own types have every width.

@@ -19,6 +19,7 @@ export const gptq = safetensorsFormat({
     const symmetric = 'vLLM reads no zero points in this format, which the figures have (--for vllm)';
     return { step, reason: `${reason}; ${symmetric}` };
   },
+  grids: { offsets: false, wideScales: false },
   keepsTables: true,
   fused: true,
   fitting: () => ({}),

@@ -11,6 +11,7 @@ export const mlx = safetensorsFormat({
   label: 'MLX for mlx-lm',
   engines: ['mlx'],
   recommend: (wanted) => integers(wanted, { group: 64 }, { passes: 0 }),
+  grids: { offsets: true, wideScales: false },
   keepsTables: false,
   withoutWindows: 'mlx-lm',
   // Biases are float16 products of scales and zero points; those of eight bits leave scales no digits.

@@ -21,6 +21,7 @@ export const onnx: Format = {
   label: 'ONNX for transformers.js',
   engines: ['transformers.js', 'onnxruntime'],
   recommend: (wanted) => integers(wanted, { group: 32 }),
+  grids: { offsets: true, wideScales: true },
   fitting: () => ({ form: 'groups' }),
   storedBits: (bits) => (bits === 3 ? 4 : bits),
   async check() {

@@ -59,8 +59,8 @@ export function integers(
   };
 }
 
-/** What is quantized already to no more bits than are asked for. @param bits that it has */
-export function kept(bits: number): Recommendation {
+/** What is quantized already to no more bits than are asked for. */
+export function kept({ bits }: { readonly bits: number }): Recommendation {
   return {
     step: { method: 'keep', strict: false },
     reason: `the model is quantized already, to ${bits} bits, and what it has is taken over without loss; --method names what compresses it anew`,

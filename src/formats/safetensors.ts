@@ -2,6 +2,8 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Target } from '../calibrate/targets.ts';
+import { targetsOf } from '../calibrate/targets.ts';
+import { dense, lazyValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { CheckpointLayout, FloatName } from '../export/safetensors/folder.ts';
 import { writeCheckpoint } from '../export/safetensors/folder.ts';
@@ -15,7 +17,7 @@ import type { Format } from './format.ts';
 /** What one of them is. */
 export interface CheckpointKind extends Pick<
   Format,
-  'label' | 'engines' | 'recommend' | 'keepsTables' | 'fitting' | 'storedBits' | 'withoutWindows' | 'card'
+  'label' | 'engines' | 'recommend' | 'grids' | 'keepsTables' | 'fitting' | 'storedBits' | 'withoutWindows' | 'card'
 > {
   /** See `Fitting`. */
   readonly fused?: boolean | undefined;
@@ -40,7 +42,7 @@ const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const
 const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[floats];
 
 export function safetensorsFormat(kind: CheckpointKind): Format {
-  const { label, engines, recommend, keepsTables, fitting, storedBits, withoutWindows, card } = kind;
+  const { label, engines, recommend, grids, keepsTables, fitting, storedBits, withoutWindows, card } = kind;
   const fits: CheckpointKind['fits'] = (encoding, target) => {
     if (keepsTables && target.place !== 'block') throw keptTable(label);
     kind.fits(encoding, target);
@@ -50,24 +52,35 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
     fits(encoding, target);
     kind.exact(encoding, floatsOf(recipe));
   };
+  /** With floats in place of what was quantized before, and is no recipe's: tables, and what it has no place for. */
+  const storable = (model: Model): Model => {
+    const floats = targetsOf(model).flatMap((target): [string, Encoding][] => {
+      const encoding = model.matrices.get(target.name)!;
+      if (encoding.bits >= 16 || isHeld(() => fits(encoding, target))) return [];
+      return [[target.name, dense(lazyValues(encoding.shape, () => encoding.dense()))]];
+    });
+    return { ...model, matrices: new Map([...model.matrices, ...floats]) };
+  };
   const matrices = { fits, holds, fused: kind.fused };
   return {
     label,
     engines,
     recommend,
+    grids,
     keepsTables,
     fitting,
     withoutWindows,
     storedBits,
     card,
     async check(recipe, original) {
-      kind.layout(original.model, floatsOf(recipe));
+      kind.layout(storable(original.model), floatsOf(recipe));
       await checkSteps(recipe, original, matrices);
     },
     spared: (recipe, original) => misfitting(recipe, original, matrices),
     holds,
-    async write({ recipe, original, compressed, folder, progress, texts, note }) {
+    async write({ recipe, original, compressed: made, folder, progress, texts, note }) {
       const floats = floatsOf(recipe);
+      const compressed = storable(made);
       const layout = kind.layout(compressed, floats);
       progress({ phase: 'write', done: 0, total: 1 });
       const { path, bytes } = await writeCheckpoint(compressed, folder, layout, { floats });
@@ -82,6 +95,16 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
       };
     },
   };
+}
+
+function isHeld(check: () => void): boolean {
+  try {
+    check();
+    return true;
+  } catch (error) {
+    if (error instanceof LapidaryError) return false;
+    throw error;
+  }
 }
 
 const keptTable = (label: string): LapidaryError =>

@@ -14,7 +14,7 @@ import { methods } from '../methods/index.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { assignment, calibrationFile } from '../prepare.ts';
-import type { Recipe } from '../recipe.ts';
+import type { Recipe, Step } from '../recipe.ts';
 import { isCompression, parseRecipe, plainRecipe } from '../recipe.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
@@ -54,13 +54,22 @@ export function settled(recipe: Recipe, original: OpenedCheckpoint, { warn, note
     note(`${subject}: ${kept.length} matrices are taken over as they are, without loss${others}.`);
     return recipe;
   }
-  const steps = stepsFor(lost, recipe);
-  warn(
-    `${subject}: ${kept.length} matrices are taken over without loss; ${lost.length} are not held by ${formats[recipe.export.format].label} to the bit and compressed anew (${namesOf(lost)}: ${reasonOf(lost[0])})`,
-  );
+  const { steps, reason } = anew(lost, recipe);
+  const why = `${formats[recipe.export.format].label} does not hold ${kept.length === 0 ? 'its matrices' : namesOf(lost)} to the bit (${reasonOf(lost[0])})`;
   const plain = plainRecipe(recipe);
-  return parseRecipe({ ...plain, steps: [...(plain.steps as StepInput[]), ...steps] });
+  if (kept.length > 0) {
+    warn(
+      `${subject}: ${kept.length} matrices are taken over without loss; ${why}, so they are compressed anew`,
+    );
+    return parseRecipe({ ...plain, steps: [...(plain.steps as StepInput[]), ...steps] });
+  }
+  warn(`${subject}, and ${why}: ${losing}`);
+  const others = (plain.steps as StepInput[]).filter((_, index) => !keeps(recipe.steps[index]));
+  return parseRecipe({ ...plain, reason, steps: [...steps, ...others] });
 }
+
+const keeps = (step: Step): boolean =>
+  isCompression(step) && step.method.shape === 'linear' && step.method.convert !== undefined;
 
 const losing =
   'what is made from it loses on top of that, and is compared with it, not with the original; start from the original weights where you can';
@@ -107,8 +116,7 @@ function refused(lost: readonly Lost[], { export: { format } }: Recipe): Lapidar
   );
 }
 
-const reasonOf = ({ error: { problem } }: Lost): string =>
-  problem.found === undefined ? problem.what : `${problem.what}, ${problem.found}`;
+const reasonOf = ({ error: { problem } }: Lost): string => problem.found ?? problem.what;
 
 function namesOf(lost: readonly Lost[]): string {
   const names = lost.slice(0, 3).map(({ target }) => target.name);
@@ -116,9 +124,10 @@ function namesOf(lost: readonly Lost[]): string {
 }
 
 /** What is recommended, at about the bits that matrices have; tables at eight, as always. */
-function stepsFor(lost: readonly Lost[], recipe: Recipe): StepInput[] {
-  const format = formats[recipe.export.format];
-  const text = calibrationFile(recipe) !== undefined || recipe.calibration.generated;
+function anew(lost: readonly Lost[], recipe: Recipe) {
+  const { calibration, export: target } = recipe;
+  const format = formats[target.format];
+  const text = calibrationFile(recipe) !== undefined || calibration.generated;
   const groups = new Map<number, Lost[]>();
   for (const each of lost) {
     const { place } = each.target;
@@ -126,11 +135,18 @@ function stepsFor(lost: readonly Lost[], recipe: Recipe): StepInput[] {
     const bits = place === 'block' ? ([2, 3, 4].find((bits) => each.encoding.bits <= bits) ?? 8) : 8;
     groups.set(bits, [...(groups.get(bits) ?? []), each]);
   }
-  return [...groups].map(([bits, of]) => {
+  const recommended = [...groups].map(([bits, of]) => {
     const widths = of.map(({ target }) => target.shape[1]);
-    const { step } = format.recommend({ bits, text, widths });
-    return fitted({ ...step, targets: of.map(({ target }) => target.name) }, format);
+    const { step, reason } = format.recommend({
+      bits,
+      text,
+      imatrix: calibration.imatrix !== undefined,
+      widths,
+    });
+    const targets = of.map(({ target }) => target.name);
+    return { reason, step: fitted({ ...step, targets }, format) };
   });
+  return { steps: recommended.map(({ step }) => step), reason: recommended[0]?.reason };
 }
 
 /** Names what would lose nothing, if the format holds each kind of matrix there is. */

@@ -20,6 +20,7 @@ import { ropeScaling } from './gguf-rope.ts';
 import { inHalves } from './gguf-rows.ts';
 import { vocabularyOf } from './gguf-vocabulary.ts';
 import { loadModel } from './index.ts';
+import type { StoredGrid } from './quantized/index.ts';
 import type { Model } from './model.ts';
 
 const floats: Readonly<Record<string, DType>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
@@ -223,14 +224,16 @@ function vectorOf(name: string, tensor: GgufTensor, heads: number | undefined, p
   return { dtype, shape, byteLength, bytes };
 }
 
-/** Bits of the codes that most weights of a file have; undefined where they are floats, or on no even grid. */
-export function ggufBits({ tensors }: GgufFile): number | undefined {
+/** The grid that most weights of a file are on; undefined where they are floats, or on no even one. */
+export function ggufGrid({ tensors }: GgufFile): StoredGrid | undefined {
   const weights = new Map<number, number>();
   for (const { type, shape } of tensors.values()) {
     if (shape.length === 2) weights.set(type.id, (weights.get(type.id) ?? 0) + elementCount(shape));
   }
   const [most] = [...weights].sort((a, b) => b[1] - a[1]);
-  const levels = most && blockTypes.byId.get(most[0])?.levels;
-  const even = levels?.every((level, code) => level === levels[0] + code);
-  return levels && even ? Math.ceil(Math.log2(levels.length)) : undefined;
+  const type = most && blockTypes.byId.get(most[0]);
+  if (!type?.levels.every((level, code) => level === type.levels[0] + code)) return undefined;
+  const bits = Math.ceil(Math.log2(type.levels.length));
+  // Scales of parts of a block are whole numbers times the block's own.
+  return { bits, offsets: type.minima, halfScales: type.size === type.part };
 }

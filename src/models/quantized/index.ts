@@ -35,10 +35,20 @@ export interface QuantizedFormat {
 
 const formats: readonly QuantizedFormat[] = [awq, compressedTensors, fp8, gptq, mlx];
 
-/** Bits of the integers that a checkpoint's weights are; undefined where config.json says nothing of the kind. */
-export function quantizedBits(json: Json): number | undefined {
+/** What most weights of a model are quantized to, as far as headers tell. */
+export interface StoredGrid {
+  /** Of codes, which are evenly spaced. */
+  readonly bits: number;
+  /** Whether groups have offsets that need not be zero points. */
+  readonly offsets: boolean;
+  /** Whether scales are such as float16 holds. */
+  readonly halfScales: boolean;
+}
+
+/** Undefined where config.json names no integers. */
+export function quantizedGrid(json: Json): StoredGrid | undefined {
   const bits = formats.find(({ matches }) => matches(json))?.bits(json);
-  return typeof bits === 'number' ? bits : undefined;
+  return typeof bits === 'number' ? { bits, offsets: false, halfScales: true } : undefined;
 }
 
 export interface QuantizedWeights {
