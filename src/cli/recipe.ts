@@ -10,6 +10,7 @@ import type { Format } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
 import type { Recommendation } from '../formats/recommend.ts';
 import { kept } from '../formats/recommend.ts';
+import { openGguf } from '../io/gguf/read.ts';
 import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
@@ -128,9 +129,13 @@ function isKept(
   return (grids.offsets || !stored.offsets) && (grids.wideScales || stored.halfScales);
 }
 
-/** Of a checkpoint on this machine; what is wrong with it is said when it is opened. */
+/** Of a model on this machine; what is wrong with it is said when it is opened. */
 function widthsOf(model: string | undefined): readonly number[] {
   try {
+    if (model?.endsWith('.gguf')) {
+      const blocks = [...openGguf(model).tensors].filter(([name]) => name.startsWith('blk.'));
+      return [...new Set(blocks.flatMap(([, { shape }]) => (shape.length === 2 ? shape[1] : [])))];
+    }
     const path = join(model ?? '', 'config.json');
     const json = parseJsonObject(readFileSync(path), { where: path });
     return [json.hidden_size, json.intermediate_size].filter((width) => typeof width === 'number');

@@ -86,7 +86,7 @@ function sorted(recipe: Recipe, { model, checkpoint }: OpenedCheckpoint, targets
     const encoding = model.matrices.get(target.name)!;
     try {
       const after = assigned && keptOf(assigned, encoding);
-      if (!after) continue;
+      if (!after || after.bits >= 16) continue;
       format.holds(after, target, recipe);
       kept.push(target);
     } catch (error) {
@@ -110,7 +110,7 @@ function refused(lost: readonly Lost[], { export: { format } }: Recipe): Lapidar
       where: namesOf(lost),
       expected: problem.expected,
       found: problem.found,
-      fix: `add --no-strict, and what is recommended compresses ${lost.length === 1 ? 'it' : 'them'}; or write another format: onnx holds all`,
+      fix: `add --no-strict, and what is recommended compresses ${lost.length === 1 ? 'it' : 'them'}; leave it in floats (--form floats, or --also "NAMES keep form=floats"), or write another format: onnx holds all`,
     },
     ExitCode.usage,
   );
@@ -174,7 +174,7 @@ export function checkKept(recipe: Recipe, original: Model, written: Model): void
   for (const target of targetsOf(original)) {
     const { name } = target;
     const [before, assigned] = [original.matrices.get(name)!, assign(target)];
-    if (before.bits >= 16 || !assigned || !keptOf(assigned, before)) continue;
+    if (before.bits >= 16 || !assigned || (keptOf(assigned, before)?.bits ?? 16) >= 16) continue;
     if (equalValues(before.dense(), written.matrices.get(name)!.dense())) continue;
     throw new LapidaryError(
       {

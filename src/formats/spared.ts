@@ -27,7 +27,10 @@ export async function withSpared(
     .find(({ shape, ...each }) => shape === 'linear' && 'convert' in each)!;
   return {
     ...recipe,
-    steps: [...recipe.steps, { method, targets, options: method.options.parse({}) as object }],
+    steps: [
+      ...recipe.steps,
+      { method, targets, options: method.options.parse({ form: 'floats' }) as object },
+    ],
   } as Recipe;
 }
 

@@ -6,16 +6,16 @@
 import { z } from 'zod';
 import { stored } from '../../base/tensor.ts';
 import { inGroups } from '../../encodings/blocks/index.ts';
-import { dense } from '../../encodings/dense.ts';
+import { dense, lazyValues } from '../../encodings/dense.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { LinearMethod } from '../contract.ts';
 
 const options = z.strictObject({
   form: z
-    .enum(['groups', 'stored'])
+    .enum(['groups', 'stored', 'floats'])
     .default('groups')
     .describe(
-      "What ggml's blocks become: integers in groups, which most formats hold, or as they are stored.",
+      "What ggml's blocks become: integers in groups, which most formats hold; as they are stored; or floats, as all else, too.",
     ),
   strict: z
     .boolean()
@@ -23,6 +23,9 @@ const options = z.strictObject({
     .describe('Refuses what the format does not hold exactly; else what is recommended compresses it.'),
 });
 export type KeepOptions = z.infer<typeof options>;
+
+const inFloats = (encoding: Encoding): Encoding =>
+  encoding.bits >= 16 ? encoding : dense(lazyValues(encoding.shape, () => encoding.dense()));
 
 /** What it came to is asked for before the work and in it. */
 const known = new WeakMap<Encoding, Encoding>();
@@ -35,6 +38,7 @@ export const keep: LinearMethod<KeepOptions> = {
   statistic: () => 'none',
   convert(encoding, { form }) {
     if (form === 'stored') return encoding;
+    if (form === 'floats') return inFloats(encoding);
     const found = known.get(encoding) ?? inGroups(encoding);
     known.set(encoding, found);
     return found;
