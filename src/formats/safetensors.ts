@@ -17,7 +17,15 @@ import type { Format } from './format.ts';
 /** What one of them is. */
 export interface CheckpointKind extends Pick<
   Format,
-  'label' | 'engines' | 'recommend' | 'grids' | 'keepsTables' | 'fitting' | 'storedBits' | 'withoutWindows' | 'card'
+  | 'label'
+  | 'engines'
+  | 'recommend'
+  | 'grids'
+  | 'keepsTables'
+  | 'fitting'
+  | 'storedBits'
+  | 'withoutWindows'
+  | 'card'
 > {
   /** See `Fitting`. */
   readonly fused?: boolean | undefined;
