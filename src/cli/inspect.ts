@@ -5,7 +5,8 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { elementCount } from '../base/tensor.ts';
 import { fileTensors } from '../evaluate/cost.ts';
 import { costOf } from '../measure.ts';
-import type { LayerPlan } from '../models/model.ts';
+import { findArchitecture } from '../models/index.ts';
+import type { Configuration, LayerPlan } from '../models/model.ts';
 import type { Listing, OpenedWeights } from '../open.ts';
 import { listTensors, openWeights, settingsOf } from '../open.ts';
 import { readJson, templateText } from '../tokenizer/tokenizer.ts';
@@ -112,15 +113,17 @@ function rowsOf(opened: OpenedWeights): readonly Row[] {
 }
 
 function plan(opened: OpenedWeights): Record<string, unknown> {
-  if (!opened.model) return { context: opened.context };
-  const { modelType, hidden, vocabulary, context, layers } = opened.model.config;
+  const config = opened.model ? opened.model.config : configurationOf(opened.file);
+  if (!config) return { context: opened.context };
+  const { modelType, hidden, vocabulary, context, layers } = config;
   return { modelType, hidden, vocabulary, context, layers };
 }
 
-/** A model in a few words; an exported file is known by its weights alone. */
-function describePlan({ name, model, context }: OpenedWeights): string[] {
-  if (!model) return [`${name}: an exported ONNX file, context ${context}`];
-  const { modelType, hidden, vocabulary, layers, tiedHead } = model.config;
+/** A model in a few words. */
+function describePlan({ name, model, file, context }: OpenedWeights): string[] {
+  const config = model ? model.config : configurationOf(file!);
+  if (!config) return [`${name}: an ONNX file, context ${context}`];
+  const { modelType, hidden, vocabulary, layers, tiedHead } = config;
   const all = (value: (layer: LayerPlan) => number | undefined) =>
     [...new Set(layers.map(value))].filter((each) => each !== undefined).join(' or ');
   const windows = all(({ window }) => window);
@@ -129,6 +132,16 @@ function describePlan({ name, model, context }: OpenedWeights): string[] {
     `hidden ${hidden}, ${all((layer) => layer.heads)} heads of ${all((layer) => layer.headSize)}, ${all((layer) => layer.keyValueHeads)} of keys and values, feed-forward ${all((layer) => layer.intermediate)}`,
     `vocabulary ${vocabulary}, ${tiedHead ? 'the head is the embedding' : 'a head of its own'}`,
   ];
+}
+
+/** Of an exported file, as the settings beside it say; undefined where these are none of an architecture of ours. */
+function configurationOf(file: string): Configuration | undefined {
+  try {
+    const json = readJson(settingsOf(file), 'config.json') ?? {};
+    return findArchitecture(json).configure(json);
+  } catch {
+    return undefined;
+  }
 }
 
 function hasChatTemplate({ model, file }: OpenedWeights): boolean {

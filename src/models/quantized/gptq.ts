@@ -44,7 +44,8 @@ function readSettings(
   known: Pick<GptqSettings, 'version' | 'group'> & Partial<GptqSettings>,
   where: string,
 ): GptqSettings {
-  const { bits = known.bits, group_size: group = known.group } = json;
+  const bits = json.bits ?? known.bits;
+  const group = json.group_size ?? known.group;
   if (!isBits(bits)) throw wrongSetting(`${where}.bits`, '2, 3, 4, 8', bits);
   if (!isGroup(group)) throw wrongSetting(`${where}.group_size`, '-1 or a whole number above 0', group);
   return { bits, group, version: known.version };

@@ -34,7 +34,7 @@ export const mlx: QuantizedFormat = {
 };
 
 function readSettings(json: Json, where: string): MlxSettings {
-  const { bits = 4, group_size: group = 64, mode = 'affine' } = json;
+  const [bits, group, mode] = [json.bits ?? 4, json.group_size ?? 64, json.mode ?? 'affine'];
   if (mode !== 'affine') throw wrongSetting(`${where}.mode`, 'affine', mode);
   if (!isWidth(bits)) throw wrongSetting(`${where}.bits`, 'a whole number from 2 to 8', bits);
   if (!isGroup(group) || group === -1) throw wrongSetting(`${where}.group_size`, 'a whole number', group);
