@@ -3,7 +3,7 @@
  * Run: npx tsx examples/compress.ts [folder to write]
  */
 
-import { compress, generate, openModel, parseRecipe } from 'lapidary';
+import { compress, generate, parseRecipe } from 'lapidary';
 
 const recipe = parseRecipe({
   steps: [
@@ -21,6 +21,5 @@ console.log(
   `KL divergence ${compressed.kl?.mean.toFixed(5)}, perplexity ${compressed.perplexity?.value.toFixed(3)}`,
 );
 
-const small = await openModel(report.out);
-const { text } = await generate(small.file!, small.tokenizer, 'Once upon a time', { maxTokens: 40 });
+const { text } = await generate(report.out, 'Once upon a time', { maxTokens: 40 });
 console.log(`Once upon a time${text}`);

@@ -4,6 +4,8 @@ import { ExitCode } from './base/errors.ts';
 import { generate } from './generate.ts';
 import type { Model } from './models/model.ts';
 import { logits } from './models/runner.ts';
+import { openModel } from './open.ts';
+import type { Chat } from './tokenizer/chat.ts';
 
 const prompt = '5 9 77 30 4';
 
@@ -93,5 +95,27 @@ describe('generate', () => {
     }
     await expect(generate(model, numerals, '')).rejects.toThrow('the prompt is empty');
     await expect(generate(model, numerals, prompt, { chat: true })).rejects.toThrow('no chat template');
+  });
+
+  it('takes what openModel takes, or has opened, and knows its tokenizer and context', async () => {
+    const options = { maxTokens: 6, threads: 1 };
+    const opened = await openModel('pebble');
+    const { ids } = await generate(opened.model!, opened.tokenizer, 'Once upon a time', options);
+    expect((await generate(opened, 'Once upon a time', options)).ids).toEqual(ids);
+    expect((await generate('pebble', 'Once upon a time', options)).ids).toEqual(ids);
+  });
+
+  it('answers a conversation by the template', async () => {
+    const model = await openGolden('llama');
+    const chat: Chat = (messages) =>
+      messages.map(({ role, content }) => `${role.length} ${content}`).join(' ');
+    const messages = [
+      { role: 'system', content: '9' },
+      { role: 'user', content: '77 30' },
+    ];
+    const options = { maxTokens: 3 };
+    const answered = await generate(model, { ...numerals, chat }, messages, options);
+    expect(answered.ids).toEqual((await generate(model, numerals, '6 9 4 77 30', options)).ids);
+    await expect(generate(model, numerals, messages)).rejects.toThrow('no chat template');
   });
 });

@@ -6,8 +6,11 @@ import { openFile } from './evaluate/file.ts';
 import { exportGraph } from './export/graph.ts';
 import type { SessionOptions } from './graph/session.ts';
 import type { Model } from './models/model.ts';
+import type { Opened } from './open.ts';
+import { openModel } from './open.ts';
 import type { SamplingOptions } from './sample.ts';
 import { checkOption, sampler } from './sample.ts';
+import type { ChatMessage } from './tokenizer/chat.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { decodeStream } from './tokenizer/tokenizer.ts';
 
@@ -35,15 +38,45 @@ export interface Generation {
   readonly decodeTokensPerSecond: number;
 }
 
+/** Text to go on from, or a conversation to answer, by the model's chat template. */
+export type Prompt = string | readonly ChatMessage[];
+
 /**
- * @param source a model in memory, or the path of an exported ONNX file
+ * @param source a model that `openModel` has opened, or what it would open: a folder, a hub id, a file
  * @throws LapidaryError on options out of range, a prompt that fills the context, or logits that are not finite
  */
-export async function generate(
+export function generate(
+  source: Opened | string,
+  prompt: Prompt,
+  options?: GenerateOptions,
+): Promise<Generation>;
+/** @param source a model in memory, or the path of an exported ONNX file */
+export function generate(
   source: Model | string,
   tokenizer: Tokenizer,
-  prompt: string,
+  prompt: Prompt,
+  options?: GenerateOptions,
+): Promise<Generation>;
+export async function generate(
+  source: Opened | Model | string,
+  second: Prompt | Tokenizer,
+  third: Prompt | GenerateOptions = {},
   options: GenerateOptions = {},
+): Promise<Generation> {
+  if (isTokenizer(second)) return written(source as Model | string, second, third as Prompt, options);
+  const opened = typeof source === 'string' ? await openModel(source) : (source as Opened);
+  const own = { context: opened.context, ...(third as GenerateOptions) };
+  return written(opened.model ?? opened.file, opened.tokenizer, second, own);
+}
+
+const isTokenizer = (value: Prompt | Tokenizer): value is Tokenizer =>
+  typeof value === 'object' && 'encode' in value;
+
+async function written(
+  source: Model | string,
+  tokenizer: Tokenizer,
+  prompt: Prompt,
+  options: GenerateOptions,
 ): Promise<Generation> {
   const { maxTokens = 128, signal, onText, device, threads } = options;
   checkOption(
@@ -130,8 +163,9 @@ async function decode(
   };
 }
 
-function encodePrompt(tokenizer: Tokenizer, prompt: string, chat: boolean): Int32Array {
-  if (chat && !tokenizer.chat) {
+function encodePrompt(tokenizer: Tokenizer, prompt: Prompt, chat: boolean): Int32Array {
+  const said = typeof prompt === 'string' ? (chat ? [{ role: 'user', content: prompt }] : undefined) : prompt;
+  if (said && !tokenizer.chat) {
     throw new LapidaryError({
       what: 'this model has no chat template',
       where: 'tokenizer',
@@ -139,9 +173,9 @@ function encodePrompt(tokenizer: Tokenizer, prompt: string, chat: boolean): Int3
     });
   }
   // A template writes the beginning of the sequence itself.
-  const ids = chat
-    ? tokenizer.encode(tokenizer.chat!([{ role: 'user', content: prompt }]))
-    : tokenizer.encode(prompt, { special: true });
+  const ids = said
+    ? tokenizer.encode(tokenizer.chat!(said))
+    : tokenizer.encode(prompt as string, { special: true });
   if (ids.length > 0) return ids;
   if (tokenizer.bos !== undefined) return Int32Array.of(tokenizer.bos);
   throw new LapidaryError({

@@ -55,9 +55,8 @@ Examples:
           process.stdout.write(before + text);
           before = '';
         };
-        const result = await generate(opened.model ?? opened.file, opened.tokenizer, prompt, {
+        const result = await generate(opened, prompt, {
           ...options,
-          context: opened.context,
           signal,
           ...(json ? {} : { onText: write }),
         });
