@@ -146,12 +146,15 @@ async function prepare(
   const read = inputsOf(recipe).map(identify);
   const importance = readImportance(recipe, original.model, (line) => void notes.push(line));
   const { session, progress, signal } = options;
-  const made = provenance(original, recipe);
+  let made: Prepared['made'] = {};
   const texts = await readTexts(recipe, original, (line) => void notes.push(line), {
     ...session,
     progress,
     signal,
-    begin: () => begin(made, recipe),
+    begin: () => {
+      made = provenance(original, recipe);
+      begin(made, recipe);
+    },
   });
   // The hashes are of what was read.
   read.forEach(checkUnchanged);
