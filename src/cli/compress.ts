@@ -132,7 +132,7 @@ function textOptions(): Option[] {
 function outputOptions(): Option[] {
   return [
     new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(
-      Object.values(formats).flatMap(({ engines }) => engines),
+      Object.values(formats).flatMap(({ engines }) => Object.keys(engines)),
     ),
     new Option(
       '--format <name>',

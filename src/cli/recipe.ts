@@ -6,7 +6,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { parseJsonObject } from '../base/json.ts';
 import { targetHelp } from '../calibrate/select.ts';
 import { fitted } from '../formats/fitted.ts';
-import type { Format } from '../formats/format.ts';
+import type { Engine } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
 import type { Recommendation } from '../formats/recommend.ts';
 import { kept } from '../formats/recommend.ts';
@@ -47,10 +47,11 @@ export function recipeInput(
   const format = formatOf(given) ?? file.export?.format ?? 'onnx';
   for (const [flag, own] of Object.entries(formatFlags))
     if (!own.includes(format)) checkNotGiven(flag, own, given);
+  const engine = engineOf(format, given);
   const anew = recommendation(model, file, format, given);
   const named = given('method') !== undefined || file.steps !== undefined;
-  const recommended = named ? undefined : isKept(stored, formats[format], given) ? kept(stored!) : anew;
-  const steps = bySquares(stepsOf(file, format, given, recommended?.step, anew.step), given);
+  const recommended = named ? undefined : isKept(stored, format, given) ? kept(stored!) : anew;
+  const steps = bySquares(stepsOf(file, format, given, recommended, anew.step), given);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'imatrix', 'evaluation'].map(given)].every(
@@ -72,11 +73,14 @@ export function recipeInput(
     }),
     evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),
     export: section('export', {
+      ...engine.export,
       format,
-      activations: given('activations'),
-      cache: given('cache'),
-      products: given('products'),
-      floats: given('floats'),
+      ...defined({
+        activations: given('activations'),
+        cache: given('cache'),
+        products: given('products'),
+        floats: given('floats'),
+      }),
     }),
   } as RecipeInput;
 }
@@ -87,7 +91,7 @@ function formatOf(given: (name: string) => unknown): FormatName | undefined {
   const named = given('format') as FormatName | undefined;
   if (engine === undefined) return named;
   const format = Object.entries(formats).find(([, { engines }]) =>
-    engines.includes(engine),
+    Object.hasOwn(engines, engine),
   )![0] as FormatName;
   if (named === undefined || named === format) return format;
   throw new LapidaryError(
@@ -100,7 +104,15 @@ function formatOf(given: (name: string) => unknown): FormatName | undefined {
   );
 }
 
-/** What the format recommends for this model, as far as that is known before it is opened. */
+/** What the engine that `--for` names wants of its format. */
+const engineOf = (format: FormatName, given: (name: string) => unknown): Engine =>
+  formats[format].engines[String(given('for'))] ?? {};
+
+/** Bits that are asked for, or what the engine is best with. */
+const bitsOf = (format: FormatName, given: (name: string) => unknown): number =>
+  Number(given('bits') ?? engineOf(format, given).bits ?? 4);
+
+/** What the engine or its format recommends for this model, as far as that is known before it is opened. */
 function recommendation(
   model: string | undefined,
   file: Partial<RecipeInput>,
@@ -109,23 +121,25 @@ function recommendation(
 ): Recommendation {
   const calibration = given('calibration') ?? file.calibration?.data;
   const generated = given('generatedCalibration') ?? file.calibration?.generated;
-  return formats[format].recommend({
-    bits: Number(given('bits') ?? 4),
+  const wanted = {
+    bits: bitsOf(format, given),
     text: calibration !== undefined || generated === true || isShipped(model),
     imatrix: (given('imatrix') ?? file.calibration?.imatrix) !== undefined,
     widths: widthsOf(model),
-  });
+  };
+  return engineOf(format, given).recommend?.(wanted) ?? formats[format].recommend(wanted);
 }
 
 /** Whether what is quantized already is taken over: it fits, has no more bits than are asked for, and nothing else is. */
 function isKept(
   stored: StoredGrid | undefined,
-  { grids }: Format,
+  format: FormatName,
   given: (name: string) => unknown,
 ): boolean {
   const options = [...methods.flatMap(optionNames), 'imatrix'];
   const asked = options.some((name) => name !== 'bits' && given(name) !== undefined);
-  if (!stored || asked || stored.bits > Number(given('bits') ?? 4)) return false;
+  if (!stored || asked || stored.bits > bitsOf(format, given)) return false;
+  const { grids } = formats[format];
   return (grids.offsets || !stored.offsets) && (grids.wideScales || stored.halfScales);
 }
 
@@ -182,7 +196,7 @@ function stepsOf(
   file: Partial<RecipeInput>,
   format: FormatName,
   given: (name: string) => unknown,
-  recommended: StepInput | undefined,
+  recommended: Recommendation | undefined,
   anew: StepInput,
 ): Step[] {
   const names = new Set(methods.flatMap(optionNames));
@@ -192,8 +206,8 @@ function stepsOf(
   const method = given('method') as string | undefined;
   const steps = file.steps
     ? changedSteps(file.steps, format, format !== (file.export?.format ?? 'onnx'), method, options)
-    : namedSteps(method, format, options, recommended);
-  const tables = tableSteps(steps, format, file.steps !== undefined, given);
+    : namedSteps(method, format, options, recommended?.step);
+  const tables = tableSteps(steps, format, file.steps !== undefined, given, recommended?.tables);
   const last = steps.findLast(({ targets }) => targets !== undefined)!;
   // Other options than those of what keeps a matrix are for what compresses it.
   const main = (findMethod(last.method) as { convert?: unknown }).convert ? { ...anew, targets: [] } : last;
@@ -274,6 +288,7 @@ function tableSteps(
   format: FormatName,
   fromFile: boolean,
   given: (name: string) => unknown,
+  recommended?: StepInput,
 ): Step[] {
   const asked = given('embeddingBits');
   if (formats[format].keepsTables && asked !== undefined && Number(asked) < 16) {
@@ -301,6 +316,7 @@ function tableSteps(
     if (others.length > 0) steps[index] = { ...step, targets: others } as Step;
     else steps.splice(index, 1);
   }
+  if (recommended && asked === undefined) return [{ ...recommended, targets: ['embeddings'] }];
   const bits = Number(asked ?? 8);
   return bits < 16
     ? [fitted({ method: 'rtn', targets: ['embeddings'], bits, group: 32 }, formats[format])]

@@ -59,9 +59,21 @@ const rules: Readonly<Record<string, Rule>> = {
   Sub: elementwise,
   Mul: elementwise,
   Div: elementwise,
-  /** Of a table at stored codes. */
-  Gather: (_, [table, codes]) =>
-    table && codes && { shape: [...codes.shape, ...table.shape.slice(1)], tensors: codes.tensors },
+  /** Of a table at stored codes, or the rows of what is stored. */
+  Gather(_, [table, codes]) {
+    if (!table || !codes) return undefined;
+    const { tensors } = codes.tensors.length > 0 ? codes : table;
+    return { shape: [...codes.shape, ...table.shape.slice(1)], tensors };
+  },
+  /** From 0 in ones. */
+  Range(_, __, values) {
+    const size = values(1)?.[0];
+    return size === undefined ? undefined : { shape: [size], tensors: [] };
+  },
+  Expand(_, [x], values) {
+    const shape = values(1);
+    return x && shape && { shape, tensors: x.tensors };
+  },
   Unsqueeze(_, [x], values) {
     const axes = values(1);
     if (!x || !axes) return undefined;

@@ -59,6 +59,7 @@ const products: Readonly<Record<string, Roles>> = {
   FusedMatMul: { weight: [0, 1], side: [] },
   Gemm: { weight: [1], side: [] },
   MatMulNBits: { weight: [1], side: [2, 3] },
+  MatMulInteger: { weight: [1], side: [] },
 };
 const lookups: Readonly<Record<string, Roles>> = {
   Gather: { weight: [0], side: [] },
@@ -92,24 +93,27 @@ function weightsOf(model: OnnxModel): Weights {
     if (!tensors.has(tensor)) parameters += elements;
     tensors.add(tensor);
   };
-  const useComputed = (name: string) => {
+  const useComputed = (node: OnnxNode, name: string, sides: readonly string[]) => {
     const { shape, tensors: parts } = computed(name) ?? { shape: [], tensors: [] };
-    if (shape.length !== 2) return;
-    multiplyAdds += elementCount(shape);
-    count(parts[0], elementCount(shape));
-    for (const part of parts) tensors.add(part);
+    const packed = node.type === 'MatMulNBits';
+    if (parts.length === 0 || (shape.length !== 2 && !packed)) return;
+    const elements = packed ? attribute(node, 'K', 0) * attribute(node, 'N', 0) : elementCount(shape);
+    multiplyAdds += elements;
+    count(parts[0], elements);
+    for (const part of [...parts, ...sides.flatMap((side) => computed(side)?.tensors ?? [])])
+      tensors.add(part);
   };
   const use = (node: OnnxNode, roles: Roles, multiplies: boolean) => {
     for (const index of roles.weight) {
       const tensor = trace(node.inputs[index]);
-      if (!tensor && multiplies) useComputed(node.inputs[index]);
+      const own = roles.side.map((at) => node.inputs[at]).filter((side) => side);
+      if (!tensor && multiplies) useComputed(node, node.inputs[index], own);
       if (!tensor || tensor.shape.length < 2) continue;
       const elements = elementsOf(node, tensor);
       if (multiplies) multiplyAdds += elements;
       count(tensor, elements);
-      for (const side of [...roles.side.map((at) => trace(node.inputs[at])), ...sides(node.inputs[index])]) {
-        if (side) tensors.add(side);
-      }
+      for (const side of own) for (const part of computed(side)?.tensors ?? []) tensors.add(part);
+      for (const side of sides(node.inputs[index])) tensors.add(side);
     }
   };
   // Products first: what a quantized embedding shares with the head is then counted by its true size.
@@ -117,13 +121,15 @@ function weightsOf(model: OnnxModel): Weights {
   const width = embeddingWidth(model, (name) => trace(name)?.shape ?? computed(name)?.shape);
   for (const node of model.nodes) {
     const tensor = node.type in lookups ? trace(node.inputs[0]) : undefined;
-    if (tensor && isPacked(node, tensor)) {
-      count(tensor, tensor.shape[0] * width);
+    if (tensor && (isPacked(node, tensor) || isTurned(node, tensor))) {
+      count(tensor, isTurned(node, tensor) ? elementCount(tensor.shape) : tensor.shape[0] * width);
       for (const side of packedSides(model, node).map(trace)) if (side) tensors.add(side);
     }
     // Other tables that are looked up (rotary ones) are no weights; learned positions are as wide as the embedding.
     else if (widthOf(node, tensor) === width) use(node, lookups[node.type], false);
   }
+  for (const name of scalesOfIntegers(model))
+    for (const part of computed(name)?.tensors ?? []) tensors.add(part);
   for (const node of model.nodes) {
     if (node.type in lookups || views.has(node.type)) continue;
     for (const input of node.inputs) {
@@ -132,6 +138,19 @@ function weightsOf(model: OnnxModel): Weights {
     }
   }
   return { parameters, multiplyAdds, tensors };
+}
+
+/** What integer products are multiplied by: stored scales are no weights of their own. */
+function scalesOfIntegers({ nodes }: OnnxModel): readonly string[] {
+  const sums = new Set<string>();
+  const scales: string[] = [];
+  for (const { type, inputs, outputs } of nodes) {
+    const [, ...others] = inputs;
+    if (type !== 'MatMulInteger' && !((type === 'Cast' || type === 'Mul') && sums.has(inputs[0]))) continue;
+    sums.add(outputs[0]);
+    if (type === 'Mul') scales.push(...others);
+  }
+  return scales;
 }
 
 /** Finds the initializer behind a value, and what else the nodes between them store. */
@@ -190,6 +209,13 @@ function embeddingWidth(model: OnnxModel, shapeOf: (name: string) => readonly nu
 /** A table of codes [rows, blocks, bytes], which plain nodes behind the lookup unpack. */
 function isPacked({ type }: OnnxNode, { dtype, shape }: OnnxTensor): boolean {
   return type === 'Gather' && dtype === 'uint8' && shape.length === 3;
+}
+
+/** A table of codes [columns, rows]. */
+function isTurned(node: OnnxNode, { dtype, shape }: OnnxTensor): boolean {
+  return (
+    node.type === 'Gather' && dtype === 'uint8' && shape.length === 2 && attribute(node, 'axis', 0) === 1
+  );
 }
 
 /** What else is looked up at the same indices: scales and zero points. */

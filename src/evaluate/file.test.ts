@@ -11,6 +11,7 @@ import type { Matrix } from '../methods/contract.ts';
 import { binary, roundToSigns } from '../methods/quantize/binary.ts';
 import { roundToLevels } from '../methods/quantize/levels.ts';
 import { rtn } from '../methods/quantize/rtn.ts';
+import { w8a8 } from '../methods/quantize/w8a8.ts';
 import { loadModel } from '../models/index.ts';
 import type { Model } from '../models/model.ts';
 import { bitsPerWeight, multiplyAdds, parameters } from '../models/size.ts';
@@ -31,8 +32,8 @@ function written(model: Model, activations: 'float32' | 'float16' = 'float32'): 
   const [file] = exportTransformers(model, out, { files: [{ activations }] });
   return join(out, file!.path);
 }
-async function quantized(model: Model, bits: number, symmetric: boolean): Promise<Model> {
-  const options = rtn.options.parse({ bits, group: 16, symmetric });
+async function quantized(model: Model, bits: number, symmetric: boolean, group = 16): Promise<Model> {
+  const options = rtn.options.parse({ bits, group, symmetric });
   const assign = ({ place }: { place: string }) =>
     place === 'positions' ? undefined : { method: rtn, options };
   return (await walk(model, [], { assign })).model;
@@ -107,6 +108,33 @@ it.each(lookedUp)('%s cost in a file what they cost in memory', async (_, round)
   expect(cost.multiplyAdds).toBe(multiplyAdds(rounded));
   expect(cost.bitsPerWeight).toBeCloseTo(bitsPerWeight(rounded), 10);
   expect(difference(await all(await fileScorer(path)), await all(modelScorer(rounded)))).toBeLessThan(1e-4);
+});
+
+it.each([
+  ['two bits in groups of 16, which are widened at load', 2, 16, {}],
+  ['four bits that are restored at load', 4, 32, { products: 'dequantized' }],
+] as const)('%s cost in a file what they cost in memory', async (_, bits, group, options) => {
+  const original = await open('qwen2');
+  const model = await quantized(original, bits, false, group);
+  const [file] = exportTransformers(model, folder, { files: [options] });
+  const cost = fileCost(join(folder, file.path));
+  expect(cost.parameters).toBe(parameters(model));
+  expect(cost.multiplyAdds).toBe(multiplyAdds(model));
+  expect(cost.bitsPerWeight).toBeCloseTo(bitsPerWeight(model), 10);
+});
+
+it('integer products cost in a file what they cost in memory', async () => {
+  const original = await open('llama');
+  const matrices = new Map<string, Encoding>();
+  for (const [name, { shape, dense }] of original.matrices) {
+    const weight = { rows: shape[0], columns: shape[1], values: dense() };
+    matrices.set(name, await w8a8.plain!(weight, w8a8.options.parse({})));
+  }
+  const model = { ...original, matrices };
+  const cost = fileCost(written(model));
+  expect(cost.parameters).toBe(parameters(model));
+  expect(cost.multiplyAdds).toBe(multiplyAdds(model));
+  expect(cost.bitsPerWeight).toBeCloseTo(bitsPerWeight(model), 10);
 });
 
 describe('a written file', () => {

@@ -8,7 +8,7 @@ import { vllmCard } from './vllm.ts';
 
 export const awq = safetensorsFormat({
   label: 'AWQ for vLLM and AutoAWQ',
-  engines: [],
+  engines: {},
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   grids: { offsets: false, wideScales: false },
   keepsTables: true,

@@ -67,6 +67,6 @@ function enginesWith(bits: number): string[] {
     const { step } = recommend({ bits, text: true, widths: [] });
     // Types of its own, of every width.
     const keeps = step.bits === undefined || storedBits(bits, step.symmetric !== true) === bits;
-    return keeps ? engines.slice(0, 1) : [];
+    return keeps ? Object.keys(engines).slice(0, 1) : [];
   });
 }

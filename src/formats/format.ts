@@ -48,6 +48,8 @@ export interface WrittenFile {
   readonly type: string;
   /** With external data. */
   readonly bytes: number;
+  /** Where browsers run it at its rate: on the GPU alone, or there and in WebAssembly; undefined where they do not run it. */
+  readonly browsers?: 'gpu' | 'all' | undefined;
 }
 
 /** A comparison of the written file with the model in memory. */
@@ -82,11 +84,21 @@ export interface Speeds {
   readonly compressed: Speed;
 }
 
+/** What an engine wants of the format that it runs, where nothing else is asked for. */
+export interface Engine {
+  /** How the file is written. */
+  readonly export?: Partial<Recipe['export']>;
+  /** Bits for who names none; 4 without it. */
+  readonly bits?: number;
+  /** What it is faster with than with what the format recommends. */
+  readonly recommend?: (wanted: Wanted) => Recommendation | undefined;
+}
+
 export interface Format {
   /** "ONNX for transformers.js" */
   readonly label: string;
   /** What runs it, as `--for` names them. */
-  readonly engines: readonly string[];
+  readonly engines: Readonly<Record<string, Engine>>;
   /** The compressor for who names none. */
   recommend(wanted: Wanted): Recommendation;
   /** Whether the embedding and the head stay as they are, because engines take nothing else. */

@@ -12,7 +12,7 @@ import { vllmCard } from './vllm.ts';
 
 export const gptq = safetensorsFormat({
   label: 'GPTQ for vLLM and GPTQModel',
-  engines: [],
+  engines: {},
   recommend(wanted) {
     const own = { group: groupFor(wanted.widths, [128, 64, 32]), symmetric: true };
     const { step, reason } = integers(wanted, own);

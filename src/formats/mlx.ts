@@ -9,7 +9,7 @@ import { safetensorsFormat } from './safetensors.ts';
 
 export const mlx = safetensorsFormat({
   label: 'MLX for mlx-lm',
-  engines: ['mlx'],
+  engines: { mlx: {}, 'mlx-lm': {} },
   recommend: (wanted) => integers(wanted, { group: 64 }, { passes: 0 }),
   grids: { offsets: true, wideScales: false },
   keepsTables: false,

@@ -3,7 +3,7 @@
 import type { CardFacts, CardFormat } from '../report/card.ts';
 import { exampleMessages, examplePrompt, scriptText } from '../report/use.ts';
 
-export function onnxCard({ name, file: { type }, chat }: CardFacts): CardFormat {
+export function onnxCard({ name, file: { type, browsers }, chat }: CardFacts): CardFormat {
   const prompt = chat
     ? `[${exampleMessages.map(({ role, content }) => `{ role: ${scriptText(role)}, content: ${scriptText(content)} }`).join(', ')}]`
     : scriptText(examplePrompt(false));
@@ -25,7 +25,7 @@ export function onnxCard({ name, file: { type }, chat }: CardFacts): CardFormat 
         ),
       },
       {
-        title: `In a browser, from a site that has the folder below \`/models/\`; or with \`'user/${name}'\` and without the two lines of \`env\`, once it is uploaded:`,
+        title: `In a browser, from a site that has the folder below \`/models/\`; or with \`'user/${name}'\` and without the two lines of \`env\`, once it is uploaded.${browsers === 'gpu' ? gpuAlone : ''}`,
         language: 'js',
         code: [
           "import { env, pipeline } from '@huggingface/transformers';",
@@ -39,3 +39,6 @@ export function onnxCard({ name, file: { type }, chat }: CardFacts): CardFormat 
     ],
   };
 }
+
+const gpuAlone =
+  " With `device: 'webgpu'` beside dtype it runs on the GPU; without, in WebAssembly, which restores the weights for every token, 14 to 20 times slower than float32: `lapidary compress --for wasm` writes what is fast there.";

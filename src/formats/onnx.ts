@@ -10,16 +10,26 @@ import { exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
 import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
-import type { Format, Job } from './format.ts';
+import type { Engine, Format, Job } from './format.ts';
 import { lossOf } from './format.ts';
 import { onnxCard } from './onnx-card.ts';
-import { integers } from './recommend.ts';
+import { integerProducts, integers } from './recommend.ts';
 
 const engine = `ONNX Runtime ${version('onnxruntime-node')}`;
 
+/** Half of what activations and caches take, and what GPUs are fastest at. */
+const webgpu: Engine = { export: { activations: 'float16' } };
+
 export const onnx: Format = {
   label: 'ONNX for transformers.js',
-  engines: ['transformers.js', 'onnxruntime'],
+  engines: {
+    'transformers.js': {},
+    node: {},
+    onnxruntime: {},
+    browser: webgpu,
+    webgpu,
+    wasm: { bits: 8, export: { products: 'dequantized' }, recommend: integerProducts },
+  },
   recommend: (wanted) => integers(wanted, { group: 32 }),
   grids: { offsets: true, wideScales: true },
   fitting: () => ({ form: 'groups' }),
@@ -51,7 +61,8 @@ export const onnx: Format = {
       levels,
     });
     return {
-      file: { path, type: dtype, bytes },
+      // Of MatMulNBits there are fast kernels for GPUs, and none in WebAssembly.
+      file: { path, type: dtype, bytes, browsers: levels.length > 0 ? 'gpu' : 'all' },
       checks: [{ engine, ...check }],
       opened: exported(job, file),
       accuracy,
