@@ -6,6 +6,8 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
+import type { Answers } from './answers.ts';
+import { answersOf } from './answers.ts';
 import { applyRecipe } from './apply.ts';
 import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkFinite } from './base/finite.ts';
@@ -32,6 +34,7 @@ import { createOutputFolder } from './io/output.ts';
 import { mayReplace } from './held.ts';
 import { checkUnchanged, identify } from './io/range.ts';
 import { costOf } from './measure.ts';
+import { parameters } from './models/size.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
 import type { Plan } from './plan.ts';
@@ -53,6 +56,8 @@ export interface CompressOptions {
   readonly session?: Pick<SessionOptions, 'device' | 'threads'> | undefined;
   /** Whether it is measured how fast original and result run, for which the original is written, too; by default. */
   readonly speed?: boolean | undefined;
+  /** Whether both answer a few prompts; by default, unless speed is not measured and the original is large. */
+  readonly answers?: boolean | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly warn?: ((line: string) => void) | undefined;
@@ -229,7 +234,7 @@ async function fill(
   };
   mkdirSync(scratch);
   try {
-    return await finish(output, job, { layers, made, notes, clock, out, speed });
+    return await finish(output, job, { layers, made, notes, clock, out, speed, answers: options.answers });
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -246,9 +251,10 @@ async function finish(
     clock,
     out,
     speed = true,
+    answers = speed || 4 * parameters(job.original.model) < smallModel,
   }: Omit<Prepared, 'recipe' | 'original' | 'texts' | 'importance'> &
     Pick<Walked, 'layers'> &
-    Pick<CompressOptions, 'out' | 'speed'>,
+    Pick<CompressOptions, 'out' | 'speed' | 'answers'>,
 ): Promise<CompressReport> {
   const { recipe, original, texts } = job;
   const format = formats[recipe.export.format];
@@ -258,6 +264,8 @@ async function finish(
   clock.lap('evaluate');
   const speeds = speed ? await speedsOf(job, written) : undefined;
   if (speed) clock.lap('measure speed');
+  const said = answers ? await answersIn(job, written) : [];
+  if (answers) clock.lap('answer prompts');
   const { accuracy, file, checks, opened } = written;
   // A format with types of its own stores other bytes than the method chose codes.
   const stored = opened.model ?? job.compressed;
@@ -289,6 +297,7 @@ async function finish(
     checks,
     accuracyLevels: accuracy?.levels,
     layers: layers.map(asStored),
+    answers: said,
     notes,
     seconds: clock.laps(),
   };
@@ -300,6 +309,20 @@ async function finish(
   write('report.html', reportHtml([data]));
   write('README.md', describeRun(report, data, { original, stored, format }));
   return report;
+}
+
+/** Bytes in float32 of a model that an engine may hold whole though speed is not measured. */
+const smallModel = 2 ** 28;
+
+function answersIn(job: Job, { opened }: Written): Promise<readonly Answers[]> {
+  const { original, texts, session, signal, progress, remember } = job;
+  progress({ phase: 'answer prompts', done: 0, total: 1 });
+  const evaluated = texts.evaluation?.sequences ?? [];
+  return remember('answers', async () => {
+    const answers = await answersOf(original, opened, evaluated, { ...session, signal });
+    signal?.throwIfAborted();
+    return answers;
+  });
 }
 
 /** Nothing where there was no text; choosing how the file multiplies may have measured it. */

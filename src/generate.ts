@@ -78,37 +78,58 @@ async function written(
   prompt: Prompt,
   options: GenerateOptions,
 ): Promise<Generation> {
-  const { maxTokens = 128, signal, onText, device, threads } = options;
+  const { maxTokens = 128 } = options;
   checkOption(
     'max-tokens',
     maxTokens,
     Number.isSafeInteger(maxTokens) && maxTokens >= 0,
     'a whole number from 0',
   );
+  const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
+  const [result] = await generateEach(source, tokenizer, [ids], options);
+  return result!;
+}
+
+/**
+ * To several prompts, one after the other, by an engine that is opened once.
+ * @param prompts token ids, none empty
+ * @throws LapidaryError as `generate`
+ */
+export async function generateEach(
+  source: Model | string,
+  tokenizer: Tokenizer,
+  prompts: readonly Int32Array[],
+  options: GenerateOptions,
+): Promise<Generation[]> {
+  const { maxTokens = 128, signal, onText, device, threads } = options;
   const pick = sampler(options);
   const model = typeof source === 'string' ? undefined : source;
-  const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
   const context = options.context ?? model?.config.context ?? Number.POSITIVE_INFINITY;
-  if (ids.length >= context) {
+  const longest = Math.max(...prompts.map((ids) => ids.length));
+  if (longest >= context) {
     throw new LapidaryError({
       what: 'the prompt leaves no room in the context',
       expected: `fewer than ${context} tokens`,
-      found: `${ids.length}`,
+      found: `${longest}`,
       fix: 'shorten the prompt',
     });
   }
   const ends = new Set([...tokenizer.eos, ...(model?.config.eos ?? [])]);
   const runner = await openFile(model ? exportGraph(model) : (source as string), { device, threads });
+  const results: Generation[] = [];
   try {
-    const limit = Math.min(maxTokens, context - ids.length);
-    const stream = decodeStream(tokenizer, ids);
-    const result = await decode(runner, ids, { limit, ends, pick, signal }, (id) =>
-      onText?.(stream.push(id)),
-    );
-    onText?.(stream.end());
-    const text = continuation(tokenizer, ids, result.ids);
-    const finish = result.finish === 'length' && limit < maxTokens ? 'context' : result.finish;
-    return { ...result, text, finish, promptTokens: ids.length };
+    for (const ids of prompts) {
+      const limit = Math.min(maxTokens, context - ids.length);
+      const stream = decodeStream(tokenizer, ids);
+      const result = await decode(runner, ids, { limit, ends, pick, signal }, (id) =>
+        onText?.(stream.push(id)),
+      );
+      onText?.(stream.end());
+      const text = continuation(tokenizer, ids, result.ids);
+      const finish = result.finish === 'length' && limit < maxTokens ? 'context' : result.finish;
+      results.push({ ...result, text, finish, promptTokens: ids.length });
+    }
+    return results;
   } finally {
     await runner.close();
   }

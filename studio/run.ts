@@ -1,6 +1,7 @@
 /** The page of one run. */
 
 import type { ReportData } from '../src/report/schema.ts';
+import { answers } from './answers.ts';
 import { details } from './details.ts';
 import type { Child } from './dom.ts';
 import { h } from './dom.ts';
@@ -19,6 +20,7 @@ export function runPage(report: ReportData): Child[] {
     title(report),
     keyFigures(report),
     notes(report),
+    answers(report),
     checks(report),
     figures('matrices', 'Where the bytes and the errors are', [sizeFigure(report), errorFigure(report)]),
     losses.length > 0 ? figures('text', 'Where the loss is in the text', losses) : undefined,

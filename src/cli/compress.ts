@@ -28,6 +28,7 @@ interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
   readonly out?: string;
   readonly overwrite?: boolean;
   readonly speed: boolean;
+  readonly answers: boolean;
 }
 
 export function command(): Command {
@@ -172,6 +173,7 @@ function machineOptions(): Option[] {
       '--no-speed',
       'do not measure how fast original and result run: for machines that are not idle',
     ),
+    new Option('--no-answers', 'do not let both models answer three prompts for the report'),
   ];
 }
 
@@ -192,7 +194,8 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
     );
   }
   const { overwrite, device, threads, speed } = flags;
-  const options = { recipe, out, overwrite, speed, session: { device, threads } };
+  const answers = flags.answers ? undefined : false;
+  const options = { recipe, out, overwrite, speed, answers, session: { device, threads } };
   if (flags.memory) {
     const plan = await withProgress((work) => planOf({ ...work, ...options }));
     return print(flags.json ? JSON.stringify(plan) : describePlan(plan));
@@ -233,11 +236,24 @@ function describe(report: CompressReport): string {
         ]
       : []),
     storedAs(report),
+    ...example(report),
     ...report.notes.map((note) => `Note: ${note}`),
     '',
     'Next:',
     `  npx lapidary generate ${shellWord(out)} "${examplePrompt(chat)}"${chat ? ' --chat' : ''}`,
   ].join('\n');
+}
+
+/** One of the answers, so that a broken model is seen at once. */
+function example({ answers }: CompressReport): string[] {
+  const [first] = answers;
+  if (!first) return [];
+  const line = (text: string) => JSON.stringify(text.trim().slice(0, 160));
+  return [
+    `Asked ${line(first.prompt)}:`,
+    `  original    ${line(first.original)}`,
+    `  compressed  ${first.original === first.compressed ? 'the same' : line(first.compressed)}`,
+  ];
 }
 
 const timesSmaller = (ratio: number): string =>

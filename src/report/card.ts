@@ -6,6 +6,7 @@
 
 import { stringify } from 'yaml';
 import { interval } from './interval.ts';
+import type { ReportData } from './schema.ts';
 import type { Estimate } from '../evaluate/evaluate.ts';
 import type { WrittenFile } from '../formats/format.ts';
 import type { Origin } from '../io/origin.ts';
@@ -67,6 +68,8 @@ export interface CardData {
   readonly after: Measures;
   /** What the losses were measured on. */
   readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
+  /** What both wrote behind the same prompts. */
+  readonly answers?: ReportData['answers'];
   /** The file with plots. */
   readonly report: string;
   /** The whole recipe, as YAML. */
@@ -87,6 +90,7 @@ export function modelCard(data: CardData): string {
     table(['', 'original', 'compressed'], measurementRows(data.before, data.after)),
     ...(data.evaluation ? [evaluationNote(data.evaluation, data.after)] : []),
     `${data.evaluation ? 'Where it was lost, with plots' : 'What became of each tensor'}: [${data.report}](${data.report}).`,
+    ...answersSection(data.answers ?? []),
     '## Files',
     table(
       ['file', 'type', 'size', 'loaded by', 'largest difference of a logit'],
@@ -115,6 +119,23 @@ export function modelCard(data: CardData): string {
     .join('\n\n')
     .concat('\n');
 }
+
+function answersSection(answers: NonNullable<CardData['answers']>): string[] {
+  if (answers.length === 0) return [];
+  const rows = answers.map(({ prompt, original, compressed }) => [prompt, original, compressed].map(inline));
+  return [
+    '## What it answers',
+    table(['prompt', 'original', 'compressed'], rows),
+    'Each token the most likely one, 40 at most.',
+  ];
+}
+
+/** A text in a cell, as it stands: no markup, on one line. */
+const inline = (text: string) =>
+  text
+    .trim()
+    .replace(/\s+/g, ' ')
+    .replace(/[\\`*_{}[\]<>#~]/g, '\\$&');
 
 function frontMatter(data: CardData): string {
   const { license, licenseName, licenseLink, baseModel } = data.original;

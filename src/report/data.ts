@@ -52,6 +52,7 @@ export function reportData(report: CompressReport, parts: ReportParts): ReportDa
     ...(Object.keys(speed).length > 0 ? { speed: { ...speed, engine } } : {}),
     files: parts.files.map(fileOf),
     tensors: tensorsOf(report, parts),
+    ...(report.answers?.length > 0 ? { answers: report.answers } : {}),
     ...defined('evaluation', details && evaluationOf(details, evaluationData, parts.decode)),
     // As JSON has it: without fields that are undefined.
     recipe: JSON.parse(JSON.stringify(plainRecipe(report.recipe))),

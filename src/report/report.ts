@@ -1,5 +1,6 @@
 /** What a compress run says of itself: plain data, for the model card, for `--json`, for the library's callers. */
 
+import type { Answers } from '../answers.ts';
 import type { LayerRow } from '../calibrate/planned.ts';
 import type { AccuracyLevel } from '../encodings/encoding.ts';
 import type { Cost } from '../evaluate/cost.ts';
@@ -29,6 +30,8 @@ export interface CompressReport {
   /** What integer activations would cost or did cost, where that was measured: mean KL by accuracy level. */
   readonly accuracyLevels?: Readonly<Record<AccuracyLevel, number>> | undefined;
   readonly layers: readonly LayerRow[];
+  /** Of both models to the same prompts; none where they were not asked. */
+  readonly answers: readonly Answers[];
   /** Sentences a reader must know. */
   readonly notes: readonly string[];
   /** Seconds by phase. */

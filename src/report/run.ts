@@ -101,6 +101,7 @@ export function describeRun(
     ...(data.evaluation && compressed.tokens
       ? { evaluation: { data: data.evaluation.data, tokens: compressed.tokens } }
       : {}),
+    answers: data.answers ?? [],
     report: 'report.html',
     recipe: writeRecipe(recipe),
     placeholders: commandFor(recipe).placeholders,

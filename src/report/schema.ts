@@ -126,6 +126,8 @@ const schema = z.object({
     .optional(),
   files: list(z.object({ path: z.string(), type: z.string(), bytes: z.number(), checks: list(check) })),
   tensors: list(tensor),
+  /** What both models wrote behind the same prompts, greedily; missing where they were not asked. */
+  answers: list(z.object({ prompt: z.string(), original: z.string(), compressed: z.string() })).optional(),
   /** Missing where there was no text to measure on. */
   evaluation: evaluation.optional(),
   /** Complete. */
