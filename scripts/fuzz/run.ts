@@ -82,7 +82,7 @@ async function lead(): Promise<readonly Failure[]> {
       return { reader, from, count: Math.min(atOnce, each - from) };
     }),
   );
-  const totals = new Map(all.map(({ name }) => [name, { read: 0, refused: 0, failed: 0 }]));
+  const totals = new Map(chosen().map((index) => [all[index]!.name, { read: 0, refused: 0, failed: 0 }]));
   const failures: Failure[] = [];
   const count = (task: Task, outcome: Outcome) => {
     const total = totals.get(all[task.reader]!.name)!;

@@ -18,8 +18,14 @@ const kept = new Map();
 /** @type {Promise<{ jobs: Readonly<Record<string, Job>> }>} */
 const library = import(/** @type {string} */ (process.argv[2]));
 
+/** From here on time counts: before that nothing is asked of the library. What hinders it is told to who asks. */
+const ready = library
+  .catch(() => {})
+  .then(() => new Promise((resolve) => process.send?.({ ready: true }, resolve)));
+
 /** @param {any} message */
 async function answer({ job, value, handle, makes }) {
+  await ready;
   if (handle !== undefined && !makes && !kept.has(handle)) return { lost: true };
   try {
     const { jobs } = await library;
@@ -33,8 +39,6 @@ async function answer({ job, value, handle, makes }) {
   }
 }
 
-// What hinders it is told to who asks.
-void library.catch(() => {}).then(() => process.send?.({ ready: true }));
 process.on('message', async (/** @type {any} */ message) => {
   if ('release' in message) kept.delete(message.release);
   else process.send?.(await answer(message));
