@@ -44,7 +44,10 @@ interface Loaded {
 async function load(model: Model, options: TransformersOptions = {}): Promise<Loaded> {
   const folder = join(scratch, `model-${count++}`);
   const [file] = exportTransformers(model, folder, options);
-  return { folder, file, engine: await transformers!.AutoModelForCausalLM.from_pretrained(folder) };
+  const engine = await transformers!.AutoModelForCausalLM.from_pretrained(folder);
+  // A name that it does not know would load the default file in silence.
+  expect(engine.sessions.model!.config.dtype).toBe(file.dtype);
+  return { folder, file, engine };
 }
 
 function feeds(rows: readonly (readonly number[])[], mask = rows.map((row) => row.map(() => 1))) {

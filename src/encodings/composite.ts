@@ -221,6 +221,7 @@ function sparseOf(base: Encoding, { starts, columns, values }: StoredWeights): E
   const at = (place: Place) => cast(place('columns', columns), 'int64');
   return {
     ...common,
+    slow: 'weights that are kept apart are added up one by one',
     dense() {
       const dense = base.dense();
       const kept = toFloat32(values);

@@ -38,6 +38,8 @@ export interface Encoding extends EncodingAtRest {
   readonly bits: number;
   /** Bits that a product rounds its inputs to; undefined where it takes them as they are. */
   readonly inputBits?: number | undefined;
+  /** Why its products are slower than those of floats, where they are. */
+  readonly slow?: string | undefined;
   /** The tensor that holds its values as they are, row-major, where one does. */
   readonly plain?: Stored | undefined;
   /** All values, row-major [out, in]; a fresh array that the caller may write to. */

@@ -62,6 +62,8 @@ const fileNames = {
   q4f16: 'model_q4f16.onnx',
   q2: 'model_q2.onnx',
   q2f16: 'model_q2f16.onnx',
+  q1: 'model_q1.onnx',
+  q1f16: 'model_q1f16.onnx',
 } as const;
 
 export type FileType = keyof typeof fileNames;
@@ -77,7 +79,8 @@ function dtypeOf(model: Model, activations: ActivationType = 'float32'): FileTyp
   if (!most) return half ? 'fp16' : 'fp32';
   if (most[0] > 4) return 'q8';
   if (most[0] > 2) return half ? 'q4f16' : 'q4';
-  return half ? 'q2f16' : 'q2';
+  if (most[0] > 1) return half ? 'q2f16' : 'q2';
+  return half ? 'q1f16' : 'q1';
 }
 
 interface Loading {

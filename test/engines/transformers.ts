@@ -18,7 +18,9 @@ export interface EngineTensor {
 }
 
 export interface CausalModel {
-  readonly sessions: Readonly<Record<string, { readonly inputNames: readonly string[] }>>;
+  readonly sessions: Readonly<
+    Record<string, { readonly inputNames: readonly string[]; readonly config: { readonly dtype: string } }>
+  >;
   (inputs: Readonly<Record<string, EngineTensor>>): Promise<Readonly<Record<string, EngineTensor>>>;
   generate(options: Readonly<Record<string, unknown>>): Promise<EngineTensor>;
   dispose(): Promise<unknown>;
