@@ -2,9 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { findMethod } from '../methods/index.ts';
-import { recipeInput } from '../cli/recipe.ts';
 import { denseValues } from '../encodings/dense.ts';
-import { parseRecipe } from '../recipe.ts';
 import { slowness } from './format.ts';
 import { formats } from './index.ts';
 import { groupFor } from './recommend.ts';
@@ -26,27 +24,6 @@ describe.each(Object.entries(formats))('for %s', (_, format) => {
   it('needs no text where there is none', () => {
     const { step } = format.recommend({ bits: 4, text: false, widths });
     expect(['rtn', 'ggml']).toContain(step.method);
-  });
-});
-
-describe('engines that --for names', () => {
-  const flags = (values: Readonly<Record<string, unknown>>) =>
-    parseRecipe(recipeInput(undefined, undefined, (name) => values[name]));
-
-  it('WebAssembly: products of 8-bit integers, or weights restored at load', () => {
-    const wide = flags({ for: 'wasm' });
-    expect(wide.steps.map(({ method }) => method.name)).toEqual(['smoothquant', 'w8a8', 'w8a8']);
-    const narrow = flags({ for: 'wasm', bits: 4 });
-    expect(narrow.export.products).toBe('dequantized');
-    expect(narrow.steps[0]!.method.name).toBe('gptq');
-    expect(flags({ for: 'wasm', products: 'qdq' }).export.products).toBe('qdq');
-  });
-
-  it('browsers with WebGPU: float16; others are names of a format', () => {
-    for (const name of ['browser', 'webgpu']) expect(flags({ for: name }).export.activations).toBe('float16');
-    expect(flags({ for: 'node' }).export).toMatchObject({ format: 'onnx', activations: 'float32' });
-    for (const name of ['ollama', 'lm-studio', 'llama.cpp'])
-      expect(flags({ for: name }).export.format).toBe('gguf');
   });
 });
 
