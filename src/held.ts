@@ -54,8 +54,8 @@ function parsed(input: Record<string, unknown>): Recipe | undefined {
  * @param asked whose result it may be: what "auto" came to there, it comes to again
  */
 function decisive(recipe: Recipe, asked?: Recipe): string {
-  const level =
-    recipe.export.accuracyLevel === 'auto' ? asked?.export.accuracyLevel : recipe.export.accuracyLevel;
+  const { accuracyLevel } = recipe.export;
+  const level = accuracyLevel === 'auto' ? (asked ?? recipe).export.accuracyLevel : accuracyLevel;
   return canonical({
     ...plainRecipe(recipe),
     made: undefined,

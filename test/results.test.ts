@@ -49,6 +49,15 @@ describe('a folder with a result', () => {
     await run('result', { ...plain, model: moved, reason: 'another day' });
   });
 
+  it.each<[string, RecipeInput]>([
+    ['GGUF', { steps: [{ method: 'ggml', type: 'Q4_0', fit: 'plain' }], export: { format: 'gguf' } }],
+    ['MLX', { ...plain, export: { format: 'mlx' } }],
+  ])('is replaced by the same recipe in %s, which chooses no accuracy level', async (format, input) => {
+    await run(format, input);
+    await run(format, input);
+    expect(await refusal(format, { ...input, seed: 1 })).toContain('another recipe');
+  });
+
   it.each<[string, RecipeInput, string]>([
     ['with other bits', { steps: [{ ...plain.steps![0]!, bits: 8 }] }, 'another recipe'],
     ['in another format', { ...plain, export: { format: 'mlx' } }, 'another recipe'],
