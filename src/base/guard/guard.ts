@@ -97,7 +97,8 @@ export function guarded(entry: URL, name: string): Library {
   };
 }
 
-function limitOf(kind: keyof typeof limits): number {
+/** @throws LapidaryError where the environment says what cannot be */
+export function limitOf(kind: keyof typeof limits): number {
   const { variable, standard } = limits[kind];
   const value = Number(process.env[variable] || standard);
   if (Number.isFinite(value) && value > 0) return value;
@@ -116,15 +117,24 @@ function ended(
   given: Readonly<Record<keyof typeof limits, number>>,
 ): LapidaryError {
   const kind = how === 'time' ? 'seconds' : 'mebibytes';
+  return outOf(kind, given[kind], name, where, how === 'time' || how === 'memory' ? undefined : how);
+}
+
+/** `name` took more than it was given. */
+export function outOf(
+  kind: keyof typeof limits,
+  given: number,
+  name: string,
+  where: string,
+  found?: string,
+): LapidaryError {
   const unit = kind === 'seconds' ? 's' : 'MiB of memory';
-  const { variable } = limits[kind];
-  const more = Math.ceil(4 * limitOf(kind));
   return new LapidaryError({
     what: `${name} took more ${kind === 'seconds' ? 'time' : 'memory'} than it is given, and was ended`,
     where,
-    expected: `at most ${Math.round(given[kind] * 100) / 100} ${unit}`,
-    found: how === 'time' || how === 'memory' ? undefined : how,
-    fix: `look at the file; where it is honest, set ${variable}=${more} in the environment`,
+    expected: `at most ${Math.round(given * 100) / 100} ${unit}`,
+    found,
+    fix: `look at the file; where it is honest, set ${limits[kind].variable}=${Math.ceil(4 * limitOf(kind))} in the environment`,
   });
 }
 

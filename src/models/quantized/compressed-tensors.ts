@@ -4,6 +4,7 @@
  * https://github.com/vllm-project/compressed-tensors, release 0.20.
  */
 
+import { withinTime } from '../../base/guard/deadline.ts';
 import { isObject } from '../../base/json.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { roundedActivations } from '../../encodings/rounded.ts';
@@ -62,7 +63,11 @@ export const compressedTensors: QuantizedFormat = {
     const ignored = patterns(settings.ignore ?? [], 'ignore');
     return (name, tensors) => {
       if (!isQuantized(tensors)) return undefined;
-      const found = ignored.some((pattern) => fits(pattern, name)) ? undefined : groupOf(groups, name);
+      const found = withinTime(
+        () => (ignored.some((pattern) => fits(pattern, name)) ? undefined : groupOf(groups, name)),
+        'an expression of quantization_config',
+        'config.json',
+      );
       if (!found) refuse('config_groups', 'a group with this matrix among its targets', 'none');
       return matrix(found, tensors);
     };

@@ -4,6 +4,7 @@
  * group of each input. Version 1 ("gptq") stores zero points less one, version 2 ("gptq_v2") as they are.
  */
 
+import { withinTime } from '../../base/guard/deadline.ts';
 import { toFloat32 } from '../../base/half.ts';
 import { isObject } from '../../base/json.ts';
 import type { Stored } from '../../base/tensor.ts';
@@ -31,7 +32,12 @@ export const gptq: QuantizedFormat = {
     const exceptions = readDynamic(json.dynamic ?? {}, settings);
     return (name, tensors) => {
       if (!tensors.has('qweight')) return undefined;
-      const { settings: own } = exceptions.find(({ expression }) => expression.test(name)) ?? { settings };
+      const found = withinTime(
+        () => exceptions.find(({ expression }) => expression.test(name)),
+        `an expression of ${key}.dynamic`,
+        'config.json',
+      );
+      const { settings: own } = found ?? { settings };
       return gptqEncoding(tensors, own ?? settings);
     };
   },
