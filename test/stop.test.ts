@@ -101,3 +101,26 @@ describe.skipIf(process.platform !== 'linux')('a command whose thread hears noth
     expect(await allGone(all)).toBe(true);
   });
 });
+
+it.skipIf(process.platform === 'win32')(
+  'cleans up where one Ctrl-C arrives twice, as from timeout',
+  async () => {
+    const out = scratch.path('out');
+    const child = spawn(process.execPath, [bin, 'compress', '--out', out, '--threads', '1', '--no-speed']);
+    let said = '';
+    const ended = new Promise<number | null>((resolve) => void child.on('exit', resolve));
+    await new Promise<void>((resolve) => {
+      child.stderr.on('data', (data: Buffer) => {
+        said += data.toString();
+        if (said.includes('Chosen')) resolve();
+      });
+    });
+    child.kill('SIGINT');
+    await setTimeout(20);
+    child.kill('SIGINT');
+    expect(await ended).toBe(130);
+    expect(said).toContain('error: interrupted');
+    expect(said).not.toContain('ended at once');
+    expect(readdirSync(scratch.path('')).filter((name) => name.endsWith('.partial'))).toEqual([]);
+  },
+);

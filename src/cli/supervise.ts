@@ -14,6 +14,9 @@ const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** From the first signal to the end, for a process that does not answer. */
 const graceMilliseconds = 5000;
 
+/** What sends a signal to a process and then to its whole group (timeout, some terminals' wrappers) means it once. */
+const onceMilliseconds = 150;
+
 /** @returns the command's exit code; 130 where a signal ended it. Ends by the command's signal where that was not sent here */
 export function supervise(args: readonly string[]): Promise<number> {
   const entry = fileURLToPath(new URL('./command.js', import.meta.url));
@@ -21,13 +24,16 @@ export function supervise(args: readonly string[]): Promise<number> {
     stdio: 'inherit',
     env: { ...process.env, LAPIDARY_PARENT: String(process.pid) },
   });
-  let asked = false;
+  let asked: number | undefined;
   const end = (why: string) => {
     if (child.kill('SIGKILL')) process.stderr.write(`${why}; the next run removes what is half-written\n`);
   };
   const stop = (signal: NodeJS.Signals) => {
-    if (asked) return end('ended at once');
-    asked = true;
+    if (asked !== undefined) {
+      if (performance.now() - asked > onceMilliseconds) end('ended at once');
+      return;
+    }
+    asked = performance.now();
     // A console of Windows tells all of its processes.
     if (process.platform !== 'win32') child.kill(signal);
     setTimeout(() => end('it did not stop by itself and was ended'), graceMilliseconds).unref();
@@ -38,7 +44,7 @@ export function supervise(args: readonly string[]): Promise<number> {
     child.on('exit', (code, signal) => {
       for (const each of signals) process.off(each, stop);
       if (code !== null) return resolve(code);
-      if (asked) return resolve(ExitCode.interrupted);
+      if (asked !== undefined) return resolve(ExitCode.interrupted);
       if (signal === 'SIGKILL')
         process.stderr.write('ended by SIGKILL, as systems do where memory runs out\n');
       process.kill(process.pid, signal!);
