@@ -1,9 +1,11 @@
 /** What the original and the compressed model answer to a few prompts: people look at this first, and losses do not show it. */
 
 import { LapidaryError } from './base/errors.ts';
-import { generateEach } from './generate.ts';
+import type { Greedy, Written } from './formats/format.ts';
+import { continuation, endsOf, generateEach } from './generate.ts';
 import type { GenerateOptions } from './generate.ts';
-import type { Opened, OpenedCheckpoint } from './open.ts';
+import type { Model } from './models/model.ts';
+import type { OpenedCheckpoint } from './open.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export interface Answers {
@@ -11,6 +13,8 @@ export interface Answers {
   /** Greedy, without the prompt. */
   readonly original: string;
   readonly compressed: string;
+  /** What ran both: "llama.cpp v0.5.0 (node-llama-cpp 3.22.1)". */
+  readonly engine: string;
 }
 
 /** Of models that answer. */
@@ -25,11 +29,12 @@ const answerTokens = 40;
 /**
  * Both answer greedily, at most 40 tokens each, to the same three prompts: questions by the chat template where there is
  * one, else the beginnings of the evaluation text.
- * @param opened the written file, as its users run it
+ * @param file where it is; @param written as its users run it: by an engine of its own, where that is there
  */
 export async function answersOf(
   original: OpenedCheckpoint,
-  opened: Opened,
+  file: string,
+  { opened, checks, race }: Pick<Written, 'opened' | 'checks' | 'race'>,
   evaluated: readonly Int32Array[],
   options: Pick<GenerateOptions, 'device' | 'threads' | 'signal'>,
 ): Promise<readonly Answers[]> {
@@ -37,14 +42,24 @@ export async function answersOf(
   const prompts = (asked(tokenizer) ?? beginnings(tokenizer, evaluated)).filter(
     ({ ids }) => ids.length > 0 && ids.length < context,
   );
-  const all = { ...options, maxTokens: answerTokens, context };
   const ids = prompts.map((prompt) => prompt.ids);
-  const before = await generateEach(original.model, tokenizer, ids, all);
-  const after = await generateEach(opened.model ?? opened.file, tokenizer, ids, all);
+  const own = async (source: Model | string) => {
+    const all = { ...options, maxTokens: answerTokens, context };
+    return (await generateEach(source, tokenizer, ids, all)).map(({ text }) => text);
+  };
+  const engines = async (greedy: Greedy, path: string) => {
+    const ends = [...endsOf(tokenizer, original.model)];
+    const found = await greedy(path, ids, { ...options, tokens: answerTokens, ends });
+    return found.map((next, index) => continuation(tokenizer, ids[index]!, next));
+  };
+  const [engine, before, after] = race?.greedy
+    ? [race.engine, await engines(race.greedy, await race.writeOriginal()), await engines(race.greedy, file)]
+    : [checks[0]!.engine, await own(original.model), await own(opened.model ?? opened.file)];
   return prompts.map(({ text }, index) => ({
     prompt: text,
-    original: before[index]!.text,
-    compressed: after[index]!.text,
+    original: before[index]!,
+    compressed: after[index]!,
+    engine,
   }));
 }
 

@@ -316,12 +316,13 @@ async function finish(
 /** Bytes in float32 of a model that an engine may hold whole though speed is not measured. */
 const smallModel = 2 ** 28;
 
-function answersIn(job: Job, { opened }: Written): Promise<readonly Answers[]> {
-  const { original, texts, session, signal, progress, remember } = job;
+function answersIn(job: Job, written: Written): Promise<readonly Answers[]> {
+  const { original, texts, folder, session, signal, progress, remember } = job;
   progress({ phase: 'answer prompts', done: 0, total: 1 });
   const evaluated = texts.evaluation?.sequences ?? [];
   return remember('answers', async () => {
-    const answers = await answersOf(original, opened, evaluated, { ...session, signal });
+    const file = join(folder, written.file.path);
+    const answers = await answersOf(original, file, written, evaluated, { ...session, signal });
     signal?.throwIfAborted();
     return answers;
   });

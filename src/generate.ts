@@ -114,7 +114,7 @@ export async function generateEach(
       fix: 'shorten the prompt',
     });
   }
-  const ends = new Set([...tokenizer.eos, ...(model?.config.eos ?? [])]);
+  const ends = endsOf(tokenizer, model);
   const runner = await openFile(model ? exportGraph(model) : (source as string), { device, threads });
   const results: Generation[] = [];
   try {
@@ -134,6 +134,10 @@ export async function generateEach(
     await runner.close();
   }
 }
+
+/** Tokens that end a text. */
+export const endsOf = (tokenizer: Tokenizer, model: Model | undefined): ReadonlySet<number> =>
+  new Set([...tokenizer.eos, ...(model?.config.eos ?? [])]);
 
 interface Decoding {
   readonly limit: number;
@@ -206,7 +210,7 @@ function encodePrompt(tokenizer: Tokenizer, prompt: Prompt, chat: boolean): Int3
 }
 
 /** The text that the new tokens add to the prompt's: alone they could lose a space at their beginning. */
-function continuation(tokenizer: Tokenizer, prompt: Int32Array, ids: readonly number[]): string {
+export function continuation(tokenizer: Tokenizer, prompt: Int32Array, ids: readonly number[]): string {
   const stream = decodeStream(tokenizer, prompt);
   return ids.map((id) => stream.push(id)).join('') + stream.end();
 }

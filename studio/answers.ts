@@ -14,7 +14,11 @@ export function answers({ answers: all = [] }: ReportData): HTMLElement | undefi
     'section',
     { id: 'answers' },
     h('h2', {}, 'What they answer'),
-    h('p', { class: 'small' }, 'Each token the most likely one, 40 at most.'),
+    h(
+      'p',
+      { class: 'small' },
+      `Each token the most likely one, 40 at most${all[0]!.engine ? `, in ${all[0]!.engine}` : ''}.`,
+    ),
     table(['Prompt', 'Original', 'Compressed'], rows, { caption: 'Answers of both models', left: [1, 2] }),
   );
 }

@@ -47,9 +47,10 @@ describe('answers', () => {
       const opened = await openModel(scratch.path(format));
       const { tokenizer } = await openModel(model);
       const options = { maxTokens: 40, context: 64, threads: 1 };
-      const [{ prompt, compressed }] = answers!;
+      const [{ prompt, compressed, engine }] = answers!;
       const again = await generate(opened.model ?? opened.file, tokenizer, prompt, options);
       expect(again.text).toBe(compressed);
+      expect(engine).toMatch(format === 'onnx' ? /^ONNX Runtime \d/ : /^Lapidary$/);
       expect(readFileSync(join(scratch.path(format), 'README.md'), 'utf8')).toContain('## What it answers');
     },
   );

@@ -66,6 +66,17 @@ describe('compress --format gguf', () => {
     expect(report.compressed.speed.decodeTokensPerSecond).toBeGreaterThan(0);
   });
 
+  it.skipIf(!hasLlama)('has llama.cpp answer the prompts, and says so', async () => {
+    const { out, report } = await mixed;
+    const { engine } = report.checks[1];
+    expect(report.answers).toHaveLength(3);
+    for (const answer of report.answers) {
+      expect(answer.engine).toBe(engine);
+      expect(answer.original.trim()).not.toBe('');
+    }
+    expect(readFileSync(join(out, 'README.md'), 'utf8')).toContain(`40 at most, in ${engine}.`);
+  });
+
   it('measures the file that it wrote', async () => {
     const { out, report } = await mixed;
     const text = ['--data', 'models/pebble/stories.jsonl', '--documents', '4'];

@@ -8,6 +8,7 @@ import { ExitCode } from '../src/base/errors.ts';
 import { blocksOf } from '../src/encodings/blocks/index.ts';
 import { verifyGguf } from '../src/export/gguf.ts';
 import type { Llama } from '../src/export/llama/find.ts';
+import { greedyLlama } from '../src/export/llama/greedy.ts';
 import { askLlama } from '../src/export/llama/process.ts';
 import { measureLlamaSpeed } from '../src/export/llama/speed.ts';
 import { verifyLlama } from '../src/export/llama/verify.ts';
@@ -83,6 +84,29 @@ describe.each(architectures)('the tiny %s', (name) => {
     // Its cache of keys and values is in float16.
     expect(found.worst).toBeLessThan(0.005);
     expect(found.engine).toMatch(/^llama\.cpp \S+ \(node-llama-cpp \d+\.\d+\.\d+\)$/);
+  });
+});
+
+describe('what llama.cpp writes', () => {
+  it.skipIf(!hasLlama)(`is its most likely token each time, up to an end${missing}`, async () => {
+    const model = await shortPebble();
+    const path = await written('greedy', model, 'F32');
+    const prompts = [idsOf(model), idsOf(model).slice(0, 5)];
+    const ask = (ends: readonly number[]) => greedyLlama(llama, path, prompts, { tokens: 12, ends, threads });
+    const found = await ask([]);
+    expect(found.map(({ length }) => length)).toEqual([12, 12]);
+    const sequences = found.map((ids, index) => [...prompts[index]!, ...ids]);
+    const all = await askLlama(llama.entry, 'logits', { path, sequences }, { threads });
+    for (const [index, { length }] of prompts.entries()) {
+      const rows = all[index]!.length / sequences[index]!.length;
+      for (const [at, id] of found[index]!.entries()) {
+        const logits = all[index]!.subarray((length - 1 + at) * rows, (length + at) * rows);
+        expect(logits[id]).toBeGreaterThan(Math.max(...logits) - 0.01);
+      }
+    }
+    const end = found[0]![7]!;
+    const [ended] = await ask([end]);
+    expect(ended).toEqual(found[0]!.slice(0, found[0]!.indexOf(end)));
   });
 });
 

@@ -72,10 +72,21 @@ export interface Written {
 /** How fast files of the format run, where their engine is there. */
 export interface Race {
   readonly engine: string;
-  /** The original with its own weights. @returns its path */
+  /** The original with its own weights, written at the first call. @returns its path */
   writeOriginal(): Promise<string>;
   measure(path: string, options: RaceOptions): Promise<Speed>;
+  /** The most likely ids behind each prompt, where this engine is another one than what opens the written file. */
+  readonly greedy?: Greedy | undefined;
 }
+export type Greedy = (
+  path: string,
+  prompts: readonly Int32Array[],
+  options: Job['session'] & {
+    readonly tokens: number;
+    readonly ends: readonly number[];
+    readonly signal?: AbortSignal | undefined;
+  },
+) => Promise<readonly (readonly number[])[]>;
 export type RaceOptions = Job['session'] & Pick<SpeedOptions, 'prompt' | 'tokens' | 'signal'>;
 
 export interface Speeds {

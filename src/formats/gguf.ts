@@ -1,6 +1,6 @@
 /** GGUF, one file that llama.cpp and what is built on it run. */
 
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
 import { elementCount } from '../base/tensor.ts';
@@ -10,6 +10,7 @@ import { encodedBytes } from '../encodings/encoding.ts';
 import { exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
 import { findLlama } from '../export/llama/find.ts';
+import { greedyLlama } from '../export/llama/greedy.ts';
 import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
 import type { Target } from '../calibrate/targets.ts';
@@ -51,6 +52,7 @@ export const gguf: Format = {
     const type = labelOf(recipe) ?? fileTypeOf(written)?.name ?? floats;
     const path = `${original.name}-${type}.gguf`;
     const file = join(folder, path);
+    const plain = join(scratch, 'original.gguf');
     progress({ phase: 'write', done: 0, total: 1 });
     await exportGguf(written, file, { name: original.name, floats, importance, warn: note });
     for (const line of widened(compressed, written)) note(line);
@@ -72,11 +74,12 @@ export const gguf: Format = {
           : {
               engine: llama.engine,
               writeOriginal: async () => {
-                const plain = join(scratch, 'original.gguf');
-                await exportGguf(original.model, plain, { name: original.name, floats });
+                if (!existsSync(plain))
+                  await exportGguf(original.model, plain, { name: original.name, floats });
                 return plain;
               },
               measure: (path, options) => measureLlamaSpeed(llama, path, options),
+              greedy: (path, prompts, options) => greedyLlama(llama, path, prompts, options),
             },
     };
   },

@@ -126,7 +126,7 @@ function answersSection(answers: NonNullable<CardData['answers']>): string[] {
   return [
     '## What it answers',
     table(['prompt', 'original', 'compressed'], rows),
-    'Each token the most likely one, 40 at most.',
+    `Each token the most likely one, 40 at most${answers[0]!.engine ? `, in ${answers[0]!.engine}` : ''}.`,
   ];
 }
 

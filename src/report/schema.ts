@@ -127,7 +127,15 @@ const schema = z.object({
   files: list(z.object({ path: z.string(), type: z.string(), bytes: z.number(), checks: list(check) })),
   tensors: list(tensor),
   /** What both models wrote behind the same prompts, greedily; missing where they were not asked. */
-  answers: list(z.object({ prompt: z.string(), original: z.string(), compressed: z.string() })).optional(),
+  answers: list(
+    z.object({
+      prompt: z.string(),
+      original: z.string(),
+      compressed: z.string(),
+      /** What ran both; missing in reports of earlier versions. */
+      engine: z.string().optional(),
+    }),
+  ).optional(),
   /** Missing where there was no text to measure on. */
   evaluation: evaluation.optional(),
   /** Complete. */

@@ -53,6 +53,32 @@ async function tokens(model, { texts }) {
 }
 
 /**
+ * The most likely tokens behind each prompt, one by one, up to one that ends a text.
+ * @param {any} model
+ * @param {{ prompts: number[][], tokens: number, ends: number[] }} question
+ */
+async function greedy(model, { prompts, tokens, ends }) {
+  const next = { generateNext: { token: true, options: { temperature: 0 } } };
+  const found = [];
+  for (const prompt of prompts) {
+    const sequence = await open(model, prompt.length + tokens);
+    /** @type {number[]} */
+    const ids = [];
+    /** @type {unknown[]} */
+    let read = [...prompt.slice(0, -1), [prompt.at(-1), next]];
+    while (ids.length < tokens) {
+      const { token } = (await sequence.controlledEvaluate(read)).at(-1).next;
+      if (ends.includes(token)) break;
+      ids.push(token);
+      read = [[token, next]];
+    }
+    found.push(ids);
+    await sequence.context.dispose();
+  }
+  return found;
+}
+
+/**
  * Seconds of each run: of a prompt, and of the tokens generated one by one behind it. One more run comes first.
  * @param {any} model
  * @param {{ prompt: number, tokens: number, runs: number }} question
@@ -93,7 +119,7 @@ async function open(model, length) {
   return context.getSequence();
 }
 
-const jobs = { logits, tokens, times };
+const jobs = { logits, tokens, greedy, times };
 
 /** @param {any} question */
 async function answer({ entry, threads, job, path, ...question }) {

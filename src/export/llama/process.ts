@@ -23,6 +23,16 @@ interface Jobs {
     readonly question: { readonly path: string; readonly texts: readonly string[] };
     readonly answer: readonly (readonly number[])[];
   };
+  readonly greedy: {
+    readonly question: {
+      readonly path: string;
+      readonly prompts: readonly (readonly number[])[];
+      readonly tokens: number;
+      readonly ends: readonly number[];
+    };
+    /** New ids behind each prompt, without what ended them. */
+    readonly answer: readonly (readonly number[])[];
+  };
   readonly times: {
     readonly question: {
       readonly path: string;
