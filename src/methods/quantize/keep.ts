@@ -4,6 +4,7 @@
  */
 
 import { z } from 'zod';
+import { checkFiniteMatrix } from '../../base/finite.ts';
 import { stored } from '../../base/tensor.ts';
 import { inGroups } from '../../encodings/blocks/index.ts';
 import { dense, lazyValues } from '../../encodings/dense.ts';
@@ -43,6 +44,9 @@ export const keep: LinearMethod<KeepOptions> = {
     known.set(encoding, found);
     return found;
   },
-  compress: async ({ rows, columns, plain, values }) =>
-    dense(plain ?? stored('float32', [rows, columns], values)),
+  async compress({ rows, columns, plain, values }) {
+    const floats = plain ?? stored('float32', [rows, columns], values);
+    checkFiniteMatrix('weights', floats, columns);
+    return dense(floats);
+  },
 };
