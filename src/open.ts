@@ -143,7 +143,7 @@ export async function openWeights(
       ExitCode.usage,
     );
   }
-  if (file.endsWith('.gguf')) return fromGguf(file, file === location ? undefined : location, warn);
+  if (file.endsWith('.gguf')) return fromGguf(file, file === location ? ownFolder(file) : location, warn);
   const folder = folderOf(file);
   return { name: basename(folder), file, context: contextOf(folder) };
 }
@@ -192,7 +192,7 @@ function fromCheckpoint(name: string, checkpoint: Checkpoint, warn: OpenOptions[
   return { name, model, checkpoint, origin: checkpoint.origin, context: model.config.context };
 }
 
-/** @param folder that has this model alone, where such a one was given: its README.md and LICENSE are the model's */
+/** @param folder that has this model alone, where there is such a one: its README.md and LICENSE are the model's */
 function fromGguf(path: string, folder: string | undefined, warn: OpenOptions['warn']): OpenedWeights {
   const file = openGguf(path);
   const read = modelFromGguf(file, basename(path), warn);
@@ -206,6 +206,14 @@ function fromGguf(path: string, folder: string | undefined, warn: OpenOptions['w
     fileBytes: statSync(path).size,
     context: model.config.context,
   };
+}
+
+/** Where a file is the one model of its folder, beside a card that names its license: what else stands there is its own. */
+function ownFolder(file: string): string | undefined {
+  if (!existsSync(file)) return undefined;
+  const folder = dirname(resolve(file));
+  const names = readdirSync(folder).filter((name) => /\.(gguf|safetensors|onnx|bin|pth?)$/.test(name));
+  return names.length === 1 && originFromFolder(folder).license !== undefined ? folder : undefined;
 }
 
 function legalFiles(folder: string | undefined): [string, () => Uint8Array][] {

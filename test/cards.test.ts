@@ -1,10 +1,11 @@
 /** Model cards of runs, taken at their word: their examples are run as they stand, by the engines that they name. */
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { openWeights } from '../src/open.ts';
 import { answer, scratchFolder } from './command-line.ts';
 import { chromium, runInChromium } from './engines/chromium.ts';
 import { engines, transformers } from './engines/transformers.ts';
@@ -121,6 +122,22 @@ describe('the card of a file that llama.cpp loads', () => {
     const { card: other, out } = await compressed('chat', 'chat-gguf', ...flags);
     expect(examples(other, 'sh')[0]).toContain('llama-cli -m ./chat-gguf/chat-Q8_0.gguf -p "What is a');
     expect(readFileSync(join(out, 'LICENSE'), 'utf8')).toBe('Do as you like.');
+  });
+
+  it('names the license of a lone file, by its metadata and by what is its own beside it', async () => {
+    const path = join(scratch.path('results'), 'base-gguf', 'base-Q8_0.gguf');
+    expect(await openWeights(path)).toMatchObject({
+      origin: { license: 'mit', baseModel: 'org/original' },
+    });
+    const { model } = await openWeights(path);
+    expect([...model!.files.keys()]).toContain('LICENSE');
+    // In a folder without a card nobody knows whose the LICENSE is.
+    mkdirSync(scratch.path('apart'));
+    cpSync(path, scratch.path('apart/base.gguf'));
+    writeFileSync(scratch.path('apart/LICENSE'), "Somebody's.");
+    const apart = await openWeights(scratch.path('apart/base.gguf'));
+    expect(apart).toMatchObject({ origin: { license: 'mit', baseModel: 'org/original' } });
+    expect([...apart.model!.files.keys()]).not.toContain('LICENSE');
   });
 });
 

@@ -12,6 +12,8 @@ export interface GgufExportOptions {
   readonly name: string;
   /** Of matrices that are not quantized. */
   readonly floats: FloatType;
+  /** What the original says of itself. */
+  readonly origin?: GgufOptions['origin'];
   /** What it was quantized by. */
   readonly importance?: GgufOptions['importance'];
   readonly warn?: ((line: string) => void) | undefined;

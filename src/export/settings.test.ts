@@ -40,6 +40,22 @@ describe('tokenizer_config.json', () => {
     });
   });
 
+  it('holds templates of other names in a list, which transformers.js looks through, and their files travel', async () => {
+    const files = {
+      'chat_template.jinja': 'x',
+      'additional_chat_templates/tool_use.jinja': 'y',
+      // Files win, as in transformers.
+      [config]: { chat_template: [{ name: 'rag', template: 'z' }] },
+    };
+    expect(await written(config, files)).toEqual({
+      chat_template: [
+        { name: 'default', template: 'x' },
+        { name: 'tool_use', template: 'y' },
+      ],
+    });
+    expect(readFileSync(join(folder, 'additional_chat_templates', 'tool_use.jinja'), 'utf8')).toBe('y');
+  });
+
   it('holds the special tokens of another file, for transformers.js reads this one alone', async () => {
     const files = {
       [config]: { eos_token: '</s>', bos_token: null },

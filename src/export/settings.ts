@@ -4,13 +4,13 @@
  * them. Read for this: transformers 4.57 and 5.24, transformers.js 4.3.1, mlx-lm 0.32.2, onnxruntime-genai 0.18.
  */
 
-import { join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { isObject } from '../base/json.ts';
 import { writeFileAtomic } from '../io/output.ts';
 import type { Configuration, Model } from '../models/model.ts';
 import { ropeSettings } from '../models/rope.ts';
-import { readJson, specialNames, templateText } from '../tokenizer/tokenizer.ts';
+import { namedTemplates, readJson, specialNames, templateText } from '../tokenizer/tokenizer.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -29,7 +29,10 @@ export function writeSettings(model: Model, folder: string, own: Json): void {
   const generation = generationJson(model);
   if (Object.keys(generation).length > 0) put('generation_config.json', generation);
   if (files.has('tokenizer.json')) put('tokenizer_config.json', tokenizerJson(model));
-  for (const [name, read] of written) writeFileAtomic(join(folder, name), read());
+  for (const [name, read] of written) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    writeFileAtomic(join(folder, name), read());
+  }
 }
 
 const encoded = (value: Json): Uint8Array => Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
@@ -92,7 +95,7 @@ function tokenizerJson({ config, files }: Model): Json {
 function templates(files: Model['files'], own: Json): Json {
   const text = templateText(files, own);
   if (text === undefined) return {};
-  if (!Array.isArray(own.chat_template)) return { chat_template: text };
-  const others = own.chat_template.filter((entry) => !isObject(entry) || entry.name !== 'default');
+  const others = [...namedTemplates(files, own)].map(([name, template]) => ({ name, template }));
+  if (others.length === 0 && !Array.isArray(own.chat_template)) return { chat_template: text };
   return { chat_template: [{ name: 'default', template: text }, ...others] };
 }

@@ -54,7 +54,8 @@ export const gguf: Format = {
     const file = join(folder, path);
     const plain = join(scratch, 'original.gguf');
     progress({ phase: 'write', done: 0, total: 1 });
-    await exportGguf(written, file, { name: original.name, floats, importance, warn: note });
+    const { name, origin } = original;
+    await exportGguf(written, file, { name, origin, floats, importance, warn: note });
     for (const line of widened(compressed, written)) note(line);
     progress({ phase: 'verify', done: 0, total: 2 });
     const ids = withinWindows(texts.verification, written);

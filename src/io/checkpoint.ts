@@ -61,7 +61,11 @@ const travelling = new Set([
   'chat_template.json',
   'generation_config.json',
 ]);
-const travels = (name: string): boolean => travelling.has(name) || isLegalFile(name);
+/** A folder of chat templates by name. */
+const templates = 'additional_chat_templates';
+const isTemplate = (path: string): boolean =>
+  path.startsWith(`${templates}/`) && /^\w[\w.-]*\.jinja$/.test(path.slice(templates.length + 1));
+const travels = (name: string): boolean => travelling.has(name) || isLegalFile(name) || isTemplate(name);
 
 /** Read for what it says of the model's origin; what is made of the model has one of its own. */
 const readme = 'README.md';
@@ -100,6 +104,7 @@ export async function openCheckpoint(location: string, options: CheckpointOption
   }
   const snapshot = await downloadSnapshot(location, {
     ...options,
+    folders: [templates],
     choose: (names) => [
       config,
       ...weightFiles(names, location),
@@ -136,7 +141,9 @@ function openFolder(folder: string, source: string, id?: string): Checkpoint {
   const known = (name: string) => identify(join(folder, name));
   const { tensors, weights } = collectTensors(folder, shards);
   const hashed = [known(config), ...(names.includes(single) ? [] : [known(index)]), ...weights];
-  const travellers = names.filter(travels).map((name) => [name, known(name)] as const);
+  const inner = names.includes(templates) && statSync(join(folder, templates)).isDirectory();
+  const named = inner ? readdirSync(join(folder, templates)).map((name) => `${templates}/${name}`) : [];
+  const travellers = [...names, ...named].filter(travels).map((name) => [name, known(name)] as const);
   let identity: string | undefined;
   return {
     source,

@@ -55,11 +55,17 @@ function hub(request: IncomingMessage, response: ServerResponse): unknown {
       lastModified: '2024-01-01T00:00:00Z',
     });
   }
-  if (path === `/api/models/org/tiny/tree/${commit}`)
-    return json(
-      200,
-      [...repository].map(([name, bytes]) => listed(name, bytes)),
-    );
+  const [, tree] = path.split(`/api/models/org/tiny/tree/${commit}`);
+  if (tree !== undefined) {
+    const prefix = tree === '' ? '' : `${tree.slice(1)}/`;
+    const inside = [...repository].filter(([name]) => name.startsWith(prefix));
+    const files = inside.filter(([name]) => !name.slice(prefix.length).includes('/'));
+    const folders = new Set(inside.flatMap(([name]) => (prefix === '' ? name.split('/').slice(0, -1) : [])));
+    return json(200, [
+      ...files.map(([name, bytes]) => listed(name, bytes)),
+      ...[...folders].map((name) => ({ type: 'directory', path: name, size: 0, oid: '0'.repeat(40) })),
+    ]);
+  }
   const bytes = repository.get(path.split(`/org/tiny/resolve/${commit}/`)[1] ?? '');
   if (!bytes) return json(404, { error: 'Repository not found' });
   const [from, to] = /^bytes=(\d+)-(\d+)$/
@@ -156,6 +162,22 @@ describe('a model from the hub', () => {
     const bytes = checkpoint.tensors.get('w')!.bytes();
     expect(Buffer.from(bytes).equals(Buffer.from(weights.buffer))).toBe(true);
     expect(asked.every((request) => request.token === undefined)).toBe(true);
+  });
+
+  it('comes with its chat templates of other names, and with nothing else of its folders', async () => {
+    const [template, other] = ['additional_chat_templates/tool_use.jinja', 'onnx/config.json'];
+    repository.set(template, Buffer.from('{{ tools }}'));
+    repository.set('additional_chat_templates/notes.txt', Buffer.from('x'));
+    repository.set(other, Buffer.from('{}'));
+    try {
+      const { files } = await openCheckpoint('org/tiny');
+      expect(Buffer.from(files.get(template)!()).toString()).toBe('{{ tools }}');
+      expect(readdirSync(join(snapshot(), 'additional_chat_templates'))).toEqual(['tool_use.jinja']);
+      expect(existsSync(join(snapshot(), other))).toBe(false);
+      expect(asked.filter(({ path }) => path.includes('/tree/'))).toHaveLength(2);
+    } finally {
+      for (const name of [template, 'additional_chat_templates/notes.txt', other]) repository.delete(name);
+    }
   });
 
   it('tells progress in bytes, up to all of them', async () => {

@@ -23,7 +23,9 @@ export interface SnapshotOptions {
   readonly revision?: string | undefined;
   /** Hears bytes: done and in all. */
   readonly progress?: Progress | undefined;
-  /** Which of the repository's top-level files are needed; may throw to refuse the repository. */
+  /** Folders at the top whose files are offered as well, where they are there. */
+  readonly folders?: readonly string[] | undefined;
+  /** Which of the repository's files at the top and in `folders` are needed; may throw to refuse the repository. */
   choose(names: readonly string[]): readonly string[];
 }
 
@@ -98,7 +100,7 @@ export async function downloadSnapshot(id: string, options: SnapshotOptions): Pr
     return cached(cache, revision) ?? notCached(id, revision, `no answer from ${hub.hubUrl}`, cause);
   }
   try {
-    const entries = await topLevelFiles(hub, commit);
+    const entries = await filesOf(hub, commit, options.folders);
     const wanted = new Set(options.choose([...entries.keys()]));
     const files = [...entries.values()].filter((entry) => wanted.has(entry.path));
     await fetchAll(hub, cache, commit, files, options.progress ?? silent);
@@ -138,11 +140,24 @@ function connection(id: string): Connection {
   return { repo: id, hubUrl, accessToken: token };
 }
 
-async function topLevelFiles(hub: Connection, commit: string): Promise<ReadonlyMap<string, ListFileEntry>> {
+/** By path: at the top, and in folders of these names. */
+async function filesOf(
+  hub: Connection,
+  commit: string,
+  folders: readonly string[] = [],
+): Promise<ReadonlyMap<string, ListFileEntry>> {
   const entries = new Map<string, ListFileEntry>();
-  for await (const entry of listFiles({ ...hub, revision: commit })) {
-    if (entry.type === 'file' && basename(entry.path) === entry.path) entries.set(entry.path, entry);
-  }
+  const list = async (folder: string, prefix: string, inner: readonly string[]) => {
+    const found: string[] = [];
+    for await (const { type, path, ...rest } of listFiles({ ...hub, revision: commit, path: folder })) {
+      // A path with more in it would be placed elsewhere.
+      if (`${prefix}${basename(path)}` !== path) continue;
+      if (type === 'file') entries.set(path, { type, path, ...rest });
+      else if (type === 'directory' && inner.includes(path)) found.push(path);
+    }
+    for (const path of found) await list(path, `${path}/`, []);
+  };
+  await list('', '', folders);
   return entries;
 }
 

@@ -27,5 +27,11 @@ export function vocabularyOf(metadata: GgufMetadata): GgufVocabulary | undefined
     addBos: flagAt(metadata, key('add_bos_token')),
     addSpacePrefix: flagAt(metadata, key('add_space_prefix')),
     chatTemplate: textAt(metadata, 'tokenizer.chat_template'),
+    namedTemplates: new Map(
+      (textsAt(metadata, 'tokenizer.chat_templates') ?? []).flatMap((name): [string, string][] => {
+        const template = textAt(metadata, `tokenizer.chat_template.${name}`);
+        return template === undefined ? [] : [[name, template]];
+      }),
+    ),
   };
 }

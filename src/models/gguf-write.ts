@@ -10,6 +10,7 @@ import { elementCount, stored } from '../base/tensor.ts';
 import { blockTypes } from '../encodings/blocks/index.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { Imatrix } from '../io/imatrix/imatrix.ts';
+import type { Origin } from '../io/origin.ts';
 import type { GgufMetadata, GgufValue } from '../io/gguf/types.ts';
 import type { WritableTensor } from '../io/gguf/write.ts';
 import type { GgufVocabulary } from '../tokenizer/gguf.ts';
@@ -34,6 +35,8 @@ export interface GgufOptions {
   readonly floats: FloatType;
   /** llama.cpp's number of the mix, which it shows: 0 all F32, 1 mostly F16, ... */
   readonly fileType?: number | undefined;
+  /** What the original says of itself. */
+  readonly origin?: Origin | undefined;
   /** What it was quantized by. */
   readonly importance?: { readonly file: string; readonly imatrix: Imatrix } | undefined;
   readonly warn?: ((line: string) => void) | undefined;
@@ -62,6 +65,7 @@ export function ggufOf(model: Model, options: GgufOptions): GgufContents {
   return {
     metadata: new Map([
       ...modelKeys(model, family, options),
+      ...originKeys(options),
       ...vocabularyKeys(words),
       ...importanceKeys(options),
     ]),
@@ -149,9 +153,53 @@ function vocabularyKeys(words: GgufVocabulary): [string, GgufValue][] {
   const present = keys.flatMap(([name, value]): [string, GgufValue][] =>
     value === undefined ? [] : [[`tokenizer.ggml.${name}`, value]],
   );
-  if (words.chatTemplate !== undefined) present.push(['tokenizer.chat_template', text(words.chatTemplate)]);
-  return present;
+  return [...present, ...templateKeys(words)];
 }
+
+/** As gguf-py writes them; llama.cpp asks for one by its name ("tool_use"). */
+function templateKeys({ chatTemplate, namedTemplates }: GgufVocabulary): [string, GgufValue][] {
+  const key = 'tokenizer.chat_template';
+  const named = new Map(
+    [...(namedTemplates ?? [])].map(([name, template]) => [name.replace(/[^A-Za-z0-9]/g, '_'), template]),
+  );
+  return [
+    ...[...named].map(([name, template]): [string, GgufValue] => [`${key}.${name}`, text(template)]),
+    ...(named.size === 0
+      ? []
+      : [[`${key}s`, { type: 'array', of: 'string', values: [...named.keys()] }] as [string, GgufValue]]),
+    ...(chatTemplate === undefined ? [] : [[key, text(chatTemplate)] as [string, GgufValue]]),
+  ];
+}
+
+/** As gguf-py writes them: the terms, and the model that this one was made of. */
+function originKeys({ origin = {} }: GgufOptions): [string, GgufValue][] {
+  const { license, licenseName, licenseLink, baseModel } = origin;
+  const [organization, name] = baseModel?.split('/') ?? [];
+  const keys: [string, string | undefined][] = [
+    ['license', license],
+    ['license.name', licenseName],
+    ['license.link', licenseLink],
+    ['base_model.0.name', name && title(name)],
+    ['base_model.0.organization', organization && title(organization)],
+    ['base_model.0.repo_url', baseModel && `https://huggingface.co/${baseModel}`],
+  ];
+  const known = keys.flatMap(([key, value]): [string, GgufValue][] =>
+    value ? [[`general.${key}`, text(value)]] : [],
+  );
+  return baseModel === undefined ? known : [...known, ['general.base_model.count', u32(1)]];
+}
+
+/** "smollm-135m" as "Smollm 135m": words in small letters begin with a large one, versions and sizes stay. */
+const title = (id: string): string =>
+  id
+    .split(/[-\s]+/)
+    .filter(Boolean)
+    .map((word) =>
+      word === word.toLowerCase() && !/^(v\d+(\.\d+)*|\d.*)$/.test(word)
+        ? word.replace(/\p{L}+/gu, (letters) => letters[0]!.toUpperCase() + letters.slice(1))
+        : word,
+    )
+    .join(' ');
 
 /** As llama-quantize writes them. */
 function importanceKeys({ importance }: GgufOptions): [string, GgufValue][] {

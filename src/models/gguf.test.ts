@@ -11,12 +11,14 @@ import type { GgufFile } from '../io/gguf/read.ts';
 import { openGguf } from '../io/gguf/read.ts';
 import type { GgufValue } from '../io/gguf/types.ts';
 import { writeGguf } from '../io/gguf/write.ts';
+import { originFromGguf } from '../io/origin.ts';
 import { tokenizerFiles } from '../tokenizer/gguf.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer.ts';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { floatTensors, modelFromGguf } from './gguf.ts';
 import { llama3Factors, ropeScaling } from './gguf-rope.ts';
 import { inHalves, inPairs } from './gguf-rows.ts';
+import type { GgufOptions } from './gguf-write.ts';
 import { ggufOf } from './gguf-write.ts';
 import { vocabularyOf } from './gguf-vocabulary.ts';
 
@@ -33,9 +35,14 @@ const definition = {
 };
 const files = new Map([['tokenizer.json', () => Buffer.from(JSON.stringify(definition))]]);
 
-async function written(name: string, model = tinyLlama({ tied: false })): Promise<GgufFile> {
+async function written(
+  name: string,
+  model = tinyLlama({ tied: false }),
+  { more = [], ...options }: Partial<GgufOptions> & { more?: [string, () => Uint8Array][] } = {},
+): Promise<GgufFile> {
   const path = join(root, `${name}.gguf`);
-  const { metadata, tensors } = ggufOf({ ...model, files }, { name, floats: 'F32' });
+  const whole = { ...model, files: new Map([...files, ...more]) };
+  const { metadata, tensors } = ggufOf(whole, { name, floats: 'F32', ...options });
   await writeGguf(path, metadata, tensors);
   return openGguf(path);
 }
@@ -48,6 +55,60 @@ const withKeys = (file: GgufFile, keys: [string, GgufValue | undefined][]): Gguf
   }
   return { ...file, metadata };
 };
+
+describe('what a GGUF says beside its model', () => {
+  const text = (value: string) => ({ type: 'string', value });
+
+  it('is whose it is and under which terms, in the keys that gguf-py writes', async () => {
+    const origin = {
+      license: 'other',
+      licenseName: 'my-terms',
+      licenseLink: 'https://example.org/terms',
+      baseModel: 'some-lab/smol-lm2-135m-v0.2-GGUF',
+    };
+    const { metadata } = await written('origin', undefined, { origin });
+    const general = [...metadata].filter(([key]) => /^general\.(license|base_model)/.test(key));
+    // Names as gguf-py 0.19 makes them of such an id.
+    expect(Object.fromEntries(general)).toEqual({
+      'general.license': text('other'),
+      'general.license.name': text('my-terms'),
+      'general.license.link': text('https://example.org/terms'),
+      'general.base_model.count': { type: 'uint32', value: 1 },
+      'general.base_model.0.name': text('Smol Lm2 135m v0.2 GGUF'),
+      'general.base_model.0.organization': text('Some Lab'),
+      'general.base_model.0.repo_url': text('https://huggingface.co/some-lab/smol-lm2-135m-v0.2-GGUF'),
+    });
+    expect(originFromGguf(metadata)).toMatchObject(origin);
+  });
+
+  it('is nothing where nothing is known', async () => {
+    const { metadata } = await written('nobody');
+    expect([...metadata.keys()].join()).not.toMatch(/license|base_model|chat_template/);
+  });
+
+  it('is every chat template by its name, from files or a list, and back', async () => {
+    const bytes = (content: string) => () => Buffer.from(content);
+    const list = [
+      { name: 'default', template: 'd' },
+      { name: 'tool_use', template: 't' },
+    ];
+    const sources: Record<string, [string, () => Uint8Array][]> = {
+      list: [['tokenizer_config.json', bytes(JSON.stringify({ chat_template: list }))]],
+      files: [
+        ['chat_template.jinja', bytes('d')],
+        ['additional_chat_templates/tool_use.jinja', bytes('t')],
+      ],
+    };
+    for (const [name, more] of Object.entries(sources)) {
+      const file = await written(name, undefined, { more });
+      expect(file.metadata.get('tokenizer.chat_template')).toEqual(text('d'));
+      expect(file.metadata.get('tokenizer.chat_template.tool_use')).toEqual(text('t'));
+      expect(file.metadata.get('tokenizer.chat_templates')).toMatchObject({ values: ['tool_use'] });
+      const again = modelFromGguf(file, name).files.get('tokenizer_config.json')!();
+      expect(JSON.parse(Buffer.from(again).toString()).chat_template).toEqual(list);
+    }
+  });
+});
 
 describe('a model from a GGUF', () => {
   it.each([true, false])(

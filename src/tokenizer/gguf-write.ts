@@ -10,7 +10,7 @@ import { TokenType } from './gguf.ts';
 import type { PreTokenizer } from './pre.ts';
 import { checkText, preHashes, preTokenizers } from './pre.ts';
 import type { Files } from './tokenizer.ts';
-import { loadTokenizer, readJson, templateText, tokenText } from './tokenizer.ts';
+import { loadTokenizer, namedTemplates, readJson, templateText, tokenText } from './tokenizer.ts';
 
 interface Definition {
   readonly added_tokens?:
@@ -80,6 +80,7 @@ export function vocabularyFromFiles(
     padding: idOf(config.pad_token) ?? ids.pad,
     addBos: tokenizer.bos !== undefined && startsWithBos(definition, config, piecewise),
     chatTemplate: templateText(files, config),
+    namedTemplates: namedTemplates(files, config),
   };
   if (!piecewise) return { model: 'gpt2', ...common, merges, pre: preOf(definition, tokenizer.encode) };
   return {

@@ -29,6 +29,8 @@ export interface GgufVocabulary {
   readonly addBos?: boolean | undefined;
   readonly addSpacePrefix?: boolean | undefined;
   readonly chatTemplate?: string | undefined;
+  /** Of other names than "default". */
+  readonly namedTemplates?: ReadonlyMap<string, string> | undefined;
 }
 
 /** As GGUF numbers them. */
@@ -229,8 +231,16 @@ function configuration(vocabulary: GgufVocabulary): Record<string, unknown> {
     unk_token: text(vocabulary.unknown),
     pad_token: text(vocabulary.padding),
     clean_up_tokenization_spaces: false,
-    ...(chatTemplate !== undefined && { chat_template: chatTemplate }),
+    ...templates(vocabulary),
   };
+}
+
+/** One as text, several as a list of them by name. */
+function templates({ chatTemplate, namedTemplates = new Map() }: GgufVocabulary): Record<string, unknown> {
+  const unnamed: [string, string][] = chatTemplate === undefined ? [] : [['default', chatTemplate]];
+  const list = [...unnamed, ...namedTemplates].map(([name, template]) => ({ name, template }));
+  if (list.length === 0) return {};
+  return { chat_template: namedTemplates.size === 0 ? chatTemplate : list };
 }
 
 function generation({ bos, eos, endOfTurn, endOfMessage, padding }: GgufVocabulary): Record<string, unknown> {

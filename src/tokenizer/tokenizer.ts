@@ -231,6 +231,32 @@ export function idsOf(value: unknown): number[] {
   return [value].flat().filter((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0);
 }
 
+/** Chat templates of other names than "default" stand here, "tool_use.jinja". */
+const templatesFolder = 'additional_chat_templates';
+
+/** By name, those beside the one that `templateText` gives: files where there are any, as transformers does, else of a list. */
+export function namedTemplates(
+  files: Files,
+  config: Record<string, unknown> | undefined,
+): ReadonlyMap<string, string> {
+  const found = [...files].flatMap(([path, read]): [string, string][] => {
+    const [folder, name] = path.split('/');
+    return folder === templatesFolder && name?.endsWith('.jinja')
+      ? [[name.slice(0, -'.jinja'.length), new TextDecoder().decode(read())]]
+      : [];
+  });
+  if (found.length > 0 || files.has('chat_template.jinja')) return new Map(found);
+  const list = readJson(files, 'chat_template.json')?.chat_template ?? config?.chat_template;
+  if (!Array.isArray(list)) return new Map();
+  return new Map(
+    list.flatMap((entry): [string, string][] =>
+      typeof entry?.name === 'string' && entry.name !== 'default' && typeof entry.template === 'string'
+        ? [[entry.name, entry.template]]
+        : [],
+    ),
+  );
+}
+
 /** chat_template.jinja first, as transformers does; a list of templates gives its "default". */
 export function templateText(files: Files, config: Record<string, unknown> | undefined): string | undefined {
   const file = files.get('chat_template.jinja');
