@@ -67,7 +67,7 @@ const schema = z.strictObject({
         .union([z.literal('auto'), z.literal(0), z.literal(4)])
         .default('auto')
         .describe(
-          'MatMulNBits of four bits on CPU: 0 float, 4 int8 activations, auto measures both; of others always 4',
+          'products with codes on CPU: 0 float, 4 int8 activations, auto measures both',
         ),
       cache: z
         .enum(['floats', 'int8', 'int4'])

@@ -2,7 +2,7 @@
  * How fast what is made of a GGUF file runs in ONNX Runtime, against llama.cpp with the GGUF file itself, and against
  * the file as it is, exported.
  *
- *   npx tsx bench/engines/llama.ts MODEL.gguf [--rounds 5] [--threads 1] [--steps '[{"method": "hqq"}]' ...]
+ *   npx tsx bench/engines/llama.ts MODEL.gguf [--rounds 5] [--threads 1] [--steps keep | '[{"method": "hqq"}]' ...]
  *
  * All run in turn, round by round, and the least times count, since whatever else the machine does only adds to them.
  * One JSON line each: `decode` and `prompt` are tokens a second, times llama.cpp's and times the original's. Needs
@@ -19,6 +19,8 @@ import { findLlama } from '../../src/export/llama/find.ts';
 import { askLlama } from '../../src/export/llama/process.ts';
 import type { ExportOptions } from '../../src/export/graph.ts';
 import { exportTransformers } from '../../src/export/transformers.ts';
+import { fitted } from '../../src/formats/fitted.ts';
+import { formats } from '../../src/formats/index.ts';
 import type { StepInput } from '../../src/methods/contract.ts';
 import type { Model } from '../../src/models/model.ts';
 import { openForCompression } from '../../src/open.ts';
@@ -30,7 +32,7 @@ const { values: flags, positionals } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     threads: { type: 'string', default: '1' },
-    steps: { type: 'string', multiple: true, default: ['[{"method": "hqq"}]', '[{"method": "rtn"}]'] },
+    steps: { type: 'string', multiple: true, default: ['keep', '[{"method": "hqq"}]'] },
   },
 });
 const [rounds, threads] = [Number(flags.rounds), Number(flags.threads)];
@@ -55,11 +57,16 @@ async function open(model: Model, options: ExportOptions) {
   }
 }
 
+/** What is there as it is, or the blocks by some steps and the embedding at 8 bits. */
+function stepsOf(text: string): StepInput[] {
+  const embeddings = { method: 'rtn', bits: 8, group: 32, targets: ['embeddings'] };
+  if (text !== 'keep') return [...(JSON.parse(text) as StepInput[]), embeddings];
+  return [fitted({ method: 'keep', targets: ['blocks', 'embeddings'] }, formats.onnx)];
+}
+
 const contenders = [{ name: 'original', level: 0, ...(await open(original.model, {})) }];
 for (const text of flags.steps) {
-  const steps = JSON.parse(text) as StepInput[];
-  const embeddings = { method: 'rtn', bits: 8, group: 32, targets: ['embeddings'] };
-  const recipe = parseRecipe({ model: path, steps: [...steps, embeddings] });
+  const recipe = parseRecipe({ model: path, steps: stepsOf(text) });
   const { model } = await applyRecipe(original.model, recipe, { calibration: [] }, {});
   for (const level of [0, 4] as const)
     contenders.push({ name: text, level, ...(await open(model, { accuracyLevel: level })) });

@@ -17,7 +17,7 @@ export type AccuracyLevel = 0 | 4;
 
 /** How a graph should compute a product, where the encoding leaves a choice. */
 export interface MultiplyOptions {
-  /** Of products that are fast either way, those with codes of four bits. Without it all are exact, however slow. */
+  /** Of products with codes. Without it all are exact, however slow. */
   readonly accuracy?: AccuracyLevel | undefined;
 }
 

@@ -1,8 +1,7 @@
 /**
- * How precisely a written file multiplies. MatMulNBits takes float or 8-bit integer activations on CPUs. With 2 and 8 bits
- * only the latter are fast, and are written always (encodings/block-product.ts). With 4 they are twice as fast, and flip
- * near-ties on models with massive activations (onnxruntime#29849); so there both are written and measured. Speed has no
- * say: the same job must give the same bytes.
+ * How precisely a written file multiplies. MatMulNBits takes float or 8-bit integer activations on CPUs. The latter are
+ * up to twice as fast, and flip near-ties on models with massive activations (onnxruntime#29849); so both are written and
+ * measured. Speed has no say: the same job must give the same bytes.
  */
 
 import { rmSync } from 'node:fs';
@@ -13,7 +12,6 @@ import type { Model } from '../models/model.ts';
 import { exportTransformers } from './transformers.ts';
 
 export interface AccuracyChoice {
-  /** Of products of four bits. */
   readonly level: AccuracyLevel;
   /** Mean KL divergence by level, where both were measured. */
   readonly levels?: Readonly<Record<AccuracyLevel, number>>;
@@ -21,8 +19,11 @@ export interface AccuracyChoice {
   readonly evaluation?: Evaluation;
 }
 
-/** Integer activations are taken where they cost next to nothing: this factor of divergence, or these nats. */
-const worthwhile = { factor: 1.1, nats: 0.002 };
+/**
+ * Integer activations are taken where they cost next to nothing: this factor of divergence, or these nats. The factor alone
+ * would hold a model that loses nothing else to nothing at all.
+ */
+const worthwhile = { factor: 1.1, nats: 0.0002 };
 
 /**
  * Writes a float32 file of each level into `scratch`, one after the other, and has it measured.
@@ -41,8 +42,8 @@ export async function chooseAccuracy(
     return { evaluation, levels: file.levels };
   };
   const float = await measured(0);
-  // Without products that leave a choice both files would be the same.
-  if (!float.levels.includes(0)) return { level: float.levels[0] ?? 0, evaluation: float.evaluation };
+  // Without products with codes both files would be the same.
+  if (float.levels.length === 0) return { level: 0, evaluation: float.evaluation };
   const evaluations = { 0: float.evaluation, 4: (await measured(4)).evaluation };
   const levels = { 0: evaluations[0].kl!.mean, 4: evaluations[4].kl!.mean };
   const level = levels[4] <= Math.max(worthwhile.factor * levels[0], levels[0] + worthwhile.nats) ? 4 : 0;

@@ -117,13 +117,15 @@ describe('the exported graph', () => {
     }
   });
 
-  it('passes the accuracy level to every product that leaves it', async () => {
+  it('passes the accuracy level to every product', async () => {
     const original = await openGolden('llama');
     for (const [bits, asked, expected] of [
       [4, 0, [0]],
       [4, 4, [4]],
-      [2, 0, [4]],
-      [8, 0, [4]],
+      [2, 0, [0]],
+      [2, 4, [4]],
+      [8, 0, [0]],
+      [8, 4, [4]],
     ] as const) {
       const graph = exportGraph(await quantized(original, bits), { accuracyLevel: asked });
       expect(graph.nodes.filter(({ op }) => op === 'MatMulNBits')).toHaveLength(3 * 7 + 1);

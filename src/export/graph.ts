@@ -1,6 +1,7 @@
 /** A model as the graph that engines run: one step of decoding, or a whole prompt, with a cache. */
 
 import type { ActivationType } from '../encodings/dense.ts';
+import { isInTwo } from '../encodings/block-product.ts';
 import type { AccuracyLevel, Encoding } from '../encodings/encoding.ts';
 import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
@@ -16,7 +17,7 @@ import { asQdq } from './qdq.ts';
 export interface ExportOptions {
   /** Of activations, dense weights and the cache; float32 where it is not given. Logits are float32 in any case. */
   readonly activations?: ActivationType | undefined;
-  /** How products with codes of four bits are computed, which leave a choice; 0 where it is not given. */
+  /** How products with codes are computed; 0 where it is not given. */
   readonly accuracyLevel?: AccuracyLevel | undefined;
   /**
    * How products with codes are written: ONNX Runtime's operator; "qdq", operators of ONNX alone (see `asQdq`); or
@@ -58,8 +59,8 @@ export function exportGraph(model: Model, options: ExportOptions = {}): Graph {
 
 /** How precisely the products with codes of a graph are computed. */
 export function levelsOf({ nodes }: Graph): readonly AccuracyLevel[] {
-  const levels = nodes.flatMap(({ op, attributes }) =>
-    op === 'MatMulNBits' ? [attributes.accuracy_level as AccuracyLevel] : [],
+  const levels = nodes.flatMap(({ op, attributes, inputs }) =>
+    op === 'MatMulNBits' ? [isInTwo(inputs[0]!) ? 0 : (attributes.accuracy_level as AccuracyLevel)] : [],
   );
   return [...new Set(levels)].sort();
 }
