@@ -66,9 +66,7 @@ const schema = z.strictObject({
       accuracyLevel: z
         .union([z.literal('auto'), z.literal(0), z.literal(4)])
         .default('auto')
-        .describe(
-          'products with codes on CPU: 0 float, 4 int8 activations, auto measures both',
-        ),
+        .describe('products with codes on CPU: 0 float, 4 int8 activations, auto measures both'),
       cache: z
         .enum(['floats', 'int8', 'int4'])
         .default('floats')
