@@ -47,8 +47,27 @@ describe('before the work it is told', () => {
   ])('that three bits save nothing for %s, and what stores three', async (engine, line) => {
     const three = await said('--bits', '3', '--for', engine, ...fitted);
     expect(three).toContain(`warning: ${line}`);
-    expect(three).toMatch(/--for llama\.cpp or mlx stores 3\n/);
+    expect(three).toMatch(/; --for llama\.cpp without --method \(Q3_K_M\) or --for mlx stores 3\n/);
     expect(await said('--bits', '4', '--for', engine, ...fitted)).not.toContain('warning: 4-bit');
+  });
+
+  it('that GGUF has no narrow integers, once', async () => {
+    const flags = ['--format', 'gguf', '--method', 'rtn', '--bits', '2', '--embedding-bits', '8'];
+    const line = '2-bit weights take 4 bits in this format (GGUF for llama.cpp)';
+    expect(await said(...flags)).toContain(line);
+    const run = ['--no-speed', '--no-answers', '--json', '--out', scratch.path('narrow')];
+    const { code, stdout, stderr } = await answer(['compress', model, ...flags, ...run]);
+    expect(code, stderr).toBe(0);
+    const notes: string[] = JSON.parse(stdout).notes;
+    expect(notes.filter((note) => note.includes('2-bit'))).toEqual([expect.stringContaining(line)]);
+  });
+
+  it('that compressed-tensors has bytes where inputs are rounded, and ONNX what was asked for', async () => {
+    const flags = ['--method', 'w4a8', '--bits', '4', '--symmetric', ...fitted];
+    const line =
+      '4-bit weights whose inputs are rounded take 8 bits in this format (compressed-tensors for vLLM): more bits are as small and lose less';
+    expect(await said('--for', 'vllm', ...flags)).toContain(line);
+    expect(await said('--format', 'onnx', ...flags)).not.toContain('whose inputs');
   });
 
   it.each([

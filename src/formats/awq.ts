@@ -14,7 +14,7 @@ export const awq = safetensorsFormat({
   keepsTables: true,
   fused: true,
   fitting: () => ({}),
-  storedBits: (bits) => Math.max(4, bits),
+  storedBits: ({ bits }) => Math.max(4, bits),
   fits(encoding, { shape: [rows, columns] }) {
     const sizes = integerSizes(encoding);
     if (sizes) return checkAwq({ ...sizes, rows });

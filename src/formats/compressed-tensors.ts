@@ -15,7 +15,9 @@ export const compressedTensors: Format = safetensorsFormat({
   keepsTables: true,
   fused: true,
   fitting: () => ({}),
-  storedBits: (bits, zeroPoints) => (bits === 3 && zeroPoints ? 4 : bits),
+  // Where inputs are rounded, a byte for each code.
+  storedBits: ({ bits, zeroPoints, roundedInputs }) =>
+    roundedInputs ? 8 : bits === 3 && zeroPoints ? 4 : bits,
   fits: (encoding) => void schemeOf(encoding, 'float16'),
   exact(encoding, floats) {
     // Others store float32, or codes of their own.

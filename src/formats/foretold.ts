@@ -8,6 +8,7 @@ import type { Model } from '../models/model.ts';
 import { assignment, calibrationFile } from '../prepare.ts';
 import type { Recipe } from '../recipe.ts';
 import { isCompression, methodsOf } from '../recipe.ts';
+import type { IntegerWeights } from './format.ts';
 import { formats } from './index.ts';
 
 /** What a run is about to do that nobody asked for in so many words: told before it. */
@@ -44,29 +45,44 @@ export const foretold = (recipe: Recipe, model: Model): readonly string[] => [
 function widened(recipe: Recipe, model: Model): readonly string[] {
   const format = formats[recipe.export.format];
   const assign = assignment(recipe, model);
-  const widths = new Map<number, number>();
+  const widths = new Map<
+    string,
+    { readonly bits: number; readonly stored: number; readonly inputs: boolean }
+  >();
   for (const target of targetsOf(model)) {
-    const options = assign(target)?.options as Readonly<Record<string, unknown>> | undefined;
-    const { bits, symmetric, numbers = 'integers' } = options ?? {};
-    if (typeof bits !== 'number' || numbers !== 'integers') continue;
-    const stored = format.storedBits(bits, symmetric !== true);
-    if (stored > bits) widths.set(bits, stored);
+    const integers = integersOf((assign(target)?.options ?? {}) as Readonly<Record<string, unknown>>);
+    const stored = integers && format.storedBits(integers);
+    if (!integers || !stored || stored === integers.bits) continue;
+    const { bits, roundedInputs: inputs } = integers;
+    widths.set(`${bits}, ${inputs}`, { bits, stored, inputs });
   }
-  return [...widths].map(([bits, stored]) => {
-    const others = enginesWith(bits);
-    return (
-      `${bits}-bit weights take ${stored} bits in this format (${format.label}): --bits ${stored} is as small and loses less` +
-      (others.length > 0 ? `; --for ${others.join(' or ')} stores ${bits}` : '')
-    );
+  return [...widths.values()].map(({ bits, stored, inputs }) => {
+    const told = `${bits}-bit weights${inputs ? ' whose inputs are rounded' : ''} take ${stored} bits in this format (${format.label})`;
+    const better = inputs
+      ? 'more bits are as small and lose less'
+      : `--bits ${stored} is as small and loses less`;
+    const others = inputs ? [] : enginesWith(bits);
+    return `${told}: ${better}${others.length > 0 ? `; ${others.join(' or ')} stores ${bits}` : ''}`;
   });
 }
 
-/** What runs files that keep so many bits, by what is recommended for them. */
+/** Undefined for what is none. */
+function integersOf(options: Readonly<Record<string, unknown>>): IntegerWeights | undefined {
+  const { bits, symmetric, numbers = 'integers', inputBits } = options;
+  if (typeof bits !== 'number' || numbers !== 'integers') return undefined;
+  return { bits, zeroPoints: symmetric !== true, roundedInputs: inputBits !== undefined };
+}
+
+/** What runs files that keep so many bits, by what is recommended for them: "--for mlx". */
 function enginesWith(bits: number): string[] {
   return Object.values(formats).flatMap(({ engines, recommend, storedBits }) => {
     const { step } = recommend({ bits, text: true, widths: [] });
+    const integers = integersOf(step);
+    const [engine] = Object.keys(engines);
+    if (engine === undefined) return [];
     // Types of its own, of every width.
-    const keeps = step.bits === undefined || storedBits(bits, step.symmetric !== true) === bits;
-    return keeps ? Object.keys(engines).slice(0, 1) : [];
+    if (!integers)
+      return [`--for ${engine}${step.type === undefined ? '' : ` without --method (${step.type})`}`];
+    return storedBits(integers) === bits ? [`--for ${engine}`] : [];
   });
 }

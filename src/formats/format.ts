@@ -105,6 +105,15 @@ export interface Engine {
   readonly recommend?: (wanted: Wanted) => Recommendation | undefined;
 }
 
+/** Integers in groups, as a step makes them. */
+export interface IntegerWeights {
+  readonly bits: number;
+  /** Whether groups have zero points of their own. */
+  readonly zeroPoints: boolean;
+  /** Whether products round their inputs too. */
+  readonly roundedInputs: boolean;
+}
+
 export interface Format {
   /** "ONNX for transformers.js" */
   readonly label: string;
@@ -118,11 +127,8 @@ export interface Format {
   readonly grids: { readonly offsets: boolean; readonly wideScales: boolean };
   /** Options without which what a method makes does not fit, by those that it has. */
   fitting(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
-  /**
-   * Bits that integers of so many are stored in.
-   * @param zeroPoints whether their groups have some of their own
-   */
-  storedBits(bits: number, zeroPoints: boolean): number;
+  /** Bits that integers are stored in. */
+  storedBits(integers: IntegerWeights): number;
   /** Before the work: what becomes of a recipe here that its reader does not expect, in sentences. */
   foretell?(recipe: Recipe, model: Model): readonly string[];
   /**

@@ -35,7 +35,7 @@ export const gguf: Format = {
   // Q8_0's zero point is always the middle; Q4_1's minima are float16.
   fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),
   // Integers of other methods; ggml's own types have every width.
-  storedBits: (bits) => Math.max(4, bits),
+  storedBits: ({ bits }) => Math.max(4, bits),
   foretell: fallbackLines,
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
@@ -90,9 +90,10 @@ export const gguf: Format = {
 /** Codes that no block of ggml is as narrow as: who asked for few bits gets more than that. */
 function widened(compressed: Model, written: Model): Set<string> {
   const lines = new Set<string>();
-  for (const [name, { bits, label }] of compressed.matrices) {
+  for (const [name, { bits, label, description }] of compressed.matrices) {
     const block = written.matrices.get(name)!;
-    if (bits >= 16 || block.bits <= bits) continue;
+    // Of integers that was told before the work.
+    if (bits >= 16 || block.bits <= bits || description.kind === 'grouped') continue;
     const wide = ((8 * encodedBytes(block)) / elementCount(block.shape)).toFixed(1);
     lines.add(
       `GGUF has no blocks for ${label}: they are stored as ${block.label}, ${wide} bits a weight. --method ggml has types of every size.`,

@@ -23,7 +23,7 @@ export const gptq = safetensorsFormat({
   keepsTables: true,
   fused: true,
   fitting: () => ({}),
-  storedBits: (bits) => bits,
+  storedBits: ({ bits }) => bits,
   fits(encoding, { shape: [rows, columns] }) {
     const sizes = integerSizes(encoding);
     if (sizes) return checkGptq({ ...sizes, rows });

@@ -16,7 +16,7 @@ export const mlx = safetensorsFormat({
   withoutWindows: 'mlx-lm',
   // Biases are float16 products of scales and zero points; those of eight bits leave scales no digits.
   fitting: ({ bits }) => (bits === 8 ? { symmetric: true } : { scales: 'short' }),
-  storedBits: (bits) => bits,
+  storedBits: ({ bits }) => bits,
   fits(encoding, { shape: [rows, columns] }) {
     const sizes = mlxSizes(encoding);
     if (sizes) return void mlxGroup({ ...sizes, rows });

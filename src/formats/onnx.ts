@@ -33,7 +33,7 @@ export const onnx: Format = {
   recommend: (wanted) => integers(wanted, { group: 32 }),
   grids: { offsets: true, wideScales: true },
   fitting: () => ({ form: 'groups' }),
-  storedBits: (bits) => (bits === 3 ? 4 : bits),
+  storedBits: ({ bits }) => (bits === 3 ? 4 : bits),
   async check() {
     // Every model that opens is a graph, and every encoding knows its nodes.
   },
