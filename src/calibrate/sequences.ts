@@ -45,7 +45,7 @@ export function packSequences(documents: readonly string[], tokenizer: Codec, op
       what: 'the calibration text is too short',
       expected: `at least one sequence of ${length} tokens`,
       found: `${tokens.length} tokens in ${documents.length} documents`,
-      fix: 'give more text, or shorter sequences',
+      fix: `give more text, or shorter sequences: --length ${Math.max(8, tokens.length)}`,
     });
   }
   if (whole === count) return { sequences };

@@ -17,6 +17,8 @@ describe('the folder of a result that nobody named', () => {
     [{ format: 'gguf', type: 'Q3_K_M' }, 'm-gguf-ggml-Q3_K_M'],
     [{ method: 'rtn', numbers: 'nf4', group: 64 }, 'm-onnx-rtn-nf4-4bit-g64'],
     [{ method: 'gptq', also: ['last bits=8'] }, 'm-onnx-gptq-4bit-g32-mixed'],
+    [{ generatedCalibration: true }, 'm-onnx-gptq-4bit-g32-generated'],
+    [{ format: 'gguf', type: 'Q4_K_M', imatrix: 'imatrix.gguf' }, 'm-gguf-ggml-Q4_K_M-imatrix'],
   ])('by %j is %s', (flags, expected) => {
     expect(nameOf('some/where/m', flags)).toBe(expected);
   });

@@ -10,7 +10,12 @@ const isForSome = (step: Step): boolean =>
   isCompression(step) && step.targets.some((target) => !['blocks', 'embeddings'].includes(target));
 
 /** "my-model-onnx-gptq+block-ap-4bit-g32", "my-model-gguf-ggml-Q4_K_M" */
-export function defaultFolder({ model = shipped.name, steps, export: { format } }: Recipe): string {
+export function defaultFolder({
+  model = shipped.name,
+  steps,
+  calibration,
+  export: { format },
+}: Recipe): string {
   const name = basename(resolve(model), '.gguf');
   const { type, numbers, bits, group } = steps.find(isCompression)!.options;
   const parts = [
@@ -22,6 +27,8 @@ export function defaultFolder({ model = shipped.name, steps, export: { format } 
     type === undefined && bits !== undefined ? `${bits}bit` : undefined,
     typeof group !== 'number' ? undefined : group === -1 ? 'rows' : `g${group}`,
     steps.some(isForSome) ? 'mixed' : undefined,
+    calibration.generated ? 'generated' : undefined,
+    calibration.imatrix === undefined ? undefined : 'imatrix',
   ];
   return parts.filter((part) => part !== undefined).join('-');
 }

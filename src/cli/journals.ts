@@ -85,7 +85,7 @@ function describe(left: readonly FoundJournal[], removed: readonly FoundJournal[
     ...(removed.length > 0 ? [`Removed: ${removed.length}, ${formatBytes(freed)}.`] : []),
     left.length > 0
       ? table(['for', 'size', 'last written, UTC', '', 'run'], rows)
-      : `No ${removed.length > 0 ? 'other ' : ''}journals in ${folder}.`,
+      : `No ${removed.length > 0 ? 'other ' : ''}journals ${folder === '.' ? 'here' : `in ${folder}`}.`,
   ].join('\n');
 }
 

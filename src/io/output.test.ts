@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -16,7 +17,13 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { createOutputFolder, openOutputFile, systemError, writeFileAtomic } from './output.ts';
+import {
+  createOutputFolder,
+  isBeingWritten,
+  openOutputFile,
+  systemError,
+  writeFileAtomic,
+} from './output.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'lapidary-output-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -148,6 +155,23 @@ describe('an output folder', () => {
     }
     createOutputFolder(join(folder, 'model', 'small'), { overwrite: true, reads: [link] }).commit();
     expect(readdirSync(join(folder, 'model')).sort()).toEqual(['small', 'weights']);
+  });
+
+  it('goes where a link leads, and the link stays; one that leads nowhere is refused before the work', () => {
+    const folder = place();
+    const [real, link] = [join(folder, 'real'), join(folder, 'linked')];
+    mkdirSync(real);
+    symlinkSync(real, link);
+    const out = createOutputFolder(link);
+    out.write('a', bytes('1'));
+    expect(isBeingWritten(link)).toBe(true);
+    out.commit();
+    expect(text(real, 'a')).toBe('1');
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    symlinkSync(join(folder, 'none'), join(folder, 'dangling'));
+    expect(failure(() => createOutputFolder(join(folder, 'dangling'))).problem.what).toContain(
+      'leads nowhere',
+    );
   });
 
   it('is refused where a file stands', () => {

@@ -9,6 +9,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -106,7 +107,7 @@ export interface FolderOptions {
 
 /** @throws LapidaryError where the folder is in use, by another process too, or cannot be made. */
 export function createOutputFolder(path: string, options: FolderOptions = {}): OutputFolder {
-  const target = resolve(path);
+  const target = placeOf(path);
   checkTarget(target, path, options);
   const staging = temporaryName(target, 'partial');
   attempt(path, () => {
@@ -206,9 +207,30 @@ function attempt<T>(where: string, action: () => T): T {
   }
 }
 
+/** The folder itself where a link stands for it: that one is filled, and the link stays. */
+function placeOf(path: string): string {
+  const target = resolve(path);
+  return isLink(target) && existsSync(target) ? realpathSync(target) : target;
+}
+
+function isLink(path: string): boolean {
+  try {
+    return lstatSync(path).isSymbolicLink();
+  } catch {
+    return false;
+  }
+}
+
 function checkTarget(target: string, path: string, options: FolderOptions): void {
   const { overwrite, mayReplace, reads = [] } = options;
-  if (!existsSync(target)) return;
+  if (!existsSync(target)) {
+    if (!isLink(target)) return;
+    throw new LapidaryError({
+      what: 'a link that leads nowhere stands where the output folder goes',
+      where: path,
+      fix: 'make the folder that it leads to, or choose another name',
+    });
+  }
   if (!statSync(target).isDirectory()) {
     throw new LapidaryError({
       what: 'a file stands where the output folder goes',
@@ -256,14 +278,14 @@ function isInside(path: string, folder: string): boolean {
 }
 
 /** Whether some process writes this output now. */
-export const isBeingWritten = (path: string): boolean => leftovers(resolve(path), 'partial').some(isInUse);
+export const isBeingWritten = (path: string): boolean => leftovers(placeOf(path), 'partial').some(isInUse);
 
 /**
  * Does something that no run of this output may see half done.
  * @throws LapidaryError where another writes it now
  */
 export function whileNobodyWrites(path: string, action: () => void): void {
-  const target = resolve(path);
+  const target = placeOf(path);
   const held = temporaryName(target, 'partial');
   attempt(path, () => mkdirSync(held));
   unfinished.add(held);
