@@ -18,7 +18,7 @@ import type { Walked } from './calibrate/walk.ts';
 import { encodedBytes } from './encodings/encoding.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
 import type { Job, Written } from './formats/format.ts';
-import { lossOf, slowness, speedsOf } from './formats/format.ts';
+import { lossOf, knownSlow, measuredSlow, speedsOf } from './formats/format.ts';
 import { foretold, opening } from './formats/foretold.ts';
 import { formats } from './formats/index.ts';
 import { checkKept, settled } from './formats/settle.ts';
@@ -270,8 +270,8 @@ async function finish(
   // A format with types of its own stores other bytes than the method chose codes.
   const stored = opened.model ?? job.compressed;
   checkKept(recipe, original.model, stored);
-  const slower = slowness(speeds, stored.matrices.values());
-  if (slower) notes.push(slower);
+  const slow = knownSlow(stored.matrices.values());
+  if (slow) notes.push(slow);
   const asStored = (layer: LayerRow): LayerRow => {
     const encoding = stored.matrices.get(layer.name)!;
     const before = original.model.matrices.get(layer.name);
@@ -301,6 +301,7 @@ async function finish(
     layers: layers.map(asStored),
     answers: said,
     notes,
+    slower: measuredSlow(speeds),
     seconds: clock.laps(),
   };
   const data = dataOf(report, { original, stored, texts, format, details, speeds });

@@ -169,11 +169,8 @@ function outputOptions(): Option[] {
 function machineOptions(): Option[] {
   return [
     new Option('--memory', 'show what the run will need, in memory and on the disk, and end'),
-    new Option(
-      '--no-speed',
-      'do not measure how fast original and result run: for machines that are not idle',
-    ),
-    new Option('--no-answers', 'do not let both models answer three prompts for the report'),
+    new Option('--no-speed', 'leave speeds out, as where others use the machine'),
+    new Option('--no-answers', 'leave sample answers out of the report'),
   ];
 }
 
@@ -237,6 +234,7 @@ function describe(report: CompressReport): string {
       : []),
     storedAs(report),
     ...example(report),
+    ...(report.slower ? [`Note: ${report.slower}`] : []),
     ...report.notes.map((note) => `Note: ${note}`),
     '',
     'Next:',

@@ -184,18 +184,22 @@ export async function speedsOf(job: Job, { race, file }: Written): Promise<Speed
 /** Below this share of the original's rate a file is called slower; medians of short runs differ by less. */
 const asFast = 0.9;
 
-/** What to say where a file runs slower than its original: by its speed, or by what its products are known for. */
-export function slowness(speeds: Speeds | undefined, encodings: Iterable<Encoding>): string | undefined {
-  if (!speeds) {
-    const reason = [...encodings].find(({ slow }) => slow)?.slow;
-    return reason && `Slower than the original: ${reason}.`;
-  }
+/** What to say where products of a kind that the file has are known to be slower than those of floats. */
+export function knownSlow(encodings: Iterable<Encoding>): string | undefined {
+  const reason = [...encodings].find(({ slow }) => slow)?.slow;
+  return reason && `Slower than the original: ${reason}.`;
+}
+
+/** What to say where a file was measured to run slower than its original. */
+export function measuredSlow(speeds: Speeds | undefined): string | undefined {
+  if (!speeds) return undefined;
   const { original, compressed } = speeds;
   const parts = (
     [
       ['reads prompts', compressed.prefillTokensPerSecond / original.prefillTokensPerSecond],
       ['generates', compressed.decodeTokensPerSecond / original.decodeTokensPerSecond],
     ] as const
-  ).flatMap(([what, rate]) => (rate < asFast ? [`${what} at ${rate.toFixed(2)} times its rate`] : []));
-  return parts.length > 0 ? `Slower than the original: ${parts.join(', ')}.` : undefined;
+  ).flatMap(([what, rate]) => (rate < asFast ? [`${what} at ${rate.toFixed(2)} times`] : []));
+  if (parts.length === 0) return undefined;
+  return `Slower than the original: ${parts.join(' and ')} its tokens a second.`;
 }

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { findMethod } from '../methods/index.ts';
 import { denseValues } from '../encodings/dense.ts';
-import { slowness } from './format.ts';
+import { knownSlow, measuredSlow } from './format.ts';
 import { formats } from './index.ts';
 import { groupFor } from './recommend.ts';
 
@@ -33,17 +33,19 @@ describe('what is slower than its original is said', () => {
     decodeTokensPerSecond,
   });
 
-  it('by measured speeds, or where none were measured by what products are known for', () => {
+  it('by measured speeds', () => {
     const found = (prompt: number, decode: number) =>
-      slowness({ engine: '', original: speed(100, 10), compressed: speed(prompt, decode) }, []);
+      measuredSlow({ engine: '', original: speed(100, 10), compressed: speed(prompt, decode) });
+    expect(measuredSlow(undefined)).toBeUndefined();
     expect(found(95, 20)).toBeUndefined();
-    expect(found(100, 5)).toBe('Slower than the original: generates at 0.50 times its rate.');
-    expect(found(50, 20)).toContain('reads prompts at 0.50');
+    expect(found(100, 5)).toBe('Slower than the original: generates at 0.50 times its tokens a second.');
+    expect(found(50, 5)).toContain('reads prompts at 0.50 times and generates at 0.50 times its');
+  });
+
+  it('by what products are known for', () => {
     const plain = denseValues(new Float32Array(4), 2, 2);
-    expect(slowness(undefined, [plain])).toBeUndefined();
-    expect(slowness(undefined, [plain, { ...plain, slow: 'it is' }])).toBe(
-      'Slower than the original: it is.',
-    );
+    expect(knownSlow([plain])).toBeUndefined();
+    expect(knownSlow([plain, { ...plain, slow: 'it is' }])).toBe('Slower than the original: it is.');
   });
 });
 

@@ -66,6 +66,8 @@ export interface CardData {
   /** A missing field was not measured. */
   readonly before: Measures;
   readonly after: Measures;
+  /** Said where it was measured to be slower than the original. */
+  readonly slower?: string | undefined;
   /** What the losses were measured on. */
   readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
   /** What both wrote behind the same prompts. */
@@ -88,6 +90,7 @@ export function modelCard(data: CardData): string {
     introduction(data),
     '## What it costs and what was lost',
     table(['', 'original', 'compressed'], measurementRows(data.before, data.after)),
+    ...(data.slower ? [data.slower] : []),
     ...(data.evaluation ? [evaluationNote(data.evaluation, data.after)] : []),
     `${data.evaluation ? 'Where it was lost, with plots' : 'What became of each tensor'}: [${data.report}](${data.report}).`,
     ...answersSection(data.answers ?? []),

@@ -34,6 +34,8 @@ export interface CompressReport {
   readonly answers: readonly Answers[];
   /** Sentences a reader must know. */
   readonly notes: readonly string[];
+  /** Said where the file was measured to run slower than its original; apart from notes, since speeds vary. */
+  readonly slower?: string | undefined;
   /** Seconds by phase. */
   readonly seconds: Readonly<Record<string, number>>;
 }
