@@ -5,6 +5,7 @@ import type { Greedy, Written } from './formats/format.ts';
 import { continuation, endsOf, generateEach } from './generate.ts';
 import type { GenerateOptions } from './generate.ts';
 import type { Model } from './models/model.ts';
+import { parameters } from './models/size.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
@@ -16,6 +17,15 @@ export interface Answers {
   /** What ran both: "llama.cpp v0.5.0 (node-llama-cpp 3.22.1)". */
   readonly engine: string;
 }
+
+/** Bytes in float32 of a model that an engine may hold whole though speed is not measured. */
+const smallModel = 2 ** 28;
+
+/** Whether both are asked where nobody says so: unless speed is not measured and the original is large. */
+export const asksPrompts = (
+  { speed = true, answers }: { readonly speed?: boolean | undefined; readonly answers?: boolean | undefined },
+  original: Model,
+): boolean => answers ?? (speed || 4 * parameters(original) < smallModel);
 
 /** Of models that answer. */
 const questions = [

@@ -7,7 +7,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { Answers } from './answers.ts';
-import { answersOf } from './answers.ts';
+import { answersOf, asksPrompts } from './answers.ts';
 import { applyRecipe } from './apply.ts';
 import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkFinite } from './base/finite.ts';
@@ -34,7 +34,6 @@ import { createOutputFolder } from './io/output.ts';
 import { mayReplace } from './held.ts';
 import { checkUnchanged, identify } from './io/range.ts';
 import { costOf } from './measure.ts';
-import { parameters } from './models/size.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
 import type { Plan } from './plan.ts';
@@ -106,9 +105,9 @@ function openOutput(
 
 /** What a run will need, without doing it: bytes of memory by phase, bytes on the disk. */
 export async function planOf(options: CompressOptions): Promise<Plan> {
-  const { out, speed } = options;
+  const { out, speed, answers } = options;
   const { recipe, original, texts } = await prepare(options);
-  return planRun({ original, recipe, texts, out, speed });
+  return planRun({ original, recipe, texts, out, speed, answers });
 }
 
 interface Prepared {
@@ -200,8 +199,18 @@ async function fill(
   journal: Journal,
   options: CompressOptions,
 ): Promise<CompressReport> {
-  const { recipe, out, speed, session = {}, progress = silent, signal, warn = () => {}, say } = options;
-  const plan = await planRun({ original, recipe, texts, out, speed });
+  const {
+    recipe,
+    out,
+    speed,
+    answers,
+    session = {},
+    progress = silent,
+    signal,
+    warn = () => {},
+    say,
+  } = options;
+  const plan = await planRun({ original, recipe, texts, out, speed, answers });
   checkDisk(plan);
   const tight = memoryWarning(plan);
   if (tight) warn(tight);
@@ -251,7 +260,7 @@ async function finish(
     clock,
     out,
     speed = true,
-    answers = speed || 4 * parameters(job.original.model) < smallModel,
+    answers,
   }: Omit<Prepared, 'recipe' | 'original' | 'texts' | 'importance'> &
     Pick<Walked, 'layers'> &
     Pick<CompressOptions, 'out' | 'speed' | 'answers'>,
@@ -264,8 +273,9 @@ async function finish(
   clock.lap('evaluate');
   const speeds = speed ? await speedsOf(job, written) : undefined;
   if (speed) clock.lap('measure speed');
-  const said = answers ? await answersIn(job, written) : [];
-  if (answers) clock.lap('answer prompts');
+  const asked = asksPrompts({ speed, answers }, original.model);
+  const said = asked ? await answersIn(job, written) : [];
+  if (asked) clock.lap('answer prompts');
   const { accuracy, file, checks, opened } = written;
   // A format with types of its own stores other bytes than the method chose codes.
   const stored = opened.model ?? job.compressed;
@@ -313,9 +323,6 @@ async function finish(
   write('README.md', describeRun(report, data, { original, stored, format }));
   return report;
 }
-
-/** Bytes in float32 of a model that an engine may hold whole though speed is not measured. */
-const smallModel = 2 ** 28;
 
 function answersIn(job: Job, written: Written): Promise<readonly Answers[]> {
   const { original, texts, folder, session, signal, progress, remember } = job;

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ExitCode, LapidaryError } from './base/errors.ts';
 import { walk } from './calibrate/walk.ts';
 import { exportTransformers } from './export/transformers.ts';
+import type { Model } from './models/model.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
 import type { Plan } from './plan.ts';
@@ -48,6 +49,7 @@ describe('the memory of a run', () => {
       'compress the blocks',
       'write, verify and evaluate',
       'measure speed',
+      'answer prompts',
     ]);
     for (const { bytes, parts } of memory.phases)
       expect(bytes).toBe(parts.reduce((sum, part) => sum + part.bytes, 0));
@@ -80,6 +82,57 @@ describe('the memory of a run', () => {
     for (const part of ['hidden states of the calibration text', 'statistics', 'values while they run'])
       expect(parts).not.toContain(part);
     expect(plan.memory.phases.map(({ phase }) => phase)).toContain('write and verify');
+  });
+
+  it('knows of answers to prompts where they are asked: of small models always, of large ones with their speed', async () => {
+    const recipe = parseRecipe({ steps: [rtn(4, 'blocks')] });
+    const texts = { calibration: [], verification: Int32Array.of(1, 2, 3) };
+    const asks = async (model: Model, input: { speed?: boolean; answers?: boolean }) => {
+      const large = { ...original, model };
+      const { memory } = await planRun({ original: large, recipe, texts, out: folder, ...input });
+      return memory.phases.some(({ phase }) => phase === 'answer prompts');
+    };
+    const { model } = original;
+    const vector = { ...model.vectors.get('model.norm')!, shape: [2 ** 27] };
+    const large = { ...model, vectors: new Map([...model.vectors, ['large', vector]]) };
+    expect(await asks(model, { speed: false })).toBe(true);
+    expect(await asks(model, { speed: false, answers: false })).toBe(false);
+    expect(await asks(large, { speed: true })).toBe(true);
+    expect(await asks(large, { speed: false })).toBe(false);
+  });
+
+  it('holds cosines of all positions up to a length, behind which they are computed', async () => {
+    const recipe = parseRecipe({ steps: [rtn(4, 'blocks')] });
+    const texts = { calibration: [], verification: Int32Array.of(1, 2, 3) };
+    const { model } = original;
+    const resultOf = async (context: number) => {
+      const longer = { ...original, model: { ...model, config: { ...model.config, context } } };
+      const { disk } = await planRun({ original: longer, recipe, texts, out: folder });
+      return disk.parts[0]!.bytes;
+    };
+    const { headSize } = model.config.layers[0]!;
+    const [short, long, computed] = [await resultOf(512), await resultOf(2 ** 17), await resultOf(2 ** 18)];
+    expect(long - short).toBe(4 * headSize * (2 ** 17 - 512));
+    expect(short - computed).toBe(4 * headSize * 512);
+  });
+
+  it('takes no more for importance out of a file than without any', async () => {
+    const texts = { calibration: [], verification: Int32Array.of(1, 2, 3) };
+    const kernels = async (fit: string, imatrix?: string) => {
+      const steps = [{ method: 'ggml', type: 'Q4_K_M', fit, targets: ['embeddings' as const] }];
+      const recipe = parseRecipe({ steps, export: { format: 'gguf' }, calibration: { imatrix } });
+      const plan = await planRun({ original: wide, recipe, texts, out: folder });
+      return partOf(plan, 'compress the embeddings', 'memory of the kernels');
+    };
+    // An embedding of more weights than are taken at once.
+    const { model } = original;
+    const [name, vocabulary] = ['model.embed_tokens', 2 ** 17];
+    const table = { ...model.matrices.get(name)!, shape: [vocabulary, model.config.hidden] as const };
+    const config = { ...model.config, vocabulary };
+    const matrices = new Map([...model.matrices, [name, table]]);
+    const wide = { ...original, model: { ...model, config, matrices } };
+    expect(await kernels('importance', 'imatrix.gguf')).toBe(await kernels('plain'));
+    expect(await kernels('importance')).toBeGreaterThan(await kernels('plain'));
   });
 
   it('is warned of only where there is less: by phase, with what to change', async () => {

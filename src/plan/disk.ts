@@ -6,6 +6,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { journalFolder } from '../io/journal.ts';
 import type { Facts, Part } from './facts.ts';
 import { total } from '../base/total.ts';
+import { positionBytes } from './facts.ts';
 
 export interface DiskPlan {
   readonly parts: readonly Part[];
@@ -20,10 +21,11 @@ export interface DiskPlan {
 /** Report, card and what else is small. */
 const smallFiles = 4 * 2 ** 20;
 
-export function planDisk({ matrices, model, out, speed }: Facts): DiskPlan {
+export function planDisk(facts: Facts): DiskPlan {
+  const { matrices, model, out, speed } = facts;
   const vectors = total([...model.vectors.values()].map(({ byteLength }) => byteLength));
   const files = total([...model.files.values()].map((read) => read().byteLength));
-  const settings = files + 2 * vectors + smallFiles;
+  const settings = files + 2 * vectors + positionBytes(facts) + smallFiles;
   const parts = [
     { what: 'the result', bytes: total(matrices.map(({ inFile }) => inFile)) + settings },
     ...(speed

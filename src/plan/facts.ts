@@ -5,8 +5,10 @@ import { openSampler } from '../calibrate/noise.ts';
 import { total } from '../base/total.ts';
 import type { Assignment, Target } from '../calibrate/targets.ts';
 import { keptOf, targetsOf } from '../calibrate/targets.ts';
+import { asksPrompts } from '../answers.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
+import { mostTabled } from '../export/attention.ts';
 import { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
@@ -22,6 +24,8 @@ export interface PlanInput {
   readonly out: string;
   /** Whether speed is measured; by default. */
   readonly speed?: boolean | undefined;
+  /** Whether both models answer prompts: see `asksPrompts`. */
+  readonly answers?: boolean | undefined;
 }
 
 /** Bytes that are taken for something, in words. */
@@ -46,6 +50,7 @@ export interface PlannedMatrix extends Target {
 
 export interface Facts extends PlanInput {
   readonly speed: boolean;
+  readonly answers: boolean;
   readonly model: Model;
   readonly matrices: readonly PlannedMatrix[];
 }
@@ -53,7 +58,8 @@ export interface Facts extends PlanInput {
 /** Of each kind of step a few rows of noise are compressed, to learn what it stores. */
 export async function factsOf(input: PlanInput): Promise<Facts> {
   const { speed = true, original } = input;
-  return { ...input, speed, model: original.model, matrices: await planMatrices(input) };
+  const { model } = original;
+  return { ...input, speed, answers: asksPrompts(input, model), model, matrices: await planMatrices(input) };
 }
 
 async function planMatrices({ original: { model }, recipe }: PlanInput): Promise<PlannedMatrix[]> {
@@ -93,6 +99,13 @@ function placedBytes(encoding: Encoding): number {
   const x = graph.input('x', 'float32', ['rows', encoding.shape[1]]);
   encoding.multiply(x, (suffix, tensor) => graph.weight(suffix, tensor));
   return total([...graph.weights.values()].map(({ stored }) => stored.byteLength));
+}
+
+/** Cosines and sines of all positions, where they stand in the file. */
+export function positionBytes({ model: { config }, recipe: { export: own } }: Facts): number {
+  if (own.format !== 'onnx' || !config.rope || config.context > mostTabled) return 0;
+  const sizes = new Set(config.layers.map(({ headSize }) => headSize));
+  return (own.activations === 'float16' ? 2 : 4) * config.context * total([...sizes]);
 }
 
 export const most = (values: readonly number[]): number => Math.max(0, ...values);

@@ -8,15 +8,13 @@ import { totalmem } from 'node:os';
 import { extname } from 'node:path';
 import { defaultThreads } from '../base/threads.ts';
 import { rowsOf } from '../evaluate/scorer.ts';
-import { peakBytes } from '../graph/memory.ts';
-import { blockGraph } from '../models/build.ts';
 import { asLinear } from '../calibrate/compress.ts';
 import { isInTurn } from '../calibrate/planned.ts';
 import { fewBytes, narrow } from '../calibrate/streams.ts';
-import type { Model } from '../models/model.ts';
+import { blockKinds } from './blocks.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
 import { total } from '../base/total.ts';
-import { most } from './facts.ts';
+import { most, positionBytes } from './facts.ts';
 import { blockTrainings, calibrationFile } from '../prepare.ts';
 import { blockTraining, modelBatch, modelTraining } from './training.ts';
 
@@ -64,8 +62,8 @@ const batchTokens = 2048;
 const atOnce = 2 ** 24;
 /** Hidden states that evaluation holds. */
 const evaluatedHidden = 256 * MiB;
-/** Tokens that speed is measured with. */
-const raced = 160;
+/** Tokens that speed is measured with, and those that a prompt and its answer have. */
+const [raced, answered] = [160, 64];
 
 export function planMemory(facts: Facts): MemoryPlan {
   const owns: number[] = [];
@@ -93,7 +91,7 @@ function leftBy(owns: readonly number[]): number {
 type Demand = Omit<Phase, 'bytes'>;
 
 function demands(facts: Facts): Demand[] {
-  const { matrices, texts, speed } = facts;
+  const { matrices, texts, speed, answers } = facts;
   const chosen = matrices.filter(({ assigned }) => assigned);
   const at = (...places: readonly PlannedMatrix['place'][]) =>
     chosen.filter(({ place }) => places.includes(place));
@@ -127,7 +125,16 @@ function demands(facts: Facts): Demand[] {
       ? { phase: 'write, verify and evaluate', parts: evaluating(facts), less: 'a smaller --length' }
       : { phase: 'write and verify', parts: verifying(facts), less: 'a smaller model' },
     ...(speed
-      ? [{ phase: 'measure speed', parts: racing(facts), less: '--no-speed, which leaves it out' }]
+      ? [{ phase: 'measure speed', parts: racing(facts, raced), less: '--no-speed, which leaves it out' }]
+      : []),
+    ...(answers
+      ? [
+          {
+            phase: 'answer prompts',
+            parts: racing(facts, answered),
+            less: '--no-answers, which leaves it out',
+          },
+        ]
       : []),
   ];
 }
@@ -159,7 +166,8 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
   const done = facts.matrices.filter(({ assigned }) => assigned);
   const isFirst = chosen.every(isTable);
   const earlier = isFirst ? chosen : done;
-  const workOf = (matrices: readonly PlannedMatrix[]) => most(matrices.map((matrix) => workOn(matrix, seen)));
+  const workOf = (matrices: readonly PlannedMatrix[]) =>
+    most(matrices.map((matrix) => workOn(facts, matrix, seen)));
   const later = isFirst && values === 0 ? 0 : alwaysLate;
   // What blocks ran in before is given back.
   const training = chosen.some(({ place }) => place === 'block') ? blockTraining(facts) : 0;
@@ -175,7 +183,7 @@ function compressing(facts: Facts, chosen: readonly PlannedMatrix[]): Part[] {
     { what: 'more while a block is trained', bytes: Math.max(0, training - arenaShare * values) },
     { what: 'what is compressed already', bytes: total(earlier.map(({ after }) => after)) },
     { what: 'work on a matrix', bytes: workOf(chosen) },
-    kernelMemory(earlier),
+    kernelMemory(facts, earlier),
     kernelThreads(),
     { what: 'freed late', bytes: late },
   ];
@@ -189,7 +197,7 @@ function runsOf(facts: Facts, chosen: readonly PlannedMatrix[]) {
   const { config } = model;
   const length = texts.calibration[0]?.length ?? 0;
   // Tables are only looked up, unless one is fitted as the head that it also is.
-  const fitsTable = matrices.some((matrix) => isTable(matrix) && isFitted(matrix));
+  const fitsTable = matrices.some((matrix) => isTable(matrix) && isFitted(facts, matrix));
   const isFirst = chosen.every(isTable);
   if (length === 0 || (isFirst && !fitsTable)) return { hidden: 0, weights: 0, values: 0, statistics: 0 };
   const batch = Math.min(texts.calibration.length, Math.floor(batchTokens / length) || 1);
@@ -248,61 +256,28 @@ const rewrittenWeights = ({ recipe, matrices }: Facts): Part => ({
 
 const tokensOf = (sequences: readonly Int32Array[]): number => total(sequences.map(({ length }) => length));
 
-/** Whether a method asks for data. */
-const isFitted = ({ assigned }: PlannedMatrix): boolean =>
-  assigned !== undefined && asLinear(assigned.method).statistic(assigned.options) !== 'none';
+/** Whether a method asks for data that the walk collects: squares may stand in a file. */
+function isFitted({ recipe }: Facts, { assigned }: PlannedMatrix): boolean {
+  const asked = assigned ? asLinear(assigned.method).statistic(assigned.options) : 'none';
+  return asked !== 'none' && !(asked === 'squares' && recipe.calibration.imatrix !== undefined);
+}
 
 /** The values, and those after for the error; where there is a Gram matrix, copies of it and its factor. */
-function workOn(matrix: PlannedMatrix, seen: boolean): number {
+function workOn(facts: Facts, matrix: PlannedMatrix, seen: boolean): number {
   const { dense, shape } = matrix;
-  return 2 * dense + (isFitted(matrix) && seen ? dense + 8 * shape[1] ** 2 : 0);
+  return 2 * dense + (isFitted(facts, matrix) && seen ? dense + 8 * shape[1] ** 2 : 0);
 }
 
 /** It only grows, and stays. */
-const kernelMemory = (worked: readonly PlannedMatrix[]): Part => ({
+const kernelMemory = (facts: Facts, worked: readonly PlannedMatrix[]): Part => ({
   what: 'memory of the kernels',
-  bytes: most(worked.map(kernelBytes)),
+  bytes: most(worked.map((matrix) => kernelBytes(facts, matrix))),
 });
 
 /** Weights twice in float32, codes and packed codes. */
-function kernelBytes(matrix: PlannedMatrix): number {
+function kernelBytes(facts: Facts, matrix: PlannedMatrix): number {
   const weights = matrix.dense / 4;
-  return 10 * (isFitted(matrix) ? weights : Math.min(weights, atOnce));
-}
-
-/** Blocks of one plan: the engine keeps memory for each graph that it ran. */
-interface BlockKind {
-  /** Bytes of values that are needed at once. */
-  readonly values: number;
-  /** Bytes of the Gram matrices of its inputs. */
-  readonly squares: number;
-  /** Graphs that they are when they are compressed: at most one for each choice of encodings. */
-  readonly variants: number;
-}
-
-function blockKinds({ model, matrices }: Facts, sizes: Readonly<Record<string, number>>): BlockKind[] {
-  const kinds = new Map<string, { readonly layer: number; readonly variants: Set<string> }>();
-  model.config.layers.forEach((plan, layer) => {
-    const key = JSON.stringify(plan);
-    const kind = kinds.get(key) ?? { layer, variants: new Set() };
-    kinds.set(key, kind);
-    const assigned = matrices
-      .filter((matrix) => matrix.layer === layer)
-      .map((matrix) => matrix.assigned?.options);
-    if (assigned.some((options) => options !== undefined)) kind.variants.add(JSON.stringify(assigned));
-  });
-  return [...kinds.values()].map(({ layer, variants }) => ({
-    ...blockOf(model, layer, sizes),
-    variants: variants.size,
-  }));
-}
-
-function blockOf(model: Model, layer: number, sizes: Readonly<Record<string, number>>) {
-  const { graph, scope, hidden } = blockGraph(model, layer, 1);
-  graph.output('hidden', hidden);
-  const inputs = new Set([...scope.linears.values()].map(({ input }) => input));
-  const squares = total([...inputs].map(({ shape }) => 4 * (shape.at(-1) as number) ** 2));
-  return { values: peakBytes(graph, sizes), squares };
+  return 10 * (isFitted(facts, matrix) ? weights : Math.min(weights, atOnce));
 }
 
 /** @param arrays bytes of those that come and go */
@@ -312,7 +287,10 @@ const afterWalk = (facts: Facts, arrays: number): Part[] => [
     what: 'compressed matrices',
     bytes: total(facts.matrices.map(({ assigned, after }) => (assigned ? after : 0))),
   },
-  kernelMemory(facts.matrices.filter(({ assigned }) => assigned)),
+  kernelMemory(
+    facts,
+    facts.matrices.filter(({ assigned }) => assigned),
+  ),
   kernelThreads(),
   { what: 'freed late', bytes: alwaysLate + Math.min(mostLate, arrays) },
 ];
@@ -355,29 +333,32 @@ function evaluating(facts: Facts): Part[] {
   ];
 }
 
-function racing(facts: Facts): Part[] {
+/** Both run as their users run them, one after the other. @param tokens of each run */
+function racing(facts: Facts, tokens: number): Part[] {
   const { matrices, recipe, model } = facts;
   const plain = total(matrices.map(({ inPlainFile }) => inPlainFile));
   const dense = total(matrices.map((matrix) => matrix.dense / 2));
-  const logits = 4 * raced * model.config.vocabulary;
+  const logits = 4 * tokens * model.config.vocabulary;
   return [
     ...afterWalk(facts, logits),
     recipe.export.format === 'gguf'
       ? { what: 'the original in llama.cpp, a process of its own', bytes: plain }
-      : { what: 'the original in the engine', bytes: engineShare.dense * dense },
+      : { what: 'the original in the engine', bytes: engineShare.dense * dense + positionBytes(facts) },
     { what: 'logits', bytes: logits },
   ];
 }
 
 /** The written file as it is run; GGUF files are evaluated block by block. */
-function fileInEngine({ matrices, recipe }: Facts): Part {
+function fileInEngine(facts: Facts): Part {
+  const { matrices, recipe } = facts;
   const what = 'the written file in the engine';
   if (recipe.export.format === 'gguf') return { what, bytes: 0 };
   const each = matrices.map(({ inFile, dense }) =>
     inFile < dense / 2 ? engineShare.packed * inFile : (engineShare.dense * dense) / 2,
   );
   // A product that has no kernel of its own takes its matrix in float32.
-  return { what, bytes: total(each) + most(matrices.map(({ dense }) => dense)) };
+  const widest = most(matrices.map(({ dense }) => dense));
+  return { what, bytes: total(each) + widest + positionBytes(facts) };
 }
 
 function machineBytes(): number {
