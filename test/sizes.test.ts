@@ -32,6 +32,14 @@ const formats = [
   (config: ReturnType<typeof configOf>) => readonly string[],
 ])[];
 
+it('rows that fill no block of Q8_0 are told as such, and no narrower type is called better', async () => {
+  const args = ['--format', 'gguf', '--type', 'Q8_0', '--fit', 'plain', '--memory'];
+  const { code, stdout, stderr } = await answer(['compress', odd, ...args]);
+  expect(code, stderr).toBe(0);
+  expect(stdout + stderr).toMatch(/2 of \d+ matrices have rows that are no multiple of 32 weights/);
+  expect(stdout + stderr).not.toContain('Best at such widths');
+});
+
 describe.each(formats)('rows that no group divides, written as %s', (format, names, listed) => {
   it('are refused with what to type, and left in floats by that very text', async () => {
     const out = scratch.path(`${format}-also`);

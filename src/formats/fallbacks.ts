@@ -21,17 +21,20 @@ export function fallbackLines(recipe: Recipe, model: Model): readonly string[] {
     return typeof type === 'string' ? [{ ...target, type: ggufFileTypes[type]?.type ?? type }] : [];
   });
   const counts = new Map<string, number>();
+  let block = 0;
   for (const { type, shape } of asked) {
     const stored = blockTypeFor(type, shape[1])?.name ?? 'F16';
-    if (stored !== type) counts.set(`${type} as ${stored}`, (counts.get(`${type} as ${stored}`) ?? 0) + 1);
+    if (stored === type) continue;
+    counts.set(`${type} as ${stored}`, (counts.get(`${type} as ${stored}`) ?? 0) + 1);
+    block = Math.max(block, blockTypeNamed(type)?.size ?? 0);
   }
   if (counts.size === 0) return [];
   const changed = [...counts.values()].reduce((sum, count) => sum + count, 0);
   const [bits, wanted] = [bitsOf(asked, true), bitsOf(asked, false)];
   return [
-    `${changed} of ${asked.length} matrices have rows that are no multiple of 256 weights, and are stored in other types: ` +
+    `${changed} of ${asked.length} matrices have rows that are no multiple of ${block} weights, and are stored in other types: ` +
       `${[...counts].map(([what, count]) => `${what} (${count})`).join(', ')}. ` +
-      `That makes ${bits.toFixed(2)} bits a weight, not ${wanted.toFixed(2)}.${betterType(recipe, model, bits)}`,
+      `That makes ${bits.toFixed(2)} bits a weight, not ${wanted.toFixed(2)}.${betterType(recipe, model, { bits, wanted })}`,
   ];
 }
 
@@ -50,15 +53,18 @@ function bitsOf(matrices: readonly Asked[], fitted: boolean): number {
 }
 
 /** Narrow types fall back to ones that are hardly smaller than a better mix. */
-function betterType({ steps }: Recipe, model: Model, bits: number): string {
+function betterType(
+  { steps }: Recipe,
+  model: Model,
+  { bits, wanted }: { readonly bits: number; readonly wanted: number },
+): string {
   const type = steps.find(isCompression)?.options.type;
   if (typeof type !== 'string' || !(type in ggufFileTypes) || type === bestAnyway) return '';
   const mix = targetsOf(model).map(({ name, shape }) => ({
     shape,
     type: typeInMix(bestAnyway, name, model.config, true),
   }));
-  const narrower = ggufFileTypes[type]!.id < ggufFileTypes[bestAnyway]!.id || type.startsWith('IQ');
-  return narrower
+  return wanted < bitsOf(mix, false)
     ? ` Best at such widths: --type ${bestAnyway}, ${bitsOf(mix, true).toFixed(2)} bits in place of ${bits.toFixed(2)} (${measured}).`
     : '';
 }
