@@ -11,9 +11,12 @@ import { exportTransformers } from '../src/export/transformers.ts';
 import { generate } from '../src/generate.ts';
 import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
+import { openFile } from '../src/evaluate/file.ts';
+import { answer } from './command-line.ts';
 import { chromium, runInChromium } from './engines/chromium.ts';
 import { expectedOf, maxDifference, numerals, openGolden, quantized } from './engines/models.ts';
 import { engines, transformers } from './engines/transformers.ts';
+import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const ready = chromium !== undefined && transformers !== undefined;
 const reason = chromium ? 'run node test/engines/install.js' : 'there is no Chromium; CHROMIUM may name one';
@@ -25,7 +28,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Logits of a prompt and what follows it greedily, as the browser computes them. */
-function inBrowser(ids: readonly number[], tokens: number): Promise<unknown> {
+function inBrowser(ids: readonly number[], tokens: number, from = folder): Promise<unknown> {
   const script = `
     const { env, AutoModelForCausalLM, Tensor } = await import('/transformers/transformers.min.js');
     env.allowRemoteModels = false;
@@ -43,7 +46,7 @@ function inBrowser(ids: readonly number[], tokens: number): Promise<unknown> {
   return runInChromium(script, {
     transformers: join(engines, '@huggingface/transformers/dist'),
     wasm: join(engines, 'onnxruntime-web/dist'),
-    model: folder,
+    model: from,
   });
 }
 
@@ -80,4 +83,29 @@ describe.skipIf(!ready)(`Chromium${ready ? '' : ` (skipped: ${reason})`}`, () =>
       expect(found.ids.slice(0, ours.ids.length)).toEqual(ours.ids);
     },
   );
+
+  it.each([
+    { what: 'products of integers', flags: [], method: 'w8a8', within: 0.4 },
+    { what: 'weights restored at load', flags: ['--bits', '4'], method: 'rtn', within: 1e-3 },
+  ])('--for wasm $flags, $what: what the file gives elsewhere', async ({ flags, method, within }) => {
+    const [tiny, out] = [join(folder, 'tiny'), join(folder, `wasm-${method}`)];
+    await writeTinyCheckpoint(tiny, { num_hidden_layers: 2 });
+    const quick = ['--no-speed', '--no-answers', '--json'];
+    const args = ['compress', tiny, '--for', 'wasm', '--out', out, ...quick, ...flags];
+    const { code, stdout, stderr } = await answer(args);
+    expect(code, stderr).toBe(0);
+    const { file, recipe } = JSON.parse(stdout);
+    expect(recipe.steps[0].method).toBe(method);
+    const ids = [1, 400, 500, 600, 700, 800, 900, 1000];
+    const found = (await inBrowser(ids, 8, out)) as { logits: number[]; ids: number[] };
+    const path = join(out, file.path);
+    const runner = await openFile(path, { threads: 1 });
+    const expected = (await runner.step(Int32Array.from(ids), 0, runner.empty(), 0)).logits
+      .data as Float32Array;
+    await runner.close();
+    // Inputs that are near the middle of two codes may be rounded to either.
+    expect(maxDifference(found.logits, expected)).toBeLessThan(within);
+    const ours = await generate(path, numerals, ids.join(' '), { maxTokens: 8 });
+    expect(found.ids.slice(0, ours.ids.length)).toEqual(ours.ids);
+  });
 });

@@ -4,10 +4,17 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { equalValues } from '../src/encodings/affine.ts';
 import { fitted } from '../src/formats/fitted.ts';
+import { askLlama } from '../src/export/llama/process.ts';
+import { verifyLlama } from '../src/export/llama/verify.ts';
 import { formats } from '../src/formats/index.ts';
+import { generate } from '../src/generate.ts';
 import { compress, parseRecipe } from '../src/index.ts';
+import { logits } from '../src/models/runner.ts';
 import { openForCompression } from '../src/open.ts';
 import { lapidary, scratchFolder, writeStories } from './command-line.ts';
+import { hasLlama, openLlama } from './engines/llama/llama.ts';
+import { maxDifference, numerals } from './engines/models.ts';
+import { transformers } from './engines/transformers.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
@@ -87,6 +94,54 @@ describe('--method keep', () => {
     expect(stderr).toMatch(/does not hold 56 matrices to the bit(.|\n)*--no-strict/);
     const { code: leniently } = await lapidaryOf('Q4_1', 'lenient', ...keep, '--no-strict');
     expect(leniently).toBe(0);
+  });
+});
+
+const ids = [1, ...Array.from({ length: 15 }, (_, i) => 300 + ((i * 157) % 1600))];
+const missing = (there: unknown) => (there ? '' : ' (skipped: run node test/engines/install.js)');
+
+describe.skipIf(!hasLlama)(`what was kept, in llama.cpp${missing(hasLlama)}`, () => {
+  it('GGUF to GGUF: the very logits of the source', async () => {
+    const { file } = await keeping('Q4_1', 'gguf', 'llama-Q4_1');
+    const { entry } = await openLlama();
+    const ask = (path: string) => askLlama(entry, 'logits', { path, sequences: [ids] }, { threads: 1 });
+    const [before] = await ask(sources.get('Q4_1')!);
+    const [after] = await ask(join(scratch.path('llama-Q4_1'), file.path));
+    expect(after).toEqual(before);
+  });
+
+  it('GPTQ to GGUF: the model of the folder', async () => {
+    const { file } = await keeping('gptq', 'gguf', 'llama-gptq');
+    const { model } = await openForCompression(sources.get('gptq')!);
+    const path = join(scratch.path('llama-gptq'), file.path);
+    const llama = await openLlama();
+    const { worst } = await verifyLlama(llama, path, model, ids, { threads: 1 });
+    // It rounds inputs to eight bits; another four-bit model is refused.
+    expect(worst).toBeLessThan(0.2);
+    const other = (await openForCompression(sources.get('awq')!)).model;
+    await expect(verifyLlama(llama, path, other, ids, { threads: 1 })).rejects.toThrow(
+      'does not compute what the model does',
+    );
+  });
+});
+
+describe.skipIf(!transformers)(`what was kept, in transformers.js${missing(transformers)}`, () => {
+  it.each(['Q4_1', 'Q8_0'])('%s to ONNX: logits and greedy ids of the source', async (name) => {
+    await keeping(name, 'onnx', `engine-${name}`);
+    const { model } = await openForCompression(sources.get(name)!);
+    const { AutoModelForCausalLM, Tensor } = transformers!;
+    const engine = await AutoModelForCausalLM.from_pretrained(scratch.path(`engine-${name}`));
+    const tensor = (of: readonly number[]) =>
+      new Tensor('int64', BigInt64Array.from(of, BigInt), [1, of.length]);
+    const feeds = { input_ids: tensor(ids), attention_mask: tensor(ids.map(() => 1)) };
+    const found = (await engine(feeds)).logits!.data as Float32Array;
+    const expected = (await logits(model, [ids])).data as Float32Array;
+    expect(maxDifference(found, expected) / Math.max(...expected)).toBeLessThan(1e-3);
+    const theirs = await engine.generate({ ...feeds, max_new_tokens: 8, do_sample: false });
+    const ours = await generate(model, numerals, ids.join(' '), { maxTokens: 8 });
+    const behind = Array.from(theirs.data as BigInt64Array, Number).slice(ids.length);
+    expect(behind.slice(0, ours.ids.length)).toEqual(ours.ids);
+    await engine.dispose();
   });
 });
 
