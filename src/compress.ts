@@ -319,7 +319,7 @@ async function finish(
   for (const [name, read] of original.model.files) if (isLegalFile(name)) output.write(name, read());
   write('recipe.yaml', writeRecipe(report.recipe));
   write('report.json', `${JSON.stringify(data, null, 1)}\n`);
-  write('report.html', reportHtml([data]));
+  write('report.html', reportHtml([data], 'README.md#use'));
   write('README.md', describeRun(report, data, { original, stored, format }));
   return report;
 }

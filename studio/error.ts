@@ -27,8 +27,12 @@ export function errorFigure({ tensors }: ReportData): HTMLElement | undefined {
   const others = tensors.filter(({ layer, error }) => layer === undefined && error !== undefined);
   const outside = others.map(({ name, error, errorOf }) => `${name} ${percent(error!)} of its ${errorOf}`);
   const worst = cells.reduce((most, cell) => (cell.error > most.error ? cell : most));
-  const description = `Largest: ${percent(worst.error)}, ${worst.name}.`;
-  const edges = thresholds(cells.map(({ error }) => error));
+  const least = Math.min(...cells.map(({ error }) => error));
+  const alike =
+    cells.length > 1 && worst.error < 1.5 * least
+      ? ` Much the same everywhere: ${percent(least)} to ${percent(worst.error)}.`
+      : '';
+  const description = `Largest: ${percent(worst.error)}, ${worst.name}.${alike}`;
   return figure({
     title: measured === 'outputs' ? 'Error of the outputs' : 'Error of the weights',
     caption: [
@@ -42,8 +46,8 @@ export function errorFigure({ tensors }: ReportData): HTMLElement | undefined {
       {
         label: 'Map',
         description: `Error by layer and kind. ${description}`,
-        draw: (width) => heatMap(cells, edges, width),
-        legend: () => scale(edges),
+        draw: (width) => heatMap(cells, width),
+        legend: scale,
       },
       ...(worst.error > 0
         ? [
@@ -81,39 +85,51 @@ export const kindsOf = (cells: readonly Cell[]) => [...new Set(cells.map(({ kind
 export const layersOf = (cells: readonly Cell[]) =>
   [...new Set(cells.map(({ layer }) => layer))].sort((a, b) => a - b);
 
-const steps = 7;
+/** Errors that the colours stand for, the same on every page, so that those of two runs compare; between them they blend. */
+const stops = [1e-4, 5e-4, 2e-3, 1e-2, 5e-2, 0.2, 1];
 
-/**
- * Edges between the colours, evenly spaced in the logarithm; over a decade at least, so that what hardly differs does
- * not look as if it did.
- */
-export function thresholds(errors: readonly number[]): number[] {
-  const logs = errors.filter((error) => error > 0).map(Math.log10);
-  const [low, high] = logs.length > 0 ? [Math.min(...logs), Math.max(...logs)] : [0, 0];
-  const span = Math.max(high - low, 1);
-  const start = (low + high - span) / 2;
-  return Array.from({ length: steps - 1 }, (_, index) => 10 ** (start + ((index + 1) * span) / steps));
+/** Where an error stands among the stops: 0 at the first and below, 1.5 halfway between the second and the third. */
+function placeOf(error: number): number {
+  if (!(error > stops[0]!)) return 0;
+  const above = stops.findIndex((stop) => stop > error);
+  if (above < 0) return stops.length - 1;
+  const [low, high] = [stops[above - 1]!, stops[above]!];
+  return above - 1 + Math.log(error / low) / Math.log(high / low);
 }
 
-const colours = Array.from({ length: steps }, (_, index) => `var(--heat-${index})`);
+export function colourOf(error: number): string {
+  const place = placeOf(error);
+  const [low, share] = [Math.floor(place), Math.round(100 * (place % 1))];
+  return share === 0
+    ? `var(--heat-${low})`
+    : `color-mix(in oklab, var(--heat-${low + 1}) ${share}%, var(--heat-${low}))`;
+}
 
-function scale(edges: readonly number[]): HTMLElement {
+/** Of text on that colour, which in light grows darker and in dark brighter. */
+function inkOn(error: number): string {
+  const place = placeOf(error);
+  const [light, dark] = [place < 4.2 ? 'low' : 'high', place < 3.5 ? 'low' : 'high'];
+  return `light-dark(var(--heat-${light}-ink-light), var(--heat-${dark}-ink-dark))`;
+}
+
+function scale(): HTMLElement {
+  const last = stops.length - 1;
   return h(
     'ol',
-    { class: 'heat', 'aria-label': 'Colours' },
-    colours.map((colour, index) =>
+    { class: 'heat', 'aria-label': 'Colours, the same in all reports' },
+    stops.map((stop, index) =>
       h(
         'li',
         {},
-        h('span', { style: `background: ${colour}` }),
-        index === 0 ? `below ${percent(edges[0]!)}` : `from ${percent(edges[index - 1]!)}`,
+        h('span', { style: `background: ${colourOf(stop)}` }),
+        `${percent(stop, stop < 1e-3 ? 2 : stop < 1e-2 ? 1 : 0)}${index === 0 ? ' or less' : index === last ? ' or more' : ''}`,
       ),
     ),
   );
 }
 
 /** Layers run to the right where there is room, downwards on a phone. */
-export function heatMap(cells: readonly Cell[], edges: readonly number[], width: number): Plot.PlotOptions {
+export function heatMap(cells: readonly Cell[], width: number): Plot.PlotOptions {
   const [kinds, layers] = [kindsOf(cells), layersOf(cells)];
   const across = width >= 560;
   const [columns, rows] = across ? [layers.length, kinds.length] : [kinds.length, layers.length];
@@ -140,7 +156,7 @@ export function heatMap(cells: readonly Cell[], edges: readonly number[], width:
     ...margins,
     x: { axis: 'top', padding: 0, ...(across ? layerAxis : { ...kindAxis, tickRotate: -60 }) },
     y: { padding: 0, ...(across ? kindAxis : layerAxis) },
-    color: { type: 'threshold', domain: [...edges], range: colours },
+    color: { type: 'identity' },
     marks: [
       Plot.text(['layer'], {
         frameAnchor: 'top-left',
@@ -149,14 +165,13 @@ export function heatMap(cells: readonly Cell[], edges: readonly number[], width:
         dy: -12,
         fill: 'var(--muted)',
       }),
-      Plot.cell(cells, { ...place, fill: 'error', inset: 0.5, rx: 2 }),
+      Plot.cell(cells, { ...place, fill: ({ error }: Cell) => colourOf(error), inset: 0.5, rx: 2 }),
       ...(room >= 48 && height >= 20
         ? [
             Plot.text(cells, {
               ...place,
               text: ({ error }: Cell) => percent(error),
-              fill: ({ error }: Cell) =>
-                error < edges[steps >> 1]! ? 'var(--heat-low-ink)' : 'var(--heat-high-ink)',
+              fill: ({ error }: Cell) => inkOn(error),
             }),
           ]
         : []),

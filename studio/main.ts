@@ -9,7 +9,10 @@ import './style.css';
 import { themeSwitch } from './theme.ts';
 import type { Run } from './tradeoff.ts';
 
-const reports: readonly ReportData[] = JSON.parse(document.getElementById('reports')!.textContent!);
+const holder = document.getElementById('reports')!;
+const reports: readonly ReportData[] = JSON.parse(holder.textContent!);
+/** Where the page stands beside the run's card. */
+const card = holder.dataset.card || undefined;
 const runs = labelled(reports);
 const main = h('main', { id: 'content', tabindex: -1 });
 document.body.append(
@@ -24,7 +27,7 @@ document.body.append(
   main,
   h('footer', {}, 'Made by Lapidary. This file holds all of its data and needs no network.'),
 );
-show(runs.length > 1 ? comparison(runs) : runPage(runs[0]!.report));
+show(runs.length > 1 ? comparison(runs) : runPage(runs[0]!.report, card));
 
 function show(content: readonly Child[]): void {
   main.replaceChildren(h('div', {}, content));

@@ -68,7 +68,15 @@ function intervals(
     marks: [
       ...(reference === undefined
         ? []
-        : [Plot.ruleX([reference], { stroke: 'var(--before)', strokeWidth: 2, strokeDasharray: '4 3' })]),
+        : [
+            Plot.ruleX([reference], {
+              stroke: 'var(--before)',
+              strokeWidth: 2,
+              strokeDasharray: '4 3',
+              // Below what is written.
+              insetTop: 26,
+            }),
+          ]),
       Plot.ruleY(
         rows.filter(({ low }) => low !== undefined),
         {

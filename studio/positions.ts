@@ -11,10 +11,14 @@ type Bucket = ReportEvaluation['positions'][number];
 
 export function positionsFigure({ positions }: ReportEvaluation): HTMLElement {
   const buckets = positions.filter(({ tokens }) => tokens > 0);
+  const faint = buckets.some((bucket) => isFaint(bucket, buckets))
+    ? ' Faint: positions that less than a quarter as many tokens stand at as elsewhere, which chance moves.'
+    : '';
   return figure({
     title: 'By position',
     caption:
-      'Means over all sequences. A loss that grows to the right comes from long contexts; one on the left from having little to go by.',
+      'Means over all sequences. A loss that grows to the right comes from long contexts; one on the left from having little to go by.' +
+      faint,
     views: [
       {
         label: 'KL divergence',
@@ -39,6 +43,44 @@ export function positionsFigure({ positions }: ReportEvaluation): HTMLElement {
   });
 }
 
+/** Few sequences reach so far. */
+const isFaint = ({ tokens, from, to }: Bucket, all: readonly Bucket[]): boolean =>
+  tokens / (to - from) < Math.max(...all.map((each) => each.tokens / (each.to - each.from))) / 4;
+
+interface Segment {
+  readonly from: Bucket;
+  readonly to: Bucket;
+}
+
+/** A line of the buckets of many tokens, and faint ones to and between those of few. */
+function curve(
+  buckets: readonly Bucket[],
+  y: (bucket: Bucket) => number,
+  style: { readonly stroke: string; readonly strokeWidth: number; readonly strokeDasharray?: string },
+): Plot.Markish[] {
+  const faint = buckets
+    .slice(1)
+    .map((to, index): Segment => ({ from: buckets[index]!, to }))
+    .filter(({ from, to }) => isFaint(from, buckets) || isFaint(to, buckets));
+  return [
+    Plot.lineY(buckets, { x: middle, y: clear(buckets, y), ...style }),
+    Plot.link(faint, {
+      x1: ({ from }: Segment) => middle(from),
+      y1: ({ from }: Segment) => y(from),
+      x2: ({ to }: Segment) => middle(to),
+      y2: ({ to }: Segment) => y(to),
+      ...style,
+      strokeOpacity: 0.3,
+    }),
+  ];
+}
+
+/** Nothing where there are few tokens, which interrupts lines and areas. */
+const clear =
+  (buckets: readonly Bucket[], y: (bucket: Bucket) => number) =>
+  (bucket: Bucket): number =>
+    isFaint(bucket, buckets) ? Number.NaN : y(bucket);
+
 const middle = ({ from, to }: Bucket) => (from + to - 1) / 2;
 const place = ({ from, to }: Bucket) => (to - from > 1 ? `${from} to ${to - 1}` : `${from}`);
 const title = (bucket: Bucket) => meansTip(`position ${place(bucket)}`, bucket);
@@ -51,17 +93,27 @@ const layout = {
 };
 
 function divergence(buckets: readonly Bucket[], width: number): Plot.PlotOptions {
-  const point = { x: middle, y: 'kl' };
+  const kl = (bucket: Bucket) => bucket.kl;
   return {
     ...layout,
     width,
     y: divergenceAxis,
     marks: [
-      Plot.areaY(buckets, { ...point, fill: 'var(--after)', fillOpacity: 0.15 }),
-      Plot.lineY(buckets, { ...point, stroke: 'var(--after)', strokeWidth: 2 }),
-      ...(buckets.length <= 32 ? [Plot.dot(buckets, { ...point, fill: 'var(--after)', r: 2.5 })] : []),
+      Plot.areaY(buckets, { x: middle, y: clear(buckets, kl), fill: 'var(--after)', fillOpacity: 0.15 }),
+      ...curve(buckets, kl, { stroke: 'var(--after)', strokeWidth: 2 }),
+      ...(buckets.length <= 32
+        ? [
+            Plot.dot(buckets, {
+              x: middle,
+              y: kl,
+              fill: 'var(--after)',
+              fillOpacity: (bucket: Bucket) => (isFaint(bucket, buckets) ? 0.3 : 1),
+              r: 2.5,
+            }),
+          ]
+        : []),
       Plot.ruleY([0]),
-      tipX(buckets, { ...point, title }),
+      tipX(buckets, { x: middle, y: kl, title }),
     ],
   };
 }
@@ -78,14 +130,8 @@ function perplexity(buckets: readonly Bucket[], width: number): Plot.PlotOptions
     width,
     y: { ...scale, label: null, grid: true, tickFormat: (value: number) => significant(value, 2) },
     marks: [
-      Plot.lineY(buckets, { x: middle, y: after, stroke: 'var(--after)', strokeWidth: 2.5 }),
-      Plot.lineY(buckets, {
-        x: middle,
-        y: before,
-        stroke: 'var(--before)',
-        strokeWidth: 1.5,
-        strokeDasharray: '4 3',
-      }),
+      ...curve(buckets, after, { stroke: 'var(--after)', strokeWidth: 2.5 }),
+      ...curve(buckets, before, { stroke: 'var(--before)', strokeWidth: 1.5, strokeDasharray: '4 3' }),
       tipX(buckets, { x: middle, y: after, title }),
     ],
   };

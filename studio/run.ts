@@ -14,10 +14,11 @@ import { sizeFigure } from './size.ts';
 import { checks, keyFigures, notes, title } from './summary.ts';
 import { tokensSection } from './tokens.ts';
 
-export function runPage(report: ReportData): Child[] {
+/** @param card a link to how the model is used */
+export function runPage(report: ReportData, card?: string): Child[] {
   const losses = lossFigures(report);
   return [
-    title(report),
+    title(report, card),
     keyFigures(report),
     notes(report),
     answers(report),

@@ -6,7 +6,8 @@ import { h, table } from './dom.ts';
 import type { Estimate } from './format.ts';
 import { bytes, count, fixed, inBrackets, interval, percent, significant, size, whole } from './format.ts';
 
-export function title(report: ReportData): HTMLElement {
+/** @param card a link to how the model is used */
+export function title(report: ReportData, card?: string): HTMLElement {
   const { name, model, modelType, target, compressed, summary, timings } = report;
   return h(
     'div',
@@ -22,11 +23,12 @@ export function title(report: ReportData): HTMLElement {
       ...(timings.finished === undefined
         ? []
         : [fact('When', timings.finished.slice(0, 16).replace('T', ' ') + ' UTC')]),
+      ...(card === undefined ? [] : [fact('How to use it', h('a', { href: card }, 'in its card'))]),
     ),
   );
 }
 
-function fact(name: string, value: string): Child {
+function fact(name: string, value: Child): Child {
   return h('div', {}, h('dt', {}, name), h('dd', {}, value));
 }
 

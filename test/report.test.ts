@@ -22,7 +22,9 @@ const readReport = (run: string): ReportData => {
 };
 const dataOf = (page: string): unknown =>
   JSON.parse(
-    /<script type="application\/json" id="reports">(.*?)<\/script>/s.exec(readFileSync(page, 'utf8'))![1]!,
+    /<script type="application\/json" id="reports"[^>]*>(.*?)<\/script>/s.exec(
+      readFileSync(page, 'utf8'),
+    )![1]!,
   );
 
 beforeAll(async () => {
@@ -171,9 +173,12 @@ describe.skipIf(!chromium)(
     afterAll(() => browser?.close());
 
     let pages = 0;
-    async function open(reports: readonly ReportData[], options: Partial<PageOptions> = {}): Promise<Page> {
+    async function open(
+      reports: readonly ReportData[],
+      { card, ...options }: Partial<PageOptions> & { readonly card?: string } = {},
+    ): Promise<Page> {
       const file = scratch.path(`page-${++pages}.html`);
-      writeFileSync(file, reportHtml(reports));
+      writeFileSync(file, reportHtml(reports, card));
       return browser.open(file, { width: 1280, scheme: 'light', ...options });
     }
 
@@ -283,6 +288,51 @@ describe.skipIf(!chromium)(
       },
       timings: { ...exampleReport.timings, finished: '2026-12-01T02:03:04.567Z' },
     };
+
+    it('colours errors alike in all reports, and what hardly differs a little', async () => {
+      const colours = async (errors: readonly number[]) => {
+        const tensors = exampleReport.tensors.map((tensor, index) => ({ ...tensor, error: errors[index]! }));
+        const page = await open([{ ...exampleReport, tensors }]);
+        const found = await page.evaluate(
+          `[...document.querySelectorAll('g[aria-label="cell"] rect')].map((cell) => getComputedStyle(cell).fill)`,
+        );
+        await page.close();
+        return found as string[];
+      };
+      const [first, second, third, fourth] = await colours([0.001, 0.0012, 0.06, 1.5]);
+      expect(new Set([first, second, third, fourth]).size).toBe(4);
+      // Beyond the scale all are alike; else each is what it is elsewhere.
+      expect(await colours([1.5, 0.06, 4, 0.001])).toEqual([fourth, third, fourth, first]);
+    });
+
+    it('fades what few tokens stand behind', async () => {
+      const [first] = exampleReport.evaluation!.positions;
+      const evaluation = (tokens: number) => ({
+        ...exampleReport.evaluation!,
+        positions: [first!, { ...first!, from: 21, to: 41, tokens }],
+      });
+      for (const [tokens, faint] of [
+        [first!.tokens, 0],
+        [1, 1],
+      ] as const) {
+        const page = await open([{ ...exampleReport, evaluation: evaluation(tokens) }]);
+        const figure = `[...document.querySelectorAll('figure')].find((each) => each.textContent.includes('By position'))`;
+        expect(await page.evaluate(`${figure}.querySelectorAll('g[aria-label="link"] path').length`)).toBe(
+          faint,
+        );
+        expect(await page.evaluate(`${figure}.textContent.includes('Faint:')`)).toBe(faint > 0);
+        await page.close();
+      }
+    });
+
+    it('leads to the card where it stands beside one', async () => {
+      expect(readFileSync(join(gptq, 'report.html'), 'utf8')).toContain('data-card="README.md#use"');
+      const link = `document.querySelector('.facts a')?.getAttribute('href') ?? null`;
+      const beside = await open([exampleReport], { card: 'README.md#use' });
+      expect(await beside.evaluate(link)).toBe('README.md#use');
+      const apart = await open([exampleReport]);
+      expect(await apart.evaluate(link)).toBe(null);
+    });
 
     it('says that a result is larger and slower, and when it was made', async () => {
       const page = await open([worse]);

@@ -3,7 +3,7 @@ import { isOurPage, reportHtml } from './html.ts';
 import { exampleReport } from '../../test/report-example.ts';
 
 const dataOf = (html: string) =>
-  JSON.parse(/<script type="application\/json" id="reports">(.*?)<\/script>/s.exec(html)![1]!);
+  JSON.parse(/<script type="application\/json" id="reports"[^>]*>(.*?)<\/script>/s.exec(html)![1]!);
 
 describe('the page of a report', () => {
   it('holds the data whole, in one file that may not use the network', () => {

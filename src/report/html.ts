@@ -12,19 +12,21 @@ const template = new URL('../../dist/studio/report.html', import.meta.url);
 
 /**
  * @param reports one: the page of that run; several: a comparison, with the page of each
+ * @param card the model card, as a link from where the page will stand; without it none is linked
  * @throws LapidaryError where the studio was not built
  */
-export function reportHtml(reports: readonly ReportData[]): string {
+export function reportHtml(reports: readonly ReportData[], card = ''): string {
   const [first] = reports;
   const title = reports.length === 1 ? first!.name : `${reports.length} runs compared`;
   // In a script element only "<" can end or begin anything.
   const data = JSON.stringify(reports).replaceAll('<', '\\u003c');
   const parts: Readonly<Record<string, string>> = {
     '%TITLE%': `${escaped(title)} · Lapidary`,
+    '%CARD%': escaped(card).replaceAll('"', '&quot;'),
     '%REPORTS%': data,
   };
   // In one go: a name may look like a part.
-  return emptyPage().replace(/%(TITLE|REPORTS)%/g, (part) => parts[part]!);
+  return emptyPage().replace(/%(TITLE|CARD|REPORTS)%/g, (part) => parts[part]!);
 }
 
 /** Whether a file is such a page, which may be replaced by a newer one. */
