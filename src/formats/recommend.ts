@@ -50,6 +50,7 @@ export function integers(
     return { step: { method: 'rtn', bits, ...own, symmetric: true }, reason };
   }
   if (!text) {
+    // At the same bytes hqq loses no less, since its offsets take them (docs/benchmarks.md, "Without text").
     const reason = 'it needs no text, with which less would be lost';
     return { step: { method: 'rtn', bits, ...own }, reason };
   }
