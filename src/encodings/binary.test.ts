@@ -33,13 +33,13 @@ function byDefinition({ columns, group, planes }: ReturnType<typeof sample>): Fl
   );
 }
 
-async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs') {
+async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs', accuracy?: 0) {
   const [, columns] = encoding.shape;
   const graph = new Graph(weightsAs);
   const x = graph.input('x', 'float32', ['n', columns]);
   const ids = graph.input('ids', 'int64', ['n']);
   const place = (suffix: string, part: Parameters<Graph['weight']>[1]) => graph.weight(`w.${suffix}`, part);
-  graph.output('y', encoding.multiply(x, place));
+  graph.output('y', encoding.multiply(x, place, { accuracy }));
   graph.output('rows', encoding.gather(ids, place, 'float32'));
   const session = await openSession(graph, { threads: 1 });
   const identity = Float32Array.from({ length: columns * columns }, (_, i) =>
@@ -51,7 +51,8 @@ async function run(encoding: Encoding, weightsAs: 'initializers' | 'inputs') {
     ...(weightsAs === 'inputs' ? feedsOf(graph.weights) : {}),
   });
   await session.release();
-  return { y: y.data as Float32Array, found: found.data as Float32Array };
+  const ops = graph.nodes.map(({ op }) => op);
+  return { y: y.data as Float32Array, found: found.data as Float32Array, ops };
 }
 
 const cases = ([16, 64, -1] as const).flatMap((group) =>
@@ -80,6 +81,19 @@ describe('planes of signs', () => {
     const parts = sample(256, 64, 2);
     expect(encodedBytes(binary(parts))).toBe(2 * rows * (256 / 8 + 4 * 4));
   });
+
+  it.each([16, 64] as const)(
+    'one plane in groups of %i is, in files, a product of two bits',
+    async (group) => {
+      const given = sample(70, group, 1);
+      const { y, ops } = await run(binary(given), 'initializers', 0);
+      expect(ops).toContain('MatMulNBits');
+      const expected = byDefinition(given);
+      y.forEach((value, at) =>
+        expect(value).toBeCloseTo(expected[(at % rows) * 70 + Math.floor(at / rows)], 5),
+      );
+    },
+  );
 
   it.each([
     ['too few signs', { signs: new Uint8Array(1) }, /320 signs/],

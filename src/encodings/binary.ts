@@ -1,8 +1,8 @@
 /**
  * A matrix of one or two planes of signs, each with a scale for a group of a row: w = a s + b t, s and t being -1 or 1
  * (Rastegari et al. 2016, XNOR-Net; with a second plane for what the first leaves, Guo et al. 2017, Network Sketching).
- * A bit is stored for each sign. Engines have no product for bits: in a graph they are looked up by whole bytes, and the
- * engine works the weights out once, when it loads the file.
+ * A bit is stored for each sign. Engines have no product for bits: in a graph they are looked up by whole bytes, one plane as
+ * codes of two bits and two as weights, which the engine works out once, when it loads the file.
  */
 
 import { LapidaryError } from '../base/errors.ts';
@@ -11,10 +11,12 @@ import type { Stored } from '../base/tensor.ts';
 import { stored } from '../base/tensor.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, cast, floats, fusedMatmul, gather, mul, reshape, slice, unsqueeze } from '../graph/ops.ts';
+import { blockProduct } from './block-product.ts';
 import { decodedProduct } from './dense.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
 import type { GroupSize } from './grouped.ts';
 import { groupSizes, groupsOf, storeScales } from './grouped.ts';
+import { pack } from './pack.ts';
 
 interface Sizes {
   readonly rows: number;
@@ -85,9 +87,15 @@ export function restoreBinary({ description, shape, tensors }: EncodingAtRest): 
     bits: planes,
     tensors,
     dense,
-    multiply(x, place) {
+    multiply(x, place, { accuracy } = {}) {
       if (x.graph.weightsAs === 'inputs') return decodedProduct(x, place, { shape, dense });
       const put = (suffix: string) => place(suffix, tensors.get(suffix)!);
+      // Two planes would be two products.
+      if (planes === 1 && group !== -1 && accuracy !== undefined && x.dtype === 'float32') {
+        const codes = reshape(codesInGraph(put('signs0')), [rows, groupsOf(sizes), group / 4]);
+        const operands = { codes, scales: cast(put('scales0'), x.dtype) };
+        return blockProduct(x, operands, { rows, columns, bits: 2, block: group }, accuracy);
+      }
       return fusedMatmul(x, cast(inGraph(put), x.dtype), { transB: true });
     },
     gather: (ids, place, dtype) =>
@@ -138,6 +146,12 @@ function valuesOf(sizes: Sizes, planes: readonly PackedPlane[]): Float32Array {
 
 /** The eight signs in each byte. */
 const signTable = Float32Array.from({ length: 256 * 8 }, (_, at) => 2 * (((at >> 3) >> (at & 7)) & 1) - 1);
+
+/** Signs as codes of two bits around 2: bytes [...] to [..., 2]. */
+function codesInGraph(signs: Value): Value {
+  const codes = Uint8Array.from(signTable, (sign) => sign + 2);
+  return gather(floats(signs.graph, pack(codes, 8, 2), [256, 2], 'uint8'), cast(signs, 'int32'));
+}
 
 /** A plane's values [rows, columns], or those of the rows at ids [..., columns]; float32. */
 function planeInGraph(signs: Value, scales: Value, columns: number, ids?: Value): Value {

@@ -85,6 +85,29 @@ describe.each(numberNames)('%s', (numbers) => {
     }
   });
 
+  it.skipIf(!numberFormat(numbers).halves).each(cases)(
+    'group %s, rows of %i: in files, a product of whole numbers',
+    async (group, columns) => {
+      const encoding = levels(sample(numbers, columns, group));
+      const values = byDefinition(numbers, columns, group);
+      const graph = new Graph();
+      const x = graph.input('x', 'float32', [1, columns]);
+      const place: Place = (suffix, stored) => graph.weight(`w.${suffix}`, stored);
+      graph.output('y', encoding.multiply(x, place, { accuracy: 0 }));
+      expect(graph.nodes.map(({ op }) => op)).toContain('MatMulNBits');
+      const session = await openSession(graph, { threads: 1 });
+      const { normal } = random(8);
+      const input = Float32Array.from({ length: columns }, () => normal());
+      const found = (await session.run({ x: tensor('float32', [1, columns], input) })).y.data as Float32Array;
+      await session.release();
+      const expected = found.map((_, row) =>
+        input.reduce((sum, value, at) => sum + value * values[row * columns + at], 0),
+      );
+      const most = Math.max(...expected.map(Math.abs));
+      found.forEach((value, row) => expect(value / most).toBeCloseTo(expected[row] / most, 3));
+    },
+  );
+
   it('gives back what it was given', () => {
     const given = sample(numbers, 70, 32);
     const encoding = levels(given);

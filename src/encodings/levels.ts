@@ -3,8 +3,9 @@
  * the matrix. Codes and scales are stored as the format has them: four-bit codes the first in the low bits, scales of
  * microscaling formats as their 8-bit codes.
  *
- * Engines multiply whole numbers as they are (ternary: MatMulNBits of two bits). Other formats stand in a graph as their
- * codes, a table that is looked up by whole bytes, and a product; the engine works that out once, when it loads the file.
+ * Engines multiply whole numbers as they are (ternary: MatMulNBits of two bits), and halves as whole numbers of eight bits,
+ * which they look up when they load the file (E2M1: FP4, MXFP4, NVFP4). Other formats stand in a graph as their codes, a table
+ * that is looked up by whole bytes, and a product; the engine works that out once, when it loads the file.
  */
 
 import { LapidaryError } from '../base/errors.ts';
@@ -21,6 +22,7 @@ import {
   gather,
   mul,
   reshape,
+  scale,
   slice,
   unsqueeze,
 } from '../graph/ops.ts';
@@ -246,6 +248,12 @@ function fromTensors(sizes: Sizes, format: NumberFormat, tensors: ReadonlyMap<st
         const codes = put(place)('levels');
         return blockProduct(x, { codes, scales }, { rows, columns, bits, block }, accuracy);
       }
+      // Float16 has no room for half of every scale.
+      if (format.halves && accuracy !== undefined && x.dtype === 'float32') {
+        const { block, blocks } = levelPacking(sizes);
+        const operands = doubled(put(place), format, [rows, blocks, block]);
+        return blockProduct(x, operands, { rows, columns, bits: 8, block }, accuracy);
+      }
       return fusedMatmul(x, cast(inGraph(put(place), format, columns), x.dtype), { transB: true });
     },
     gather: (ids, place, dtype) => cast(inGraph(put(place), format, columns, ids), dtype),
@@ -276,20 +284,36 @@ function valuesOf({
 /** All values [rows, columns], or those of the rows at ids [..., columns]; float32. */
 function inGraph(put: (suffix: string) => Value, format: NumberFormat, columns: number, ids?: Value): Value {
   const codes = put('levels');
-  // Cast first, which engines do at load: a GPU without float16 could not even look them up.
-  const scales = format.scale === 'float' ? cast(put('scales'), 'float32') : put('scales');
-  const rowsOf = (value: Value) => (ids && value.shape[0] !== 1 ? gather(value, ids) : value);
   const picked = ids ? gather(codes, ids) : codes;
   const outer = ids ? ids.shape : codes.shape.slice(0, 1);
   const numbers = lookUp(picked, byteTable(format), 8 / format.bits);
-  const grouped = reshape(numbers, [...outer, scales.shape[1], -1]);
-  let factors = rowsOf(scales);
-  if (format.scale !== 'float') {
-    factors = lookUp(factors, (format.scale === 'e8m0' ? e8m0 : e4m3).map(orZero), 1);
-    if (format.scale === 'e4m3') factors = div(factors, put('global'));
-  }
+  const factors = factorsIn(put, format, ids);
+  const grouped = reshape(numbers, [...outer, factors.shape.at(-1)!, -1]);
   const values = reshape(mul(grouped, unsqueeze(factors, [-1])), [...outer, -1]);
   return values.shape.at(-1) === columns ? values : slice(values, -1, 0, columns, columns);
+}
+
+/** What values are multiplied by: float32 [rows, groups], or those of the rows at ids [..., groups]; [1, 1] for a matrix. */
+function factorsIn(put: (suffix: string) => Value, { scale }: NumberFormat, ids?: Value): Value {
+  // Cast first, which engines do at load: a GPU without float16 could not even look them up.
+  const scales = scale === 'float' ? cast(put('scales'), 'float32') : put('scales');
+  const picked = ids && scales.shape[0] !== 1 ? gather(scales, ids) : scales;
+  if (scale === 'float') return picked;
+  const factors = lookUp(picked, (scale === 'e8m0' ? e8m0 : e4m3).map(orZero), 1);
+  return scale === 'e4m3' ? div(factors, put('global')) : factors;
+}
+
+/** Twice the values as codes of eight bits around 128, and half of the scales. */
+function doubled(
+  put: (suffix: string) => Value,
+  format: NumberFormat,
+  shape: readonly [number, number, number],
+) {
+  const [rows, blocks] = shape;
+  const table = Uint8Array.from(byteTable(format), (value) => 2 * value + 128);
+  const entries = floats(put('levels').graph, table, [256, 8 / format.bits], 'uint8');
+  const codes = reshape(gather(entries, cast(put('levels'), 'int32')), shape);
+  return { codes, scales: expand(scale(factorsIn(put, format), 0.5), [rows, blocks]) };
 }
 
 /** What bytes [...] stand for: [..., count], or [...] where they stand for one number each. */

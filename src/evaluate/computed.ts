@@ -27,7 +27,8 @@ export function computedWeights(model: OnnxModel): (name: string) => ComputedWei
     const maker = makers.get(name);
     const rule = maker && rules[maker.type];
     const found = tensor
-      ? { shape: tensor.shape, tensors: [tensor] }
+      ? // A number alone is part of the formula.
+        { shape: tensor.shape, tensors: tensor.shape.length === 0 ? [] : [tensor] }
       : rule?.(maker!, maker!.inputs.map(find), (at) => numbers(initializers.get(maker!.inputs[at])));
     known.set(name, found);
     return found;

@@ -23,6 +23,8 @@ export interface NumberFormat {
   readonly table: LevelTable;
   /** Values are code - 2^(bits - 1), which engines multiply as they are. */
   readonly integers: boolean;
+  /** Values times 2 are whole numbers of eight bits. */
+  readonly halves: boolean;
   /** The group where none is asked for; the only one where `ownGroup`. */
   readonly group: LevelGroup;
   readonly ownGroup: boolean;
@@ -62,7 +64,7 @@ const shares = (first: number, last: number, count: number): Float32Array =>
     i === 0 ? 1 : first + ((last - first) * (i - 1)) / (count - 1),
   );
 
-type Row = Omit<NumberFormat, 'table' | 'integers' | 'ownGroup' | 'statistic'> &
+type Row = Omit<NumberFormat, 'table' | 'integers' | 'halves' | 'ownGroup' | 'statistic'> &
   Partial<Pick<NumberFormat, 'integers' | 'ownGroup' | 'statistic'>>;
 
 const rows = {
@@ -126,13 +128,22 @@ const rows = {
   },
 } as const satisfies Record<string, Row>;
 
+const isHalf = (value: number): boolean => Number.isInteger(2 * value) && Math.abs(2 * value) <= 127;
+
 export type NumberName = keyof typeof rows;
 export const numberNames = Object.keys(rows) as readonly NumberName[];
 
 export const numberFormats: ReadonlyMap<string, NumberFormat> = new Map(
   Object.entries(rows as Record<string, Row>).map(([name, row]) => [
     name,
-    { integers: false, ownGroup: false, statistic: 'largest', ...row, table: levelTable(row.values) },
+    {
+      integers: false,
+      ownGroup: false,
+      statistic: 'largest',
+      ...row,
+      halves: row.values.every((value) => Number.isNaN(value) || isHalf(value)),
+      table: levelTable(row.values),
+    },
   ]),
 );
 
