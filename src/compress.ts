@@ -18,7 +18,7 @@ import type { Walked } from './calibrate/walk.ts';
 import { encodedBytes } from './encodings/encoding.ts';
 import type { Evaluation } from './evaluate/evaluate.ts';
 import type { Job, Written } from './formats/format.ts';
-import { lossOf, knownSlow, measuredSlow, speedsOf } from './formats/format.ts';
+import { knownSlow, labelIn, lossOf, measuredSlow, speedsOf } from './formats/format.ts';
 import { foretold, opening } from './formats/foretold.ts';
 import { formats } from './formats/index.ts';
 import { checkKept, settled } from './formats/settle.ts';
@@ -33,7 +33,7 @@ import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
 import { mayReplace } from './held.ts';
 import { checkUnchanged, identify } from './io/range.ts';
-import { costOf } from './measure.ts';
+import { costOf, tensorBytes } from './measure.ts';
 import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
 import type { Plan } from './plan.ts';
@@ -283,14 +283,16 @@ async function finish(
   const slow = knownSlow(stored.matrices.values());
   if (slow) notes.push(slow);
   const asStored = (layer: LayerRow): LayerRow => {
-    const encoding = stored.matrices.get(layer.name)!;
+    const encoding = (written.stored ?? job.compressed).matrices.get(layer.name)!;
     const before = original.model.matrices.get(layer.name);
+    const inFile = opened.model ? tensorBytes(opened.checkpoint.tensors, layer.name) : 0;
     return {
       ...layer,
-      encoding: encoding.label,
+      encoding: labelIn(format, encoding),
       // Rewrites pass floats on; what they untie was not there.
       bytesBefore: before ? encodedBytes(before) : 0,
-      bytesAfter: encodedBytes(encoding),
+      // A format's names may be others, and GGUF's blocks count as floats.
+      bytesAfter: Math.min(inFile || Number.POSITIVE_INFINITY, encodedBytes(encoding)),
     };
   };
   const report: CompressReport = {

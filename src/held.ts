@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, LapidaryError } from './base/errors.ts';
-import { canonical } from './base/json.ts';
+import { canonical, isObject } from './base/json.ts';
 import type { Recipe } from './recipe.ts';
 import { isCompression, methodsOf, parseRecipe, plainRecipe, readRecipe } from './recipe.ts';
 
@@ -34,7 +34,13 @@ export function mayReplace(folder: string, recipe: Recipe, made: Readonly<Record
   const held = parsed(input);
   if (!held) throw other(folder, 'a result of another version');
   const described = ` (${shortly(held)})`;
-  if (decisive(held) !== decisive(recipe, held)) throw other(folder, `another recipe's result${described}`);
+  const changed = differences(decisive(held), decisive(recipe, held));
+  if (changed.length > 0)
+    throw other(
+      folder,
+      `another recipe's result${described}`,
+      `other there: ${changed.slice(0, 4).join(', ')}`,
+    );
   for (const [name, whose] of Object.entries(inputs))
     if (held.made?.[name] !== made[name]) throw other(folder, `${whose}${described}`);
   return true;
@@ -53,10 +59,10 @@ function parsed(input: Record<string, unknown>): Recipe | undefined {
  * All of a recipe that decides the bytes, but for files and versions, whose hashes say it better.
  * @param asked whose result it may be: what "auto" came to there, it comes to again
  */
-function decisive(recipe: Recipe, asked?: Recipe): string {
+function decisive(recipe: Recipe, asked?: Recipe): object {
   const { accuracyLevel } = recipe.export;
   const level = accuracyLevel === 'auto' ? (asked ?? recipe).export.accuracyLevel : accuracyLevel;
-  return canonical({
+  return {
     ...plainRecipe(recipe),
     made: undefined,
     reason: undefined,
@@ -65,6 +71,17 @@ function decisive(recipe: Recipe, asked?: Recipe): string {
     calibration: { ...recipe.calibration, data: undefined, imatrix: undefined },
     evaluation: { ...recipe.evaluation, data: undefined },
     export: { ...recipe.export, accuracyLevel: level },
+  };
+}
+
+/** Paths at which two recipes say different things: "calibration.length", "steps". */
+function differences(a: object, b: object): string[] {
+  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])];
+  return keys.flatMap((key) => {
+    const [one, another] = [a, b].map((recipe) => (recipe as Readonly<Record<string, unknown>>)[key]);
+    if (canonical(one) === canonical(another)) return [];
+    if (!isObject(one) || !isObject(another)) return [key];
+    return differences(one, another).map((inner) => `${key}.${inner}`);
   });
 }
 
@@ -76,11 +93,12 @@ export function shortly({ steps, export: { format } }: Recipe): string {
   return `${format}, ${[methods, size].filter((part) => part !== undefined).join(' ')}`;
 }
 
-function other(where: string, what: string): LapidaryError {
+function other(where: string, what: string, found?: string): LapidaryError {
   return new LapidaryError(
     {
       what: `the output folder holds ${what}`,
       where,
+      found,
       fix: 'say --overwrite to replace it, or write to another folder: --out NAME',
     },
     ExitCode.usage,

@@ -16,8 +16,8 @@ import { evaluate } from './evaluate/evaluate.ts';
 import { fileScorer } from './evaluate/file.ts';
 import type { Scorer } from './evaluate/scorer.ts';
 import type { SessionOptions } from './graph/session.ts';
-import { bitsPerWeight, bytes, multiplyAdds, parameters } from './models/size.ts';
-import type { Opened, OpenedWeights } from './open.ts';
+import { bytes, multiplyAdds, parameters } from './models/size.ts';
+import type { Opened, OpenedCheckpoint, OpenedWeights } from './open.ts';
 import { openModel } from './open.ts';
 
 export interface MeasureOptions {
@@ -96,14 +96,28 @@ async function openScorer(opened: Opened, session: MeasureOptions['session'] = {
   return opened.model ? modelScorer(opened.model, session) : fileScorer(opened.file, session);
 }
 
-/** Bytes of a checkpoint are its weights'; of an exported or GGUF file, all that an engine loads. */
+/** Bytes of a checkpoint are its weights', as they are stored; of an exported or GGUF file, all that an engine loads. */
 export function costOf(opened: OpenedWeights): Cost {
   if (opened.file !== undefined) return fileCost(opened.file);
-  const { model } = opened;
+  const { model, checkpoint, fileBytes } = opened;
+  // Codes may take more room in memory than in the file: three bits four. GGUF's blocks count as floats there.
+  const stored = Math.min(bytes(model), tensorBytes(checkpoint.tensors));
+  const count = parameters(model);
   return {
-    bytes: opened.fileBytes ?? bytes(model),
-    parameters: parameters(model),
-    bitsPerWeight: bitsPerWeight(model),
+    bytes: fileBytes ?? stored,
+    parameters: count,
+    bitsPerWeight: (8 * stored) / count,
     multiplyAdds: multiplyAdds(model),
   };
+}
+
+/** @param name of one matrix; without it of all that there is */
+export function tensorBytes(tensors: OpenedCheckpoint['checkpoint']['tensors'], name?: string): number {
+  const stem = name?.replace(/\.weight$/, '');
+  let sum = 0;
+  for (const [key, { byteLength }] of tensors) {
+    const isPart = stem === undefined || key === name || key.startsWith(`${stem}.`);
+    if (isPart && (stem === undefined || key !== `${stem}.bias`)) sum += byteLength;
+  }
+  return sum;
 }

@@ -51,6 +51,29 @@ describe('before the work it is told', () => {
     expect(await said('--bits', '4', '--for', engine, ...fitted)).not.toContain('warning: 4-bit');
   });
 
+  it('and of a format that stores three the report counts three', async () => {
+    const flags = ['--method', 'rtn', '--bits', '3', '--group', '32', '--embedding-bits', '16', '--json'];
+    const bits: Record<string, number> = {};
+    for (const format of ['mlx', 'onnx']) {
+      const run = [
+        '--format',
+        format,
+        '--no-speed',
+        '--no-answers',
+        '--out',
+        scratch.path(`three-${format}`),
+      ];
+      const { stdout } = await answer(['compress', model, ...flags, ...run]);
+      const { compressed, layers } = JSON.parse(stdout);
+      bits[format] = compressed.bitsPerWeight;
+      const [{ encoding, bytesAfter }] = layers;
+      // 64 x 64 codes, and a scale and an offset for each 32.
+      expect([format, encoding.startsWith('3-bit stored in 4')]).toEqual([format, format === 'onnx']);
+      if (format === 'mlx') expect(bytesAfter).toBe((64 * 64 * 3) / 8 + (64 * 64 * 2 * 2) / 32);
+    }
+    expect(bits.mlx).toBeLessThan(bits.onnx!);
+  });
+
   it('that GGUF has no narrow integers, once', async () => {
     const flags = ['--format', 'gguf', '--method', 'rtn', '--bits', '2', '--embedding-bits', '8'];
     const line = '2-bit weights take 4 bits in this format (GGUF for llama.cpp)';

@@ -63,6 +63,8 @@ export interface Written {
   readonly checks: readonly Check[];
   /** As its users run it; the loss is measured on this. */
   readonly opened: Opened;
+  /** As its types hold it, where the format has types of its own. */
+  readonly stored?: Model | undefined;
   /** How it multiplies, and the loss, where choosing measured it. */
   readonly accuracy?: AccuracyChoice | undefined;
   /** Undefined where the engine is not there. */
@@ -183,6 +185,14 @@ export async function speedsOf(job: Job, { race, file }: Written): Promise<Speed
 
 /** Below this share of the original's rate a file is called slower; medians of short runs differ by less. */
 const asFast = 0.9;
+
+/** How a matrix is stored in a format: three bits in four only where it has no room for three. */
+export function labelIn({ storedBits }: Format, { label, description, tensors }: Encoding): string {
+  const { kind, bits } = description;
+  if (kind !== 'grouped' || typeof bits !== 'number') return label;
+  const stored = storedBits({ bits, zeroPoints: tensors.has('zeros'), roundedInputs: false });
+  return stored === bits ? label.replace(' stored in 4', '') : label;
+}
 
 /** What to say where products of a kind that the file has are known to be slower than those of floats. */
 export function knownSlow(encodings: Iterable<Encoding>): string | undefined {

@@ -65,10 +65,12 @@ export const gguf: Format = {
     else checks.push(await verifyLlama(llama, file, written, ids, { ...session, signal }));
     const reader = 'missing' in llama ? undefined : llama;
     for (const line of await vocabularyNotes(original, file, reader, { ...session, signal })) note(line);
+    const opened = await openModel(file);
     return {
       file: { path, type, bytes: statSync(file).size },
       checks,
-      opened: { ...(await openModel(file)), tokenizer: original.tokenizer },
+      opened: { ...opened, tokenizer: original.tokenizer },
+      stored: opened.model,
       race:
         'missing' in llama
           ? undefined

@@ -107,7 +107,7 @@ function tensorsOf({ layers }: CompressReport, { original, compressed }: ReportP
       ...defined('layer', layer),
       shape: [...shape],
       before,
-      after,
+      after: row ? { label: row.encoding, bytes: row.bytesAfter } : after,
       ...(row ? { method: row.method } : {}),
       // Of a matrix of zeros no relative error is known.
       ...(row && Number.isFinite(row.error) ? { error: row.error, errorOf: row.errorOf } : {}),
