@@ -14,7 +14,7 @@ import { addFile } from './hash.ts';
 import { downloadSnapshot, isHubId } from './hub.ts';
 import type { Origin } from './origin.ts';
 import { isLegalFile, mergedOrigin, originFromConfig, originFromFolder } from './origin.ts';
-import { systemError } from './output.ts';
+import { systemError } from './system-error.ts';
 import type { FileIdentity } from './range.ts';
 import { identify, readRange, withKnownFile } from './range.ts';
 import { duplicateKey } from './safetensors/header.ts';

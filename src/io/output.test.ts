@@ -17,13 +17,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import {
-  createOutputFolder,
-  isBeingWritten,
-  openOutputFile,
-  systemError,
-  writeFileAtomic,
-} from './output.ts';
+import { createOutputFolder, isBeingWritten, openOutputFile, writeFileAtomic } from './output.ts';
+import { systemError } from './system-error.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'lapidary-output-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
