@@ -249,6 +249,22 @@ describe('evaluate, compare, generate, inspect', () => {
     expect([stdout, stderr]).toEqual(['{', '']);
   });
 
+  it.skipIf(process.platform === 'win32')(
+    'goes on when nobody hears its progress (skipped on Windows)',
+    () => {
+      const data = scratch.path('unheard.txt');
+      writeFileSync(data, 'Once upon a time there was a little girl.');
+      const run = `"${process.execPath}" "${bin}" evaluate pebble --data "${data}" --json`;
+      // Standard error goes to a pipe whose reader is gone, standard output to the test.
+      const piped = `{ { sleep 0.2; ${run}; } 2>&1 1>&3 | true; } 3>&1`;
+      const { stdout, status } = spawnSync('sh', ['-c', piped], { encoding: 'utf8' });
+      expect([status, JSON.parse(stdout)]).toEqual([
+        0,
+        expect.objectContaining({ tokens: expect.any(Number) }),
+      ]);
+    },
+  );
+
   it('lists what is in a model, with or without a tokenizer', async () => {
     const bare = fileURLToPath(new URL('models/qwen2', import.meta.url));
     const { stdout: shown } = await answer(['inspect', bare]);

@@ -24,6 +24,8 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
 /** Runs one command line; never throws. @returns the process's exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   process.stdout.on('error', endOfOutput);
+  // Who hears no progress may want the result all the same.
+  process.stderr.on('error', () => {});
   const { OMP_NUM_THREADS: named } = process.env;
   try {
     const program = await buildProgram(args);
