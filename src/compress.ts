@@ -283,7 +283,9 @@ async function finish(
   const slow = knownSlow(stored.matrices.values());
   if (slow) notes.push(slow);
   const asStored = (layer: LayerRow): LayerRow => {
-    const encoding = (written.stored ?? job.compressed).matrices.get(layer.name)!;
+    const made = job.compressed.matrices.get(layer.name)!;
+    // Codes opened again may be told by the room that they have in memory; floats have the file's type only then.
+    const encoding = written.stored || made.bits >= 16 ? stored.matrices.get(layer.name)! : made;
     const before = original.model.matrices.get(layer.name);
     const inFile = opened.model ? tensorBytes(opened.checkpoint.tensors, layer.name) : 0;
     return {
