@@ -9,6 +9,7 @@ import type { Target } from '../calibrate/targets.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
 import type { Speed, SpeedOptions } from '../evaluate/speed.ts';
+import { isSlower } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import type { Verification } from '../export/verify.ts';
 import type { SessionOptions } from '../graph/session.ts';
@@ -183,9 +184,6 @@ export async function speedsOf(job: Job, { race, file }: Written): Promise<Speed
   };
 }
 
-/** Below this share of the original's rate a file is called slower; medians of short runs differ by less. */
-const asFast = 0.9;
-
 /** How a matrix is stored in a format: three bits in four only where it has no room for three. */
 export function labelIn({ storedBits }: Format, { label, description, tensors }: Encoding): string {
   const { kind, bits } = description;
@@ -206,10 +204,12 @@ export function measuredSlow(speeds: Speeds | undefined): string | undefined {
   const { original, compressed } = speeds;
   const parts = (
     [
-      ['reads prompts', compressed.prefillTokensPerSecond / original.prefillTokensPerSecond],
-      ['generates', compressed.decodeTokensPerSecond / original.decodeTokensPerSecond],
+      ['reads prompts', compressed.prefillTokensPerSecond, original.prefillTokensPerSecond],
+      ['generates', compressed.decodeTokensPerSecond, original.decodeTokensPerSecond],
     ] as const
-  ).flatMap(([what, rate]) => (rate < asFast ? [`${what} at ${rate.toFixed(2)} times`] : []));
+  ).flatMap(([what, rate, before]) =>
+    isSlower(rate, before) ? [`${what} at ${(rate / before).toFixed(2)} times`] : [],
+  );
   if (parts.length === 0) return undefined;
   return `Slower than the original: ${parts.join(' and ')} its tokens a second.`;
 }

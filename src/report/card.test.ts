@@ -81,6 +81,13 @@ describe('the model card', () => {
     expect(card.join('\n')).toContain('12,571 predicted tokens');
   });
 
+  it('says where it is slower than the original', () => {
+    const speed = { prefillTokensPerSecond: 850, decodeTokensPerSecond: 50 };
+    const card = modelCard({ ...data, after: { ...data.after, speed } });
+    expect(card).toContain('| prompt, tokens a second | 900 | 850 |');
+    expect(card).toContain('| generation, tokens a second | 100 | 50 (slower) |');
+  });
+
   it('has no row and no field for what is not known', () => {
     const { evaluation: _, ...rest } = data;
     const bare = { bytes: 1, bitsPerWeight: 4, ...counts };

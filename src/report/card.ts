@@ -8,6 +8,8 @@ import { stringify } from 'yaml';
 import { interval } from './interval.ts';
 import type { ReportData } from './schema.ts';
 import type { Estimate } from '../evaluate/evaluate.ts';
+import type { Speed } from '../evaluate/speed.ts';
+import { isSlower } from '../evaluate/speed.ts';
 import type { WrittenFile } from '../formats/format.ts';
 import type { Origin } from '../io/origin.ts';
 import type { Model } from '../models/model.ts';
@@ -66,8 +68,6 @@ export interface CardData {
   /** A missing field was not measured. */
   readonly before: Measures;
   readonly after: Measures;
-  /** Said where it was measured to be slower than the original. */
-  readonly slower?: string | undefined;
   /** What the losses were measured on. */
   readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
   /** What both wrote behind the same prompts. */
@@ -90,7 +90,6 @@ export function modelCard(data: CardData): string {
     introduction(data),
     '## What it costs and what was lost',
     table(['', 'original', 'compressed'], measurementRows(data.before, data.after)),
-    ...(data.slower ? [data.slower] : []),
     ...(data.evaluation ? [evaluationNote(data.evaluation, data.after)] : []),
     `${data.evaluation ? 'Where it was lost, with plots' : 'What became of each tensor'}: [${data.report}](${data.report}).`,
     ...answersSection(data.answers ?? []),
@@ -169,6 +168,10 @@ function measurementRows(before: Measures, after: Measures): string[][] {
     const cells = [show(before), show(after)];
     return cells.every((cell) => cell === undefined) ? [] : [[name, ...cells.map((cell) => cell ?? '')]];
   };
+  const rate = (kind: keyof Speed) => (m: Measures) => {
+    const slower = m === after && before.speed && m.speed && isSlower(m.speed[kind], before.speed[kind]);
+    return m.speed && `${m.speed[kind].toFixed(0)}${slower ? ' (slower)' : ''}`;
+  };
   return [
     ...row('size of the weights', (m) => megabytes(m.bytes)),
     ...row('bits a weight', (m) => m.bitsPerWeight.toFixed(2)),
@@ -179,8 +182,8 @@ function measurementRows(before: Measures, after: Measures): string[][] {
       m.kl ? `${m.kl.median.toFixed(5)}, ${m.kl.p99.toFixed(5)}` : undefined,
     ),
     ...row('same most likely token', (m) => m.agreement && percent(m.agreement)),
-    ...row('prompt, tokens a second', (m) => m.speed?.prefillTokensPerSecond.toFixed(0)),
-    ...row('generation, tokens a second', (m) => m.speed?.decodeTokensPerSecond.toFixed(0)),
+    ...row('prompt, tokens a second', rate('prefillTokensPerSecond')),
+    ...row('generation, tokens a second', rate('decodeTokensPerSecond')),
   ];
 }
 

@@ -98,7 +98,6 @@ export function describeRun(
     files: data.files,
     before: report.original,
     after: compressed,
-    slower: report.slower,
     ...(data.evaluation && compressed.tokens
       ? { evaluation: { data: data.evaluation.data, tokens: compressed.tokens } }
       : {}),
