@@ -114,10 +114,8 @@ export function costOf(opened: OpenedWeights): Cost {
 /** @param name of one matrix; without it of all that there is */
 export function tensorBytes(tensors: OpenedCheckpoint['checkpoint']['tensors'], name?: string): number {
   const stem = name?.replace(/\.weight$/, '');
+  const isPart = (key: string) => key === name || (key.startsWith(`${stem}.`) && key !== `${stem}.bias`);
   let sum = 0;
-  for (const [key, { byteLength }] of tensors) {
-    const isPart = stem === undefined || key === name || key.startsWith(`${stem}.`);
-    if (isPart && (stem === undefined || key !== `${stem}.bias`)) sum += byteLength;
-  }
+  for (const [key, { byteLength }] of tensors) if (name === undefined || isPart(key)) sum += byteLength;
   return sum;
 }

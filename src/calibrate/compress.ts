@@ -65,33 +65,17 @@ export async function compressMatrix(
   const { name, options, known } = planned;
   const method = asLinear(planned.method);
   const before = begin(state, planned);
-  if (method.convert) return convertMatrix(state, planned, method.convert(before, options));
+  if (method.convert) {
+    // Of the same values: there is nothing to measure.
+    const after = method.convert(before, options);
+    return record(state, planned, after, { error: 0, errorOf: 'weights', seconds: 0 });
+  }
   const weight = matrixOf(before, room);
   // The method may overwrite them.
   const original = sampled(weight, statistic ? 'outputs' : 'weights');
   const started = performance.now();
   const after = await named(name, () => compressed(method, weight, { options, known, statistic }));
   await finish(state, planned, { original, after, statistic, seconds: secondsSince(started) });
-}
-
-/** Of the same values: there is nothing to measure. */
-async function convertMatrix(
-  { model, matrices, rows, options, plan }: Compressing,
-  { name, method }: Planned,
-  after: Encoding,
-): Promise<void> {
-  matrices.set(name, after);
-  rows.set(name, {
-    name,
-    method: method.name,
-    encoding: after.label,
-    error: 0,
-    errorOf: 'weights',
-    bytesBefore: encodedBytes(model.matrices.get(name)!),
-    bytesAfter: encodedBytes(after),
-    seconds: 0,
-  });
-  options.progress?.({ phase: 'compress', done: rows.size, total: plan.length, detail: name });
 }
 
 /** By what is known of its inputs already, or has been collected, or as if they were the unit vectors. */
@@ -267,20 +251,28 @@ interface Result {
 }
 
 async function finish(
-  { model, matrices, rows, meter, options, plan }: Compressing,
-  { name, method }: Planned,
+  state: Compressing,
+  planned: Planned,
   { original, after, statistic, seconds }: Result,
 ): Promise<void> {
+  const error = await state.meter.relative(original, after, statistic);
+  record(state, planned, after, { error, errorOf: statistic ? 'outputs' : 'weights', seconds });
+}
+
+function record(
+  { model, matrices, rows, options, plan }: Compressing,
+  { name, method }: Planned,
+  after: Encoding,
+  measured: Pick<LayerRow, 'error' | 'errorOf' | 'seconds'>,
+): void {
   matrices.set(name, after);
   rows.set(name, {
     name,
     method: method.name,
     encoding: after.label,
-    error: await meter.relative(original, after, statistic),
-    errorOf: statistic ? 'outputs' : 'weights',
     bytesBefore: encodedBytes(model.matrices.get(name)!),
     bytesAfter: encodedBytes(after),
-    seconds,
+    ...measured,
   });
   options.progress?.({ phase: 'compress', done: rows.size, total: plan.length, detail: name });
 }
