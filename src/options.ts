@@ -58,12 +58,18 @@ function choicesOf(schema: JsonSchema): readonly (string | number)[] | undefined
   return values?.every((value) => value !== undefined) ? values : undefined;
 }
 
+/** "blockSize" as a flag: "block-size". */
+export const flagOf = (option: string): string =>
+  option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
 /** One option as a flag, a form field or a search's domain needs it. */
 export interface OptionInfo {
   readonly name: string;
   /** "mixed": a number or true or false, or one of some words. */
   readonly type: 'number' | 'string' | 'boolean' | 'mixed';
   readonly choices?: readonly (string | number)[] | undefined;
+  /** Of a mixed one, for people: "true", "false", "a number", and its words. */
+  readonly alternatives?: readonly string[] | undefined;
   readonly minimum?: number | undefined;
   readonly maximum?: number | undefined;
   readonly default?: unknown;
@@ -92,12 +98,19 @@ export function describeOptions(schema: z.ZodType): OptionInfo[] {
       name,
       type: type === 'integer' ? 'number' : (type as OptionInfo['type']),
       choices,
+      alternatives: type === 'mixed' ? property.anyOf?.flatMap(alternativesOf) : undefined,
       minimum: property.minimum,
       maximum: property.maximum,
       default: property.default,
       help: property.description ?? '',
     };
   });
+}
+
+function alternativesOf({ type, const: word, enum: words }: JsonSchema): readonly string[] {
+  if (words) return words.map(String);
+  if (word !== undefined) return [String(word)];
+  return type === 'boolean' ? ['true', 'false'] : ['a number'];
 }
 
 function jsonSchema(schema: z.ZodType): JsonSchema {

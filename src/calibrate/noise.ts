@@ -19,7 +19,7 @@ export function openSampler(): Sampler {
     const make = () => {
       const { normal } = random(0);
       const values = Float32Array.from({ length: rows * columns }, normal);
-      return asLinear(method).compress({ rows, columns, values }, unitStatistic('gram', columns), options);
+      return asLinear(method).compress({ rows, columns, values }, unitStatistic('full', columns), options);
     };
     const key = JSON.stringify([method.name, options, columns]);
     const sample = known.get(key) ?? make();

@@ -9,9 +9,9 @@ import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { OptionInfo } from '../options.ts';
-import { describeOptions } from '../options.ts';
+import { describeOptions, flagOf } from '../options.ts';
 import { realNumber } from './common.ts';
-import { flagOf, plainValue } from './recipe.ts';
+import { plainValue } from './recipe.ts';
 
 const heading = 'Method:';
 /** Shown before a method is named. */

@@ -15,15 +15,11 @@ import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
 import { isShipped } from '../open.ts';
-import { describeOptions } from '../options.ts';
+import { describeOptions, flagOf } from '../options.ts';
 import type { Recipe, RecipeInput } from '../recipe.ts';
 import { compresses, parseRecipe, readRecipe } from '../recipe.ts';
 
 type FormatName = Recipe['export']['format'];
-
-/** "blockSize" as a flag: "block-size". */
-export const flagOf = (option: string): string =>
-  option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /**
  * @param path of a recipe's file, where one is given

@@ -6,7 +6,7 @@ import { describeOptions } from '../options.ts';
 import type { Format } from './format.ts';
 
 /**
- * Only options that the method has.
+ * Only options that the method has, with values that it takes.
  * @param asked stays as it is
  */
 export function fitted<S extends StepInput>(
@@ -14,7 +14,9 @@ export function fitted<S extends StepInput>(
   { fitting }: Pick<Format, 'fitting'>,
   asked: Readonly<Record<string, unknown>> = {},
 ): S {
-  const known = describeOptions(findMethod(step.method).options).map(({ name }) => name);
-  const wanted = Object.entries(fitting(step)).filter(([name]) => known.includes(name));
+  const known = new Map(describeOptions(findMethod(step.method).options).map((info) => [info.name, info]));
+  const takes = ([name, value]: [string, unknown]) =>
+    known.get(name)?.choices?.some((choice) => choice === value) ?? known.has(name);
+  const wanted = Object.entries(fitting(step)).filter(takes);
   return { ...step, ...Object.fromEntries(wanted), ...asked };
 }

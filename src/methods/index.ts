@@ -22,26 +22,35 @@ import { spqr } from './quantize/spqr.ts';
 import { w4a8 } from './quantize/w4a8.ts';
 import { w8a8 } from './quantize/w8a8.ts';
 
-export const methods: readonly Method[] = [
-  gptq,
-  autoround,
-  awq,
-  binary,
-  blockAp,
-  e2eQp,
-  ggml,
-  hqq,
-  keep,
-  llmInt8,
-  owq,
-  quarot,
-  rtn,
-  smoothquant,
-  spinquant,
-  spqr,
-  w4a8,
-  w8a8,
-];
+/** By family: a folder beside this file. */
+export const families: Readonly<Record<string, readonly Method[]>> = {
+  quantization: [
+    gptq,
+    autoround,
+    awq,
+    binary,
+    blockAp,
+    e2eQp,
+    ggml,
+    hqq,
+    keep,
+    llmInt8,
+    owq,
+    quarot,
+    rtn,
+    smoothquant,
+    spinquant,
+    spqr,
+    w4a8,
+    w8a8,
+  ],
+};
+
+export const methods: readonly Method[] = Object.values(families).flat();
+
+/** The family that a method stands in: "quantization". */
+export const familyOf = (method: Method): string =>
+  Object.entries(families).find(([, own]) => own.includes(method))![0];
 
 /** @throws LapidaryError for an unknown name, with the nearest known one. */
 export function findMethod(name: string): Method {
