@@ -1,5 +1,5 @@
 /**
- * The recipe for who names no method: what the table in docs/benchmarks.md ("The whole family, side by side") shows to
+ * The recipe for who names no method: what the table in docs/benchmarks.md ("Methods side by side") shows to
  * lose least for its bytes, in what the target engine runs.
  */
 
@@ -50,7 +50,7 @@ export function integers(
     return { step: { method: 'rtn', bits, ...own, symmetric: true }, reason };
   }
   if (!text) {
-    // At the same bytes hqq loses no less, since its offsets take them (docs/benchmarks.md, "Without text").
+    // At the same bytes hqq loses no less, since its offsets take them (docs/benchmarks.md, "Without text, at the same bytes").
     const reason = 'it needs no text, with which less would be lost';
     return { step: { method: 'rtn', bits, ...own }, reason };
   }

@@ -16,7 +16,7 @@ import { roundToNearest } from './rtn.ts';
 
 const options = z.strictObject({
   ...gridOptions,
-  // On whole models the least and the greatest weight are the better start (docs/benchmarks.md).
+  // On whole models the least and the greatest weight are the better start (docs/lab/autoround.md).
   range: gridOptions.range.removeDefault().default('minmax').describe(gridOptions.range.description!),
   steps: z.int().min(1).max(10000).default(300).describe('Training steps of each block.'),
   rate: z
