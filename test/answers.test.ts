@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { generate } from '../src/generate.ts';
+import { generate } from '../src/generate/generate.ts';
 import { openModel } from '../src/open.ts';
 import { parseReport } from '../src/report/data.ts';
 import { answer, scratchFolder, writeStories } from './command-line.ts';

@@ -8,7 +8,7 @@ import { floatToBfloat } from '../src/base/half.ts';
 import { stored } from '../src/base/tensor.ts';
 import { dense } from '../src/encodings/dense.ts';
 import { exportTransformers } from '../src/export/transformers.ts';
-import { generate } from '../src/generate.ts';
+import { generate } from '../src/generate/generate.ts';
 import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
 import { openFile } from '../src/evaluate/file.ts';

@@ -9,7 +9,7 @@ import { openJournal } from '../src/io/journal.ts';
 import { openSafetensors } from '../src/io/safetensors/read.ts';
 import { openWeights } from '../src/open.ts';
 import { parseReport } from '../src/report/schema.ts';
-import { parseRecipe, readRecipe } from '../src/recipe.ts';
+import { parseRecipe, readRecipe } from '../src/recipe/recipe.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { scratchFolder } from './command-line.ts';
 import { writeByteLlama } from './models/byte-llama.ts';

@@ -7,7 +7,7 @@ import { fitted } from '../src/formats/fitted.ts';
 import { askLlama } from '../src/export/llama/process.ts';
 import { verifyLlama } from '../src/export/llama/verify.ts';
 import { formats } from '../src/formats/index.ts';
-import { generate } from '../src/generate.ts';
+import { generate } from '../src/generate/generate.ts';
 import { compress, parseRecipe } from '../src/index.ts';
 import { logits } from '../src/models/runner.ts';
 import { openForCompression } from '../src/open.ts';

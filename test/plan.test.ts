@@ -3,7 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { Plan } from '../src/plan.ts';
+import type { Plan } from '../src/plan/plan.ts';
 import { answer, lapidary, lapidaryTelling, scratchFolder, writeStories } from './command-line.ts';
 import { writeShortPebble } from './models/checkpoint.ts';
 

@@ -7,8 +7,8 @@ import { LapidaryError } from '../src/base/errors.ts';
 import { compress } from '../src/compress.ts';
 import { openJournal } from '../src/io/journal.ts';
 import { createOutputFolder } from '../src/io/output.ts';
-import type { RecipeInput } from '../src/recipe.ts';
-import { parseRecipe } from '../src/recipe.ts';
+import type { RecipeInput } from '../src/recipe/recipe.ts';
+import { parseRecipe } from '../src/recipe/recipe.ts';
 import { answer, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 

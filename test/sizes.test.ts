@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compress } from '../src/compress.ts';
 import { expressionOf } from '../src/formats/check.ts';
-import { parseRecipe } from '../src/recipe.ts';
+import { parseRecipe } from '../src/recipe/recipe.ts';
 import { answer, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 

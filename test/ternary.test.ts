@@ -15,7 +15,7 @@ import { roundedActivations } from '../src/encodings/rounded.ts';
 import { modelScorer } from '../src/evaluate/blocks.ts';
 import { evaluate } from '../src/evaluate/evaluate.ts';
 import { floats, rmsNorm } from '../src/graph/ops.ts';
-import { roundToLevels } from '../src/methods/quantize/levels.ts';
+import { roundToLevels } from '../src/rounding/levels.ts';
 import type { Model } from '../src/models/model.ts';
 import { llama } from '../src/models/llama.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';

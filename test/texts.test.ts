@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readDocuments } from '../src/calibrate/data.ts';
 import { compress } from '../src/compress.ts';
-import { measure } from '../src/measure.ts';
-import { parseRecipe } from '../src/recipe.ts';
+import { measure } from '../src/measure/measure.ts';
+import { parseRecipe } from '../src/recipe/recipe.ts';
 import { answer, scratchFolder } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExportedFile, TransformersOptions } from '../src/export/transformers.ts';
 import { exportTransformers } from '../src/export/transformers.ts';
 import { verifyExport } from '../src/export/verify.ts';
-import { generate } from '../src/generate.ts';
+import { generate } from '../src/generate/generate.ts';
 import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';

@@ -13,7 +13,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { applyRecipe } from '../../src/apply.ts';
+import { applyRecipe } from '../../src/run/apply.ts';
 import { openFile } from '../../src/evaluate/file.ts';
 import { findLlama } from '../../src/export/llama/find.ts';
 import { askLlama } from '../../src/export/llama/process.ts';
@@ -24,7 +24,7 @@ import { formats } from '../../src/formats/index.ts';
 import type { StepInput } from '../../src/methods/contract.ts';
 import type { Model } from '../../src/models/model.ts';
 import { openForCompression } from '../../src/open.ts';
-import { parseRecipe } from '../../src/recipe.ts';
+import { parseRecipe } from '../../src/recipe/recipe.ts';
 import { fresh, leastTimes, rounded } from './times.ts';
 
 const { values: flags, positionals } = parseArgs({

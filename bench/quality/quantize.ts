@@ -11,14 +11,14 @@
  */
 
 import { parseArgs } from 'node:util';
-import { applyRecipe } from '../../src/apply.ts';
+import { applyRecipe } from '../../src/run/apply.ts';
 import { targetsOf } from '../../src/calibrate/targets.ts';
 import { encodedBytes } from '../../src/encodings/encoding.ts';
 import type { Model } from '../../src/models/model.ts';
-import { needsText } from '../../src/prepare.ts';
-import type { Recipe } from '../../src/recipe.ts';
-import { parseRecipe } from '../../src/recipe.ts';
-import { sampledSequences } from '../../src/sampled.ts';
+import { needsText } from '../../src/run/prepare.ts';
+import type { Recipe } from '../../src/recipe/recipe.ts';
+import { parseRecipe } from '../../src/recipe/recipe.ts';
+import { sampledSequences } from '../../src/generate/sampled.ts';
 import { openYardstick, show, yardstickFlags } from '../peers/quantizers/tokens.ts';
 
 const { values: flags } = parseArgs({

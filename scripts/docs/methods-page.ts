@@ -4,8 +4,8 @@ import type { FormatAnswer, MethodDescription } from '../../src/formats/describe
 import { defaultOf, describeMethod, formatsOf, rangeOf } from '../../src/formats/describe.ts';
 import { families } from '../../src/methods/index.ts';
 import { openForCompression } from '../../src/open.ts';
-import type { OptionInfo } from '../../src/options.ts';
-import { flagOf } from '../../src/options.ts';
+import type { OptionInfo } from '../../src/recipe/options.ts';
+import { flagOf } from '../../src/recipe/options.ts';
 
 /** Formats are asked about the model that ships with the package. */
 export async function methodsPage(): Promise<string> {

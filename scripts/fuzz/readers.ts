@@ -22,7 +22,7 @@ import { modelFromGguf } from '../../src/models/gguf.ts';
 import { ggufOf } from '../../src/models/gguf-write.ts';
 import { loadModel } from '../../src/models/index.ts';
 import { openWeights } from '../../src/open.ts';
-import { parseRecipe, readRecipe, writeRecipe } from '../../src/recipe.ts';
+import { parseRecipe, readRecipe, writeRecipe } from '../../src/recipe/recipe.ts';
 import { parseReport } from '../../src/report/schema.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { byteTokenizer } from '../../test/engines/models.ts';

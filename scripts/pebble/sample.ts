@@ -6,7 +6,7 @@
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { generate } from '../../src/generate.ts';
+import { generate } from '../../src/generate/generate.ts';
 import { openCheckpoint } from '../../src/io/checkpoint.ts';
 import { loadModel } from '../../src/models/index.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';

@@ -2,8 +2,8 @@
 
 import { basename } from 'node:path';
 import { Command } from 'commander';
-import type { Measurement } from '../measure.ts';
-import { measureAll } from '../measure.ts';
+import type { Measurement } from '../measure/measure.ts';
+import { measureAll } from '../measure/measure.ts';
 import type { RunFlags } from './common.ts';
 import { dataOptions, print, runOptions, withProgress } from './common.ts';
 import { interval } from '../report/interval.ts';

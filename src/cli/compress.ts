@@ -9,7 +9,7 @@ import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
 import { storedGrid } from '../open.ts';
-import { compresses, parseRecipe, plainRecipe } from '../recipe.ts';
+import { compresses, parseRecipe, plainRecipe } from '../recipe/recipe.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import { examplePrompt } from '../report/use.ts';

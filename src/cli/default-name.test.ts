@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseRecipe } from '../recipe.ts';
+import { parseRecipe } from '../recipe/recipe.ts';
 import { defaultFolder } from './default-name.ts';
 import { recipeInput } from './recipe.ts';
 

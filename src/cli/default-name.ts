@@ -2,8 +2,8 @@
 
 import { basename, resolve } from 'node:path';
 import { shipped } from '../open.ts';
-import type { Recipe, Step } from '../recipe.ts';
-import { isCompression, methodsOf } from '../recipe.ts';
+import type { Recipe, Step } from '../recipe/recipe.ts';
+import { isCompression, methodsOf } from '../recipe/recipe.ts';
 
 /** Other options for some matrices of the blocks. */
 const isForSome = (step: Step): boolean =>

@@ -1,8 +1,8 @@
 /** `lapidary evaluate`: what a model costs, how well it predicts a text, how far it is from its original. */
 
 import { Command } from 'commander';
-import type { Measurement } from '../measure.ts';
-import { measure } from '../measure.ts';
+import type { Measurement } from '../measure/measure.ts';
+import { measure } from '../measure/measure.ts';
 import type { RunFlags } from './common.ts';
 import { dataOptions, print, runOptions, withProgress } from './common.ts';
 import { interval } from '../report/interval.ts';

@@ -1,7 +1,7 @@
 /** `lapidary generate`: text from a model, as it comes. */
 
 import { Command, Option } from 'commander';
-import { generate } from '../generate.ts';
+import { generate } from '../generate/generate.ts';
 import { openModel, shipped } from '../open.ts';
 import type { RunFlags } from './common.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';

@@ -2,8 +2,8 @@
 
 import { Command, Option } from 'commander';
 import { shellWord } from '../base/shell.ts';
-import type { WrittenImatrix } from '../imatrix.ts';
-import { imatrix } from '../imatrix.ts';
+import type { WrittenImatrix } from '../run/imatrix.ts';
+import { imatrix } from '../run/imatrix.ts';
 import type { RunFlags } from './common.ts';
 import { positiveNumber, print, runOptions, withProgress } from './common.ts';
 

@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { elementCount } from '../base/tensor.ts';
 import { fileTensors } from '../evaluate/cost.ts';
-import { costOf } from '../measure.ts';
+import { costOf } from '../measure/measure.ts';
 import { findArchitecture } from '../models/index.ts';
 import type { Configuration, LayerPlan } from '../models/model.ts';
 import type { Listing, OpenedWeights } from '../open.ts';

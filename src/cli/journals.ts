@@ -4,10 +4,10 @@ import { basename, join, relative } from 'node:path';
 import { Command } from 'commander';
 import { isObject } from '../base/json.ts';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { shortly } from '../held.ts';
+import { shortly } from '../run/held.ts';
 import type { FoundJournal, Key } from '../io/journal.ts';
 import { findJournals, removeJournal } from '../io/journal.ts';
-import { parseRecipe } from '../recipe.ts';
+import { parseRecipe } from '../recipe/recipe.ts';
 import { jsonOption, print } from './common.ts';
 import { formatBytes, table } from './table.ts';
 

@@ -8,8 +8,8 @@ import { Help, Option } from 'commander';
 import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
-import type { OptionInfo } from '../options.ts';
-import { describeOptions, flagOf } from '../options.ts';
+import type { OptionInfo } from '../recipe/options.ts';
+import { describeOptions, flagOf } from '../recipe/options.ts';
 import { realNumber } from './common.ts';
 import { plainValue } from './recipe.ts';
 

@@ -4,8 +4,8 @@ import { Command } from 'commander';
 import type { MethodDescription } from '../formats/describe.ts';
 import { defaultOf, describeMethod, kinds, rangeOf } from '../formats/describe.ts';
 import { findMethod, methods } from '../methods/index.ts';
-import type { OptionInfo } from '../options.ts';
-import { flagOf } from '../options.ts';
+import type { OptionInfo } from '../recipe/options.ts';
+import { flagOf } from '../recipe/options.ts';
 import { jsonOption, print } from './common.ts';
 
 export function command(): Command {

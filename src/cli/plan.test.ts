@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Plan } from '../plan.ts';
+import type { Plan } from '../plan/plan.ts';
 import { describePlan } from './plan.ts';
 
 const walk = {

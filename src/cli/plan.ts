@@ -1,6 +1,6 @@
 /** The plan of a run as people read it. */
 
-import type { Plan } from '../plan.ts';
+import type { Plan } from '../plan/plan.ts';
 import { formatBytes, table } from './table.ts';
 
 export function describePlan({ memory, disk }: Plan): string {

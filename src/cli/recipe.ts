@@ -15,9 +15,9 @@ import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
 import { isShipped } from '../open.ts';
-import { describeOptions, flagOf } from '../options.ts';
-import type { Recipe, RecipeInput } from '../recipe.ts';
-import { compresses, parseRecipe, readRecipe } from '../recipe.ts';
+import { describeOptions, flagOf } from '../recipe/options.ts';
+import type { Recipe, RecipeInput } from '../recipe/recipe.ts';
+import { compresses, parseRecipe, readRecipe } from '../recipe/recipe.ts';
 
 type FormatName = Recipe['export']['format'];
 

@@ -9,7 +9,7 @@ import type { Encoding } from '../encodings/encoding.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
 import type { Matrix } from '../methods/contract.ts';
 import { binary, roundToSigns } from '../methods/quantize/binary.ts';
-import { roundToLevels } from '../methods/quantize/levels.ts';
+import { roundToLevels } from '../rounding/levels.ts';
 import { rtn } from '../methods/quantize/rtn.ts';
 import { w8a8 } from '../methods/quantize/w8a8.ts';
 import { loadModel } from '../models/index.ts';

@@ -7,8 +7,8 @@ import { keptOf, targetsOf } from '../calibrate/targets.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import { assignment } from '../prepare.ts';
-import type { Recipe } from '../recipe.ts';
+import { assignment } from '../run/prepare.ts';
+import type { Recipe } from '../recipe/recipe.ts';
 import type { Format } from './format.ts';
 
 /** What a format says of matrices as a recipe would make them. */

@@ -7,10 +7,10 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Method, StatisticKind, StepInput } from '../methods/contract.ts';
 import { familyOf, methods } from '../methods/index.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import type { OptionInfo } from '../options.ts';
-import { describeOptions, flagOf } from '../options.ts';
-import { stepNeedsText } from '../prepare.ts';
-import { compresses, parseRecipe } from '../recipe.ts';
+import type { OptionInfo } from '../recipe/options.ts';
+import { describeOptions, flagOf } from '../recipe/options.ts';
+import { stepNeedsText } from '../run/prepare.ts';
+import { compresses, parseRecipe } from '../recipe/recipe.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
 

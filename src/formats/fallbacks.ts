@@ -5,9 +5,9 @@ import { targetsOf } from '../calibrate/targets.ts';
 import { blockTypeFor, blockTypeNamed } from '../encodings/blocks/index.ts';
 import { ggufFileTypes, typeInMix } from '../models/gguf-mixes.ts';
 import type { Model } from '../models/model.ts';
-import { assignment } from '../prepare.ts';
-import type { Recipe } from '../recipe.ts';
-import { isCompression } from '../recipe.ts';
+import { assignment } from '../run/prepare.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import { isCompression } from '../recipe/recipe.ts';
 
 /** Best of those measured where rows are no multiples of 256 (docs/benchmarks.md, rows of 576). */
 const bestAnyway = 'Q4_K_M';

@@ -2,7 +2,7 @@
 
 import type { StepInput } from '../methods/contract.ts';
 import { findMethod } from '../methods/index.ts';
-import { describeOptions } from '../options.ts';
+import { describeOptions } from '../recipe/options.ts';
 import type { Format } from './format.ts';
 
 /**

@@ -5,9 +5,9 @@
 
 import { targetsOf } from '../calibrate/targets.ts';
 import type { Model } from '../models/model.ts';
-import { assignment, calibrationFile } from '../prepare.ts';
-import type { Recipe } from '../recipe.ts';
-import { isCompression, methodsOf } from '../recipe.ts';
+import { assignment, calibrationFile } from '../run/prepare.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import { isCompression, methodsOf } from '../recipe/recipe.ts';
 import type { IntegerWeights } from './format.ts';
 import { formats } from './index.ts';
 

@@ -14,11 +14,11 @@ import type { AccuracyChoice } from '../export/accuracy.ts';
 import type { Verification } from '../export/verify.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
-import type { Importance } from '../importance.ts';
-import { measureOpened } from '../measure.ts';
+import type { Importance } from '../run/importance.ts';
+import { measureOpened } from '../measure/measure.ts';
 import type { Opened, OpenedCheckpoint } from '../open.ts';
-import type { Texts } from '../prepare.ts';
-import type { Recipe } from '../recipe.ts';
+import type { Texts } from '../run/prepare.ts';
+import type { Recipe } from '../recipe/recipe.ts';
 import type { CardFacts, CardFormat } from '../report/card.ts';
 import type { Recommendation, Wanted } from './recommend.ts';
 

@@ -1,6 +1,6 @@
 /** The formats that recipes can name. */
 
-import type { Recipe } from '../recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
 import { awq } from './awq.ts';
 import { compressedTensors } from './compressed-tensors.ts';
 import type { Format } from './format.ts';

@@ -10,7 +10,7 @@ import { writeCheckpoint } from '../export/safetensors/folder.ts';
 import { verifyCheckpoint } from '../export/safetensors/verify.ts';
 import type { Model } from '../models/model.ts';
 import { openForCompression } from '../open.ts';
-import type { Recipe } from '../recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
 import { checkSteps, misfitting } from './check.ts';
 import type { Format } from './format.ts';
 

@@ -13,9 +13,9 @@ import type { StepInput } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import { assignment, calibrationFile } from '../prepare.ts';
-import type { Recipe, Step } from '../recipe.ts';
-import { isCompression, parseRecipe, plainRecipe } from '../recipe.ts';
+import { assignment, calibrationFile } from '../run/prepare.ts';
+import type { Recipe, Step } from '../recipe/recipe.ts';
+import { isCompression, parseRecipe, plainRecipe } from '../recipe/recipe.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
 

@@ -3,8 +3,8 @@
 import { methods } from '../methods/index.ts';
 import { narrowestWindow } from '../models/windows.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import type { Recipe } from '../recipe.ts';
-import { compresses } from '../recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import { compresses } from '../recipe/recipe.ts';
 import { expressionOf } from './check.ts';
 import { formats } from './index.ts';
 

@@ -5,16 +5,16 @@ import { openSampler } from '../calibrate/noise.ts';
 import { total } from '../base/total.ts';
 import type { Assignment, Target } from '../calibrate/targets.ts';
 import { keptOf, targetsOf } from '../calibrate/targets.ts';
-import { asksPrompts } from '../answers.ts';
+import { asksPrompts } from '../generate/answers.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import { mostTabled } from '../export/attention.ts';
 import { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import type { Texts } from '../prepare.ts';
-import { assignment } from '../prepare.ts';
-import type { Recipe } from '../recipe.ts';
+import type { Texts } from '../run/prepare.ts';
+import { assignment } from '../run/prepare.ts';
+import type { Recipe } from '../recipe/recipe.ts';
 
 export interface PlanInput {
   readonly original: OpenedCheckpoint;

@@ -15,7 +15,7 @@ import { blockKinds } from './blocks.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
 import { total } from '../base/total.ts';
 import { most, positionBytes } from './facts.ts';
-import { blockTrainings, calibrationFile } from '../prepare.ts';
+import { blockTrainings, calibrationFile } from '../run/prepare.ts';
 import { blockTraining, modelBatch, modelTraining } from './training.ts';
 
 export interface Phase {

@@ -7,7 +7,7 @@ import { peakBytes } from '../graph/memory.ts';
 import { mul, reduceSum } from '../graph/ops.ts';
 import { plainScope } from '../models/build.ts';
 import type { Model } from '../models/model.ts';
-import type { Recipe } from '../recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
 import type { Facts, Part } from './facts.ts';
 import { total } from '../base/total.ts';
 import { most } from './facts.ts';

@@ -6,7 +6,7 @@ import { encodedBytes } from '../encodings/encoding.ts';
 import type { ChangedToken, EvaluationDetails } from '../evaluate/details.ts';
 import type { Model } from '../models/model.ts';
 import { layerOf } from '../models/size.ts';
-import { plainRecipe } from '../recipe.ts';
+import { plainRecipe } from '../recipe/recipe.ts';
 import type { CompressReport, Measures } from './report.ts';
 import type { ReportData, ReportEvaluation, ReportMeasures, ReportTensor } from './schema.ts';
 

@@ -1,13 +1,13 @@
 /** What a compress run says of itself: plain data, for the model card, for `--json`, for the library's callers. */
 
-import type { Answers } from '../answers.ts';
+import type { Answers } from '../generate/answers.ts';
 import type { LayerRow } from '../calibrate/planned.ts';
 import type { AccuracyLevel } from '../encodings/encoding.ts';
 import type { Cost } from '../evaluate/cost.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
 import type { Speed } from '../evaluate/speed.ts';
 import type { Check, WrittenFile } from '../formats/format.ts';
-import type { Recipe } from '../recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
 
 /** What is known of a model before or after: its cost always, the rest where it could be measured. */
 export interface Measures extends Cost, Partial<Evaluation> {

@@ -25,7 +25,7 @@ import { writeCheckpoint } from '../../../src/export/safetensors/folder.ts';
 import { openCheckpoint } from '../../../src/io/checkpoint.ts';
 import { openSafetensors } from '../../../src/io/safetensors/read.ts';
 import { writeSafetensors } from '../../../src/io/safetensors/write.ts';
-import { roundToLevels } from '../../../src/methods/quantize/levels.ts';
+import { roundToLevels } from '../../../src/rounding/levels.ts';
 import { rtn } from '../../../src/methods/quantize/rtn.ts';
 import { loadModel } from '../../../src/models/index.ts';
 import type { Model } from '../../../src/models/model.ts';

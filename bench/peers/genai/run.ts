@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { exportTransformers } from '../../../src/export/transformers.ts';
-import { generate } from '../../../src/generate.ts';
+import { generate } from '../../../src/generate/generate.ts';
 import { rtn } from '../../../src/methods/quantize/rtn.ts';
 import { linearLayers } from '../../../src/models/size.ts';
 import { openForCompression } from '../../../src/open.ts';

@@ -24,7 +24,7 @@ import { writeGguf } from '../../../src/io/gguf/write.ts';
 import type { ImatrixEntry } from '../../../src/io/imatrix/imatrix.ts';
 import { readImatrix, writeImatrix } from '../../../src/io/imatrix/imatrix.ts';
 import { ggufOf } from '../../../src/models/gguf-write.ts';
-import { parseRecipe } from '../../../src/recipe.ts';
+import { parseRecipe } from '../../../src/recipe/recipe.ts';
 import { imatrixCases } from '../../../test/imatrix-cases.ts';
 
 const { values: flags } = parseArgs({

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { random } from '../../base/random.ts';
-import { roundToLevels } from '../../methods/quantize/levels.ts';
+import { roundToLevels } from '../../rounding/levels.ts';
 import type { Encoding } from '../encoding.ts';
 import { encodedBytes } from '../encoding.ts';
 import { blocksOf } from './from-grouped.ts';

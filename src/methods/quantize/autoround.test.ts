@@ -11,9 +11,9 @@ import { openRunner } from '../../models/runner.ts';
 import type { TrainedBlock } from '../contract.ts';
 import type { AutoRoundOptions } from './autoround.ts';
 import { autoround } from './autoround.ts';
-import type { RoundedMatrix, Start } from './autoround-grid.ts';
-import { roomFor, roundedMatrix } from './autoround-grid.ts';
-import { roundToNearest } from './rtn.ts';
+import type { RoundedMatrix, Start } from '../../train/learned-rounding.ts';
+import { roomFor, roundedMatrix } from '../../train/learned-rounding.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const model = tinyLlama({ tied: false });
 const { hidden } = model.config;

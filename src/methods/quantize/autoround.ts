@@ -8,11 +8,11 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { TrainedBlock, TrainMethod } from '../contract.ts';
-import type { RoundedMatrix, Start } from './autoround-grid.ts';
-import { roomFor, roundedMatrix } from './autoround-grid.ts';
-import { descend, sequencesAtOnce } from './block-descent.ts';
-import { fisher, gridOptions } from './options.ts';
-import { roundToNearest } from './rtn.ts';
+import type { RoundedMatrix, Start } from '../../train/learned-rounding.ts';
+import { roomFor, roundedMatrix } from '../../train/learned-rounding.ts';
+import { descend, sequencesAtOnce } from '../../train/block-descent.ts';
+import { fisher, gridOptions } from '../../rounding/options.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const options = z.strictObject({
   ...gridOptions,

@@ -9,7 +9,8 @@ import { logits } from '../../models/runner.ts';
 import { openForCompression, shipped } from '../../open.ts';
 import type { Block } from '../contract.ts';
 import { awq } from './awq.ts';
-import { plainly, rtn } from './rtn.ts';
+import { rtn } from './rtn.ts';
+import { plainly } from '../../rounding/nearest.ts';
 import { block, down, goldenCase, scalesIn } from '../../../test/scaling-cases.ts';
 
 const { awq: goldens } = JSON.parse(

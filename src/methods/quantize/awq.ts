@@ -10,9 +10,18 @@
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import type { Block, BlockRewrite, Matrix } from '../contract.ts';
-import { diagonalBlocks, groupEnergies, rowEnergies } from './energy.ts';
-import type { Folded, Scaling } from './scaling.ts';
-import { changes, fold, gathered, matrixOf, sampled, scaleColumns, scalingsOf, spread } from './scaling.ts';
+import { diagonalBlocks, groupEnergies, rowEnergies } from '../../compensate/output-error.ts';
+import type { Folded, Scaling } from '../../transform/scaling.ts';
+import {
+  changes,
+  fold,
+  gathered,
+  matrixOf,
+  sampled,
+  scaleColumns,
+  scalingsOf,
+  spread,
+} from '../../transform/scaling.ts';
 
 const options = z.strictObject({
   steps: z

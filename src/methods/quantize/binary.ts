@@ -15,11 +15,17 @@ import type { GroupSize } from '../../encodings/grouped.ts';
 import { groupSizes, groupsOf } from '../../encodings/grouped.ts';
 import { storedScale } from '../../encodings/levels/numbers.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import type { Tools } from './columns.ts';
-import { byDiagonal, checkGram, compensateBlocks, factorizeDamped, withTools } from './columns.ts';
-import { damp } from './factor.ts';
-import { groupAt, groupLength, toTiles } from './tiles.ts';
-import { damping } from './options.ts';
+import type { Tools } from '../../compensate/columns.ts';
+import {
+  byDiagonal,
+  checkGram,
+  compensateBlocks,
+  factorizeDamped,
+  withTools,
+} from '../../compensate/columns.ts';
+import { damp } from '../../compensate/cholesky.ts';
+import { groupAt, groupLength, toTiles } from '../../rounding/tiles.ts';
+import { damping } from '../../rounding/options.ts';
 
 const options = z.strictObject({
   planes: z

@@ -13,9 +13,9 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { BlockTraining, CompressedBlock } from '../contract.ts';
-import { descend, sequencesAtOnce } from './block-descent.ts';
-import type { LatentMatrix } from './latent-codes.ts';
-import { latentMatrix } from './latent-codes.ts';
+import { descend, sequencesAtOnce } from '../../train/block-descent.ts';
+import type { LatentMatrix } from '../../train/latent-codes.ts';
+import { latentMatrix } from '../../train/latent-codes.ts';
 
 const options = z.strictObject({
   blockSteps: z.int().min(1).max(10000).default(400).describe('Training steps of each block.'),

@@ -17,11 +17,12 @@ import { embedded, forward } from '../../models/hidden.ts';
 import type { Model } from '../../models/model.ts';
 import { idsTensor, openRunner } from '../../models/runner.ts';
 import type { Changes, ModelTraining, TrainingContext } from '../contract.ts';
-import { openPasses } from './e2e-passes.ts';
-import type { Parameter } from './relative-adam.ts';
-import { relativeAdam } from './relative-adam.ts';
-import type { Tunable } from './tunable.ts';
-import { tunable } from './tunable.ts';
+import type { Student } from '../../train/passes.ts';
+import { openPasses } from '../../train/passes.ts';
+import type { Parameter } from '../../train/relative-adam.ts';
+import { relativeAdam } from '../../train/relative-adam.ts';
+import type { Tunable } from '../../train/scales.ts';
+import { tunable } from '../../train/scales.ts';
 
 const options = z.strictObject({
   epochs: z.int().min(1).max(100).default(4).describe('How often the calibration text is gone over.'),
@@ -45,16 +46,6 @@ export const e2eQp: ModelTraining<E2eQpOptions> = {
   batch: ({ batch }) => batch,
   train,
 };
-
-/** What is trained of a model. */
-export interface Student {
-  readonly model: Model;
-  readonly tunables: ReadonlyMap<string, Tunable>;
-  /** Float32, by full name. */
-  readonly norms: ReadonlyMap<string, Float32Array>;
-  /** By the name of the graph's weight, without a layer's prefix left out: "model.layers.0.mlp.up_proj.scales". */
-  readonly parameters: ReadonlyMap<string, Float32Array>;
-}
 
 function studentOf(model: Model): Student {
   const { architecture, config } = model;

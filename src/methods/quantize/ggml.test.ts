@@ -3,7 +3,7 @@ import { LapidaryError } from '../../base/errors.ts';
 import { random } from '../../base/random.ts';
 import { blockTypeNamed } from '../../encodings/blocks/index.ts';
 import { encodedBytes } from '../../encodings/encoding.ts';
-import { compensated } from './compensated.ts';
+import { compensated } from '../../compensate/block-types.ts';
 import { ggml } from './ggml.ts';
 
 const [rows, columns, tokens] = [24, 512, 1000];

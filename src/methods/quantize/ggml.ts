@@ -12,9 +12,9 @@ import { blockEncoding, blockTypeFor, blockTypes, quantizeTo } from '../../encod
 import { dense, retyped } from '../../encodings/dense.ts';
 import { ggufFileTypes, typeInMix } from '../../models/gguf-mixes.ts';
 import type { LinearMethod, Statistic } from '../contract.ts';
-import { compensated } from './compensated.ts';
-import { correctedWeight } from './gptaq.ts';
-import { compensation, damping } from './options.ts';
+import { compensated } from '../../compensate/block-types.ts';
+import { correctedWeight } from '../../compensate/asymmetric.ts';
+import { compensation, damping } from '../../rounding/options.ts';
 
 const options = z.strictObject({
   type: z

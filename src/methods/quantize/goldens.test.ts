@@ -7,8 +7,8 @@ import type { Bits } from '../../encodings/grid.ts';
 import type { GroupSize, PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import { openSafetensors } from '../../io/safetensors/read.ts';
-import { quantize } from './gptq.ts';
-import { roundToNearest } from './rtn.ts';
+import { compensateIntegers } from '../../compensate/integers.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const folder = new URL('../../../test/goldens/', import.meta.url);
 const tensors = (name: string) => openSafetensors(new URL(`${name}.safetensors`, folder).pathname).tensors;
@@ -88,7 +88,11 @@ describe('rtn meets the authors', () => {
 
 describe('gptq meets the authors', () => {
   it.each(cases.gptq)('%s', async (name) => {
-    check(await quantize({ rows, columns, values: weight.slice() }, gram(), gptqChoice(name)), 'gptq', name);
+    check(
+      await compensateIntegers({ rows, columns, values: weight.slice() }, gram(), gptqChoice(name)),
+      'gptq',
+      name,
+    );
   });
 
   // Where grids are fixed beforehand, the size of the blocks changes only the order of sums.
@@ -96,7 +100,11 @@ describe('gptq meets the authors', () => {
     '%s in blocks of 48',
     async (name) => {
       const choice = { ...gptqChoice(name), blockSize: 48 };
-      check(await quantize({ rows, columns, values: weight.slice() }, gram(), choice), 'gptq', name);
+      check(
+        await compensateIntegers({ rows, columns, values: weight.slice() }, gram(), choice),
+        'gptq',
+        name,
+      );
     },
   );
 });

@@ -6,8 +6,9 @@ import { integerGrid } from '../../encodings/grid.ts';
 import type { PackedCodes } from '../../encodings/grouped.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import type { GptqOptions } from './gptq.ts';
-import { gptq, quantize } from './gptq.ts';
-import { roundToNearest } from './rtn.ts';
+import { gptq } from './gptq.ts';
+import { compensateIntegers } from '../../compensate/integers.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const defaults = gptq.options.parse({ activationOrder: false });
 const withDefaults = (some: Partial<GptqOptions>): GptqOptions => ({ ...defaults, ...some });
@@ -37,7 +38,7 @@ function layer(rows: number, columns: number, { tokens = 2 * columns, seed = 1 }
 type Layer = ReturnType<typeof layer>;
 
 const run = ({ rows, columns, values, gram }: Layer, options: Partial<GptqOptions>, threads?: number) =>
-  quantize({ rows, columns, values: values.slice() }, gram.slice(), withDefaults(options), threads);
+  compensateIntegers({ rows, columns, values: values.slice() }, gram.slice(), withDefaults(options), threads);
 
 function put({ gram, columns }: Layer, i: number, j: number, value: number): void {
   gram[i * columns + j] = gram[j * columns + i] = value;

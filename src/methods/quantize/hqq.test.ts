@@ -10,7 +10,7 @@ import { openSession, tensor } from '../../graph/session.ts';
 import { openSafetensors } from '../../io/safetensors/read.ts';
 import type { HqqOptions } from './hqq.ts';
 import { hqq, solve } from './hqq.ts';
-import { roundToNearest } from './rtn.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const folder = new URL('../../../test/goldens/', import.meta.url);
 const tensors = (name: string) => openSafetensors(new URL(`${name}.safetensors`, folder).pathname).tensors;

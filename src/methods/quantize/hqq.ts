@@ -18,9 +18,9 @@ import { shifted } from '../../encodings/shifted.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import { gridOptions } from './options.ts';
-import type { Parameters, Tiles } from './tiles.ts';
-import { collect, groupLength, reserveParameters, rowMajor, toTiles } from './tiles.ts';
+import { gridOptions } from '../../rounding/options.ts';
+import type { Parameters, Tiles } from '../../rounding/tiles.ts';
+import { collect, groupLength, reserveParameters, rowMajor, toTiles } from '../../rounding/tiles.ts';
 
 const options = z.strictObject({
   bits: gridOptions.bits,

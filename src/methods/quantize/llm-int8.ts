@@ -8,9 +8,10 @@ import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import { withColumns } from '../../encodings/composite.ts';
-import type { LinearMethod, Matrix } from '../contract.ts';
-import { gridOptions } from './options.ts';
-import { integersOf, nearest } from './w8a8.ts';
+import type { LinearMethod } from '../contract.ts';
+import { gridOptions } from '../../rounding/options.ts';
+import { largest, takeColumns } from '../../rounding/columns-apart.ts';
+import { integersOf, nearest } from '../../rounding/rows.ts';
 
 const options = z.strictObject({
   threshold: z
@@ -51,21 +52,3 @@ export const llmInt8: LinearMethod<LlmInt8Options> = {
 
 const above = (peaks: Float32Array, threshold: number): Int32Array =>
   Int32Array.from([...peaks.keys()].filter((column) => peaks[column] > threshold));
-
-/** Indices of the `count` largest, rising; of equal ones the first. */
-export function largest(values: ArrayLike<number>, count: number): Int32Array {
-  const order = Array.from(values, (_, index) => index).sort((a, b) => values[b] - values[a] || a - b);
-  return Int32Array.from(order.slice(0, count)).sort();
-}
-
-/** The values of some columns, [k, rows]; they become 0 in the matrix, so that they widen no range of codes. */
-export function takeColumns({ rows, columns: width, values }: Matrix, columns: Int32Array): Float32Array {
-  const taken = new Float32Array(columns.length * rows);
-  columns.forEach((column, i) => {
-    for (let row = 0; row < rows; row++) {
-      taken[i * rows + row] = values[row * width + column];
-      values[row * width + column] = 0;
-    }
-  });
-  return taken;
-}

@@ -10,11 +10,11 @@ import { LapidaryError } from '../../base/errors.ts';
 import { withColumns } from '../../encodings/composite.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import { gptq, quantize } from './gptq.ts';
-import { fitColumns, freeColumns } from './kept.ts';
-import { largest, takeColumns } from './llm-int8.ts';
-import { damping, gridOptions, passes } from './options.ts';
-import { roundToNearest } from './rtn.ts';
+import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
+import { fitColumns, freeColumns } from '../../compensate/least-squares.ts';
+import { largest, takeColumns } from '../../rounding/columns-apart.ts';
+import { damping, gridOptions, passes } from '../../rounding/options.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const options = z.strictObject({
   ...gridOptions,
@@ -39,7 +39,7 @@ export const owq: LinearMethod<OwqOptions> = {
     const fit = await freeColumns(gram, columns, choice.damping);
     const original = { rows, columns: width, values: weight.values.slice() };
     takeColumns(weight, columns);
-    const base = groupedPacked(await quantize(weight, gram, gptq.options.parse(choice)));
+    const base = groupedPacked(await compensateIntegers(weight, gram, integerChoice(choice)));
     return withColumns(base, { columns, values: await fitColumns(original, base.dense(), fit) });
   },
   plain: async (weight, choice) => groupedPacked(await roundToNearest(weight, choice)),

@@ -8,9 +8,9 @@
 
 import { z } from 'zod';
 import type { ModelRewrite } from '../contract.ts';
-import { fold } from './rotation/fold.ts';
-import { rotate } from './rotation/rotate.ts';
-import { randomHeads, randomStream, withTurner } from './rotation/rotation.ts';
+import { fold } from '../../transform/rotation/fold.ts';
+import { rotate } from '../../transform/rotation/rotate.ts';
+import { randomHeads, randomStream, withTurner } from '../../transform/rotation/rotation.ts';
 
 const options = z.strictObject({});
 export type QuarotOptions = z.infer<typeof options>;

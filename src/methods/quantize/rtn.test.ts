@@ -6,7 +6,8 @@ import { stored } from '../../base/tensor.ts';
 import { integerGrid } from '../../encodings/grid.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import type { Matrix } from '../contract.ts';
-import { roundToNearest, rtn } from './rtn.ts';
+import { rtn } from './rtn.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const defaults = rtn.options.parse({});
 const { normal } = random(7);

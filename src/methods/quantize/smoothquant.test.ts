@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { Block } from '../contract.ts';
-import { plainly, rtn } from './rtn.ts';
+import { rtn } from './rtn.ts';
+import { plainly } from '../../rounding/nearest.ts';
 import { block, down, goldenCase, scalesIn } from '../../../test/scaling-cases.ts';
 import { smoothquant } from './smoothquant.ts';
 

@@ -7,8 +7,17 @@
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import type { Block, BlockRewrite, Matrix, Statistic } from '../contract.ts';
-import type { Scaling } from './scaling.ts';
-import { changes, fold, gathered, matrixOf, sampled, scaleColumns, scalingsOf, spread } from './scaling.ts';
+import type { Scaling } from '../../transform/scaling.ts';
+import {
+  changes,
+  fold,
+  gathered,
+  matrixOf,
+  sampled,
+  scaleColumns,
+  scalingsOf,
+  spread,
+} from '../../transform/scaling.ts';
 
 const options = z.strictObject({
   alpha: z

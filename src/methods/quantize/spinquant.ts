@@ -2,7 +2,7 @@
  * SpinQuant (Liu, Zhao, Fedorov, Soran, Choudhary, Krishnamoorthi, Chandra, Tian, Blankevoort, 2024, arXiv:2405.16406):
  * the rotations of the residual stream (R1) and of attention values (R2, one for each layer) are learned on the orthogonal
  * group by Cayley SGD, from random Hadamard matrices on. The paper lowers the cross-entropy of the whole quantized network;
- * here a step lowers the error that rounding is expected to make in the outputs of one layer's matrices (rotation/loss.ts),
+ * here a step lowers the error that rounding is expected to make in the outputs of one layer's matrices (src/transform/rotation/loss.ts),
  * layer after layer in random order, which needs the weights of one layer and the moments of all in memory, and minutes. What
  * that gives away: no layer knows how much its errors matter to the logits.
  */
@@ -11,14 +11,14 @@ import { z } from 'zod';
 import { random } from '../../base/random.ts';
 import type { ModelRewrite, RewriteContext } from '../contract.ts';
 import type { Model } from '../../models/model.ts';
-import { openCayley, unlearned } from './rotation/cayley.ts';
-import { fold } from './rotation/fold.ts';
-import { openLoss } from './rotation/loss.ts';
-import type { Rotations } from './rotation/rotate.ts';
-import { rotate } from './rotation/rotate.ts';
-import type { Turner } from './rotation/rotation.ts';
-import { randomHeads, randomStream, withTurner } from './rotation/rotation.ts';
-import { sitesOf } from './rotation/sites.ts';
+import { openCayley, unlearned } from '../../transform/rotation/cayley.ts';
+import { fold } from '../../transform/rotation/fold.ts';
+import { openLoss } from '../../transform/rotation/loss.ts';
+import type { Rotations } from '../../transform/rotation/rotate.ts';
+import { rotate } from '../../transform/rotation/rotate.ts';
+import type { Turner } from '../../transform/rotation/rotation.ts';
+import { randomHeads, randomStream, withTurner } from '../../transform/rotation/rotation.ts';
+import { sitesOf } from '../../transform/rotation/sites.ts';
 
 const options = z.strictObject({
   bits: z.int().min(2).max(8).default(4).describe('Bits of a weight that the rotations are learned for.'),

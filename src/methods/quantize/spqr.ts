@@ -18,14 +18,14 @@ import { withSparse } from '../../encodings/composite.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import type { LinearMethod, Matrix } from '../contract.ts';
-import { damp } from './factor.ts';
-import { byDiagonal, factorizeDamped, withTools } from './columns.ts';
-import { gptq, quantize } from './gptq.ts';
-import { fitPlaces, meanDiagonal } from './kept.ts';
-import { savings } from './leave-one-out.ts';
-import { damping, gridOptions, passes } from './options.ts';
-import { roundToNearest } from './rtn.ts';
-import { groupLength } from './tiles.ts';
+import { damp } from '../../compensate/cholesky.ts';
+import { byDiagonal, factorizeDamped, withTools } from '../../compensate/columns.ts';
+import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
+import { fitPlaces, meanDiagonal } from '../../compensate/least-squares.ts';
+import { savings } from '../../compensate/leave-one-out.ts';
+import { damping, gridOptions, passes } from '../../rounding/options.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
+import { groupLength } from '../../rounding/tiles.ts';
 
 const options = z.strictObject({
   ...gridOptions,
@@ -56,7 +56,7 @@ export const spqr: LinearMethod<SpqrOptions> = {
       for (let i = kept.starts[row]; i < kept.starts[row + 1]; i++)
         weight.values[row * weight.columns + kept.columns[i]] = 0;
     }
-    const codes = await quantize(weight, gram.slice(), gptq.options.parse(choice));
+    const codes = await compensateIntegers(weight, gram.slice(), integerChoice(choice));
     const base = choice.scales === 'byte' ? groupedInBytes(codes) : groupedPacked(codes);
     fit({ ...weight, values: original }, base.dense(), gram, choice.damping, kept);
     return withSparse(base, kept);

@@ -9,9 +9,9 @@ import { LapidaryError } from '../../base/errors.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import { roundedActivations } from '../../encodings/rounded.ts';
 import type { LinearMethod } from '../contract.ts';
-import { gptq, quantize } from './gptq.ts';
-import { gridOptions } from './options.ts';
-import { roundToNearest } from './rtn.ts';
+import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
+import { gridOptions } from '../../rounding/options.ts';
+import { roundToNearest } from '../../rounding/nearest.ts';
 
 const options = z.strictObject({
   ...gridOptions,
@@ -30,7 +30,7 @@ export const w4a8: LinearMethod<W4a8Options> = {
   statistic: () => 'gram',
   async compress(weight, { gram }, { inputBits, ...grid }) {
     if (!gram) throw new LapidaryError({ what: 'w4a8 needs the Gram matrix of the layer inputs' });
-    const codes = await quantize(weight, gram, gptq.options.parse(grid));
+    const codes = await compensateIntegers(weight, gram, integerChoice(grid));
     return roundedActivations(groupedPacked(codes), { bits: inputBits });
   },
   plain: async (weight, { inputBits, ...grid }) =>

@@ -5,14 +5,10 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import type { Encoding } from '../../encodings/encoding.ts';
-import type { PackedCodes } from '../../encodings/grouped.ts';
-import { integers } from '../../encodings/integer.ts';
-import type { LinearMethod, Matrix } from '../contract.ts';
-import { gptq, quantize } from './gptq.ts';
-import { gridOptions } from './options.ts';
-import { roundToNearest } from './rtn.ts';
-import type { GridChoice } from './tiles.ts';
+import type { LinearMethod } from '../contract.ts';
+import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
+import { gridOptions } from '../../rounding/options.ts';
+import { integersOf, nearest, rowGrid } from '../../rounding/rows.ts';
 
 const options = z.strictObject({
   inputs: z
@@ -31,9 +27,6 @@ const options = z.strictObject({
 });
 export type W8a8Options = z.infer<typeof options>;
 
-/** A row has one scale, which is kept in float32. */
-const grid = { bits: 8, group: -1, symmetric: true, scales: 'float32' } as const;
-
 export const w8a8: LinearMethod<W8a8Options> = {
   shape: 'linear',
   name: 'w8a8',
@@ -48,26 +41,11 @@ export const w8a8: LinearMethod<W8a8Options> = {
     const input = inputs === 'static' ? inputScale(peaks) : undefined;
     if (rounding === 'nearest') return integersOf(await nearest(weight, range), input);
     if (!gram) throw new LapidaryError({ what: 'w8a8 needs the Gram matrix of the layer inputs' });
-    const choice = gptq.options.parse({ ...grid, range });
-    return integersOf(await quantize(weight, gram, choice), input);
+    const choice = integerChoice({ ...rowGrid, range });
+    return integersOf(await compensateIntegers(weight, gram, choice), input);
   },
   plain: async (weight, { range }) => integersOf(await nearest(weight, range)),
 };
-
-/** Codes of whole rows, the nearest ones. */
-export const nearest = (weight: Matrix, range: GridChoice['range']): Promise<PackedCodes> =>
-  roundToNearest(weight, { ...grid, range });
-
-/** 8-bit codes of whole rows around 128 as integers. */
-export function integersOf({ rows, columns, packed, scales }: PackedCodes, input?: number): Encoding {
-  const pitch = packed.length / rows;
-  const codes = new Int8Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++)
-      codes[row * columns + column] = packed[row * pitch + column] - 128;
-  }
-  return integers({ rows, columns, codes, scales, input });
-}
 
 /** So that the largest input that calibration saw takes the largest code; any where it saw none. */
 function inputScale(peaks: Float32Array | undefined): number {

@@ -1,0 +1,101 @@
+/** What the original and the compressed model answer to a few prompts: people look at this first, and losses do not show it. */
+
+import { LapidaryError } from '../base/errors.ts';
+import type { Greedy, Written } from '../formats/format.ts';
+import { continuation, endsOf, generateEach } from './generate.ts';
+import type { GenerateOptions } from './generate.ts';
+import type { Model } from '../models/model.ts';
+import { parameters } from '../models/size.ts';
+import type { OpenedCheckpoint } from '../open.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+
+export interface Answers {
+  readonly prompt: string;
+  /** Greedy, without the prompt. */
+  readonly original: string;
+  readonly compressed: string;
+  /** What ran both: "llama.cpp v0.5.0 (node-llama-cpp 3.22.1)". */
+  readonly engine: string;
+}
+
+/** Bytes in float32 of a model that an engine may hold whole though speed is not measured. */
+const smallModel = 2 ** 28;
+
+/** Whether both are asked where nobody says so: unless speed is not measured and the original is large. */
+export const asksPrompts = (
+  { speed = true, answers }: { readonly speed?: boolean | undefined; readonly answers?: boolean | undefined },
+  original: Model,
+): boolean => answers ?? (speed || 4 * parameters(original) < smallModel);
+
+/** Of models that answer. */
+const questions = [
+  'What is the capital of France?',
+  'Write one sentence about the sea.',
+  'What is 7 times 6?',
+];
+const promptTokens = 12;
+const answerTokens = 40;
+
+/**
+ * Both answer greedily, at most 40 tokens each, to the same three prompts: questions by the chat template where there is
+ * one, else the beginnings of the evaluation text.
+ * @param file where it is; @param written as its users run it: by an engine of its own, where that is there
+ */
+export async function answersOf(
+  original: OpenedCheckpoint,
+  file: string,
+  { opened, checks, race }: Pick<Written, 'opened' | 'checks' | 'race'>,
+  evaluated: readonly Int32Array[],
+  options: Pick<GenerateOptions, 'device' | 'threads' | 'signal'>,
+): Promise<readonly Answers[]> {
+  const { tokenizer, context } = original;
+  const prompts = (asked(tokenizer) ?? beginnings(tokenizer, evaluated)).filter(
+    ({ ids }) => ids.length > 0 && ids.length < context,
+  );
+  const ids = prompts.map((prompt) => prompt.ids);
+  const own = async (source: Model | string) => {
+    const all = { ...options, maxTokens: answerTokens, context };
+    return (await generateEach(source, tokenizer, ids, all)).map(({ text }) => text);
+  };
+  const engines = async (greedy: Greedy, path: string) => {
+    const ends = [...endsOf(tokenizer, original.model)];
+    const found = await greedy(path, ids, { ...options, tokens: answerTokens, ends });
+    return found.map((next, index) => continuation(tokenizer, ids[index]!, next));
+  };
+  const [engine, before, after] = race?.greedy
+    ? [race.engine, await engines(race.greedy, await race.writeOriginal()), await engines(race.greedy, file)]
+    : [checks[0]!.engine, await own(original.model), await own(opened.model ?? opened.file)];
+  return prompts.map(({ text }, index) => ({
+    prompt: text,
+    original: before[index]!,
+    compressed: after[index]!,
+    engine,
+  }));
+}
+
+interface Prompt {
+  readonly text: string;
+  readonly ids: Int32Array;
+}
+
+/** Undefined where there is no template, or one that takes no lone question. */
+function asked({ chat, encode }: Tokenizer): Prompt[] | undefined {
+  if (!chat) return undefined;
+  try {
+    return questions.map((text) => ({ text, ids: encode(chat([{ role: 'user', content: text }])) }));
+  } catch (error) {
+    if (error instanceof LapidaryError) return undefined;
+    throw error;
+  }
+}
+
+function beginnings({ encode, decode }: Tokenizer, evaluated: readonly Int32Array[]): Prompt[] {
+  if (evaluated.length === 0) {
+    const text = 'Once upon a time';
+    return [{ text, ids: encode(text, { special: true }) }];
+  }
+  return evaluated.slice(0, questions.length).map((sequence) => {
+    const ids = sequence.slice(0, Math.min(promptTokens, sequence.length));
+    return { text: decode(ids, { skipSpecial: true }), ids };
+  });
+}

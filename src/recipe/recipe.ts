@@ -1,0 +1,191 @@
+/**
+ * A recipe: everything that decides the bytes of a compressed model, as one YAML file. A run writes the complete one
+ * beside its result, with every default spelled out and the hashes of what went in.
+ */
+
+import { readFileSync } from 'node:fs';
+import { stringify } from 'yaml';
+import { z } from 'zod';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { isObject, shortened } from '../base/json.ts';
+import { parseYaml } from '../base/yaml.ts';
+import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from '../methods/contract.ts';
+import { withoutAddress } from '../io/hub.ts';
+import { findMethod } from '../methods/index.ts';
+import { parseOptions } from './options.ts';
+
+const data = {
+  data: z.string().optional().describe('text, JSON, CSV, TSV or Parquet file'),
+  separator: z.string().optional().describe('what stands between the documents of a text file'),
+  field: z.string().optional().describe('field or column that holds the text or the messages'),
+};
+
+const schema = z.strictObject({
+  model: z
+    .string()
+    .transform(withoutAddress)
+    .optional()
+    .describe('folder or hub id; left out: the model that ships with the package'),
+  revision: z.string().optional().describe('branch, tag or commit of a hub id'),
+  seed: z.int().min(0).default(0).describe('seed of everything random'),
+  steps: z
+    .array(z.looseObject({ method: z.string(), targets: z.array(z.string()).min(1).optional() }))
+    .min(1)
+    .describe('methods in order, each with its options; targets: what a compressor is for'),
+  calibration: z
+    .strictObject({
+      ...data,
+      imatrix: z
+        .string()
+        .optional()
+        .describe('importance matrix of llama.cpp, GGUF or .dat, in place of text where it is enough'),
+      generated: z.boolean().default(false).describe('text that the model writes itself, in place of a file'),
+      sequences: z.int().min(1).default(128).describe('sequences that statistics are collected on'),
+      length: z.int().min(8).default(512).describe('tokens a sequence, at most the context'),
+    })
+    .prefault({}),
+  evaluation: z
+    .strictObject({
+      ...data,
+      sequences: z.int().min(1).default(32).describe('sequences or documents that are evaluated'),
+      length: z.int().min(8).default(512).describe('tokens a sequence, at most the context'),
+    })
+    .prefault({}),
+  export: z
+    .strictObject({
+      format: z
+        .enum(['onnx', 'gguf', 'compressed-tensors', 'gptq', 'awq', 'mlx'])
+        .default('onnx')
+        .describe(
+          'onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq and awq for vLLM, mlx for mlx-lm',
+        ),
+      activations: z
+        .enum(['float32', 'float16'])
+        .default('float32')
+        .describe('type the written graph computes in'),
+      accuracyLevel: z
+        .union([z.literal('auto'), z.literal(0), z.literal(4)])
+        .default('auto')
+        .describe('products with codes on CPU: 0 float, 4 int8 activations, auto measures both'),
+      cache: z
+        .enum(['floats', 'int8', 'int4'])
+        .default('floats')
+        .describe('ONNX: how keys and values are kept; integers for ONNX Runtime on the CPU and its genai'),
+      products: z
+        .enum(['matmulnbits', 'qdq', 'dequantized'])
+        .default('matmulnbits')
+        .describe(
+          "ONNX: products with codes by ONNX Runtime's operator, by operators of ONNX alone, or with weights restored at load",
+        ),
+      floats: z
+        .enum(['F16', 'BF16', 'F32'])
+        .default('F16')
+        .describe('GGUF and safetensors: type of what is not quantized'),
+    })
+    .prefault({}),
+  reason: z.string().optional().describe('why these steps, where they were recommended'),
+  made: z.looseObject({}).optional().describe('versions and hashes of the run that wrote this file'),
+});
+
+export type RecipeInput = z.input<typeof schema>;
+
+/** Checked by the method's own schema, defaults filled in. */
+type Options = Readonly<Record<string, unknown>>;
+
+export interface CompressStep {
+  readonly method: Compressor;
+  /** Which matrices it is for: see calibrate/select.ts. */
+  readonly targets: readonly string[];
+  readonly options: Options;
+}
+/** Rewrites come before what compresses, training after it, wherever they stand. */
+export interface ModelStep {
+  readonly method: Rewrite | BlockTraining | ModelTraining;
+  readonly options: Options;
+}
+export type Step = CompressStep | ModelStep;
+
+export const isCompression = (step: Step): step is CompressStep => 'targets' in step;
+
+/** Whether a method is for single matrices or blocks, so that a step of it has targets. */
+export const compresses = (method: Method): method is Compressor =>
+  method.shape === 'linear' || (method.shape === 'train' && method.scope === 'block');
+
+export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
+
+/** Rewrites, the main compressor, trainings: as `--method` names them. */
+export function methodsOf(steps: readonly Step[]): string[] {
+  const main = steps.find(isCompression);
+  return steps.flatMap((step) => (step === main || !isCompression(step) ? step.method.name : []));
+}
+
+/** Fills in defaults and checks every option. @throws LapidaryError naming the option and the nearest known one. */
+export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
+  const { steps, ...rest } = parseOptions(schema, input, where);
+  return {
+    ...rest,
+    steps: steps.map((step, index) => parseStep(step, `${where}, steps.${index} (${step.method})`)),
+  };
+}
+
+function parseStep(
+  { method: name, targets, ...rest }: z.output<typeof schema>['steps'][number],
+  where: string,
+): Step {
+  const method = findMethod(name);
+  const options = parseOptions(method.options, rest, where) as Options;
+  if (compresses(method)) return { method, targets: targets ?? ['blocks'], options };
+  if (!targets) return { method, options };
+  throw new LapidaryError(
+    {
+      what: `${name} is for the whole model and has no targets`,
+      where,
+      fix: 'leave targets out; those of the compressors decide what is compressed',
+    },
+    ExitCode.usage,
+  );
+}
+
+/** @throws LapidaryError on a file that cannot be read or is not a mapping in YAML, with its line. */
+export function readRecipe(path: string): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new LapidaryError(
+      { what: 'the recipe cannot be read', where: path, found: String(cause), cause },
+      ExitCode.usage,
+    );
+  }
+  let value: unknown;
+  try {
+    value = parseYaml(text, path);
+  } catch (cause) {
+    if (!(cause instanceof LapidaryError)) throw cause;
+    const { what, found } = cause.problem;
+    throw notARecipe(path, found ?? what);
+  }
+  if (isObject(value)) return value;
+  throw notARecipe(path, Array.isArray(value) ? 'a list' : value === null ? 'nothing' : shortened(value));
+}
+
+function notARecipe(where: string, found: string): LapidaryError {
+  const expected = 'a mapping with steps, as a run writes into recipe.yaml';
+  return new LapidaryError({ what: 'this is not a recipe', where, expected, found }, ExitCode.usage);
+}
+
+/** The recipe as plain data, methods by name: what `parseRecipe` takes. */
+export function plainRecipe({ steps, made, ...rest }: Recipe): Record<string, unknown> {
+  return {
+    ...rest,
+    steps: steps.map((step) => ({
+      method: step.method.name,
+      ...(isCompression(step) ? { targets: step.targets } : {}),
+      ...step.options,
+    })),
+    ...(made ? { made } : {}),
+  };
+}
+
+/** The complete recipe as YAML: what `readRecipe` and `parseRecipe` take. */
+export const writeRecipe = (recipe: Recipe): string => stringify(plainRecipe(recipe));
