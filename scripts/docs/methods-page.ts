@@ -17,9 +17,9 @@ export async function methodsPage(): Promise<string> {
       'formats and `--for` may set others, which a run says and `recipe.yaml` keeps. Figures are in ' +
       '[benchmarks.md](benchmarks.md), the engines in [engines/](engines/README.md).',
   ];
-  for (const [family, methods] of Object.entries(families)) {
+  for (const { title, methods } of families) {
     const all = methods.map(describeMethod);
-    parts.push(`## ${family[0]!.toUpperCase()}${family.slice(1)}`, overview(all));
+    parts.push(`## ${title}`, overview(all));
     for (const [index, method] of methods.entries())
       parts.push(section(all[index]!, await formatsOf(method, model)));
   }

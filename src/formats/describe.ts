@@ -18,7 +18,7 @@ type FormatName = keyof typeof formats;
 
 export interface MethodDescription {
   readonly name: string;
-  /** "quantization" */
+  /** "Quantization" */
   readonly family: string;
   /** What it does in a recipe: "compresses matrices". */
   readonly kind: string;
@@ -49,7 +49,7 @@ export function describeMethod(method: Method): MethodDescription {
   );
   return {
     name,
-    family: familyOf(method),
+    family: familyOf(method).title,
     kind: kinds[kind],
     summary,
     papers,

@@ -215,3 +215,14 @@ export interface TrainingContext {
 export type Compressor = LinearMethod | TrainMethod;
 export type Rewrite = BlockRewrite | ModelRewrite;
 export type Method = Compressor | Rewrite | BlockTraining | ModelTraining;
+
+/** Methods that say the same function with less in one way; a folder beside this file. */
+export interface Family {
+  /** As its folder: "quantize". */
+  readonly name: string;
+  /** For people: "Quantization". */
+  readonly title: string;
+  /** The plainest of its methods, which no other may be worse than at the same size. */
+  readonly baseline: Method;
+  readonly methods: readonly Method[];
+}
