@@ -5,6 +5,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { shellWord } from '../base/shell.ts';
 import { compress, planOf } from '../compress.ts';
 import type { Check } from '../formats/format.ts';
+import { engineNames } from '../formats/engines.ts';
 import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
@@ -132,9 +133,7 @@ function textOptions(): Option[] {
 /** What is written, and where. */
 function outputOptions(): Option[] {
   return [
-    new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(
-      Object.values(formats).flatMap(({ engines }) => Object.keys(engines)),
-    ),
+    new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(engineNames),
     new Option(
       '--format <name>',
       'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',

@@ -1,25 +1,30 @@
 /** What the flags of `lapidary compress` mean: the input of a recipe, over one that is read from a file. */
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { parseJsonObject } from '../base/json.ts';
 import { targetHelp } from '../calibrate/select.ts';
+import type { Asked, PlannedStep } from '../formats/choose.ts';
+import {
+  bySquares,
+  canKeep,
+  chainOf,
+  optionNames,
+  recommendation,
+  stepsOfChain,
+  withTables,
+} from '../formats/choose.ts';
+import type { FormatName } from '../formats/engines.ts';
+import { destinationOf } from '../formats/engines.ts';
 import { fitted } from '../formats/fitted.ts';
-import type { Engine } from '../formats/format.ts';
 import { formats } from '../formats/index.ts';
 import type { Recommendation } from '../formats/recommend.ts';
 import { kept } from '../formats/recommend.ts';
-import { openGguf } from '../io/gguf/read.ts';
 import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
 import { isShipped } from '../open.ts';
-import { describeOptions, flagOf } from '../recipe/options.ts';
-import type { Recipe, RecipeInput } from '../recipe/recipe.ts';
+import { flagOf } from '../recipe/options.ts';
+import type { RecipeInput } from '../recipe/recipe.ts';
 import { compresses, parseRecipe, readRecipe } from '../recipe/recipe.ts';
-
-type FormatName = Recipe['export']['format'];
 
 /**
  * @param path of a recipe's file, where one is given
@@ -40,14 +45,28 @@ export function recipeInput(
     ...defined(values),
   });
   const text = { separator: given('separator'), field: given('field') };
-  const format = formatOf(given) ?? file.export?.format ?? 'onnx';
+  const calibration = given('calibration') ?? file.calibration?.data;
+  const generated = given('generatedCalibration') ?? file.calibration?.generated;
+  const asked: Asked = {
+    ...destinationOf(
+      given('for') as string | undefined,
+      given('format') as FormatName | undefined,
+      file.export?.format,
+    ),
+    model,
+    bits: given('bits') === undefined ? undefined : Number(given('bits')),
+    text: calibration !== undefined || generated === true || isShipped(model),
+    imatrix: (given('imatrix') ?? file.calibration?.imatrix) !== undefined,
+  };
+  const { format, engine } = asked;
   for (const [flag, own] of Object.entries(formatFlags))
     if (!own.includes(format)) checkNotGiven(flag, own, given);
-  const engine = engineOf(format, given);
-  const anew = recommendation(model, file, format, given);
+  const anew = recommendation(asked);
   const named = given('method') !== undefined || file.steps !== undefined;
-  const recommended = named ? undefined : isKept(stored, format, given) ? kept(stored!) : anew;
-  const steps = bySquares(stepsOf(file, format, given, recommended, anew.step), given);
+  const keeps = !named && !asksOther(given) && canKeep(stored, asked);
+  const recommended = named ? undefined : keeps ? kept(stored) : anew;
+  const planned = stepsOf(file, format, given, recommended, anew.step);
+  const steps = given('imatrix') === undefined ? planned : bySquares(planned);
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'imatrix', 'evaluation'].map(given)].every(
@@ -81,78 +100,9 @@ export function recipeInput(
   } as RecipeInput;
 }
 
-/** By `--format`, or by the engine that `--for` names. */
-function formatOf(given: (name: string) => unknown): FormatName | undefined {
-  const engine = given('for') as string | undefined;
-  const named = given('format') as FormatName | undefined;
-  if (engine === undefined) return named;
-  const format = Object.entries(formats).find(([, { engines }]) =>
-    Object.hasOwn(engines, engine),
-  )![0] as FormatName;
-  if (named === undefined || named === format) return format;
-  throw new LapidaryError(
-    {
-      what: `${engine} does not run ${formats[named].label}`,
-      where: 'command line',
-      expected: `--format ${format}, or no --format`,
-    },
-    ExitCode.usage,
-  );
-}
-
-/** What the engine that `--for` names wants of its format. */
-const engineOf = (format: FormatName, given: (name: string) => unknown): Engine =>
-  formats[format].engines[String(given('for'))] ?? {};
-
-/** Bits that are asked for, or what the engine is best with. */
-const bitsOf = (format: FormatName, given: (name: string) => unknown): number =>
-  Number(given('bits') ?? engineOf(format, given).bits ?? 4);
-
-/** What the engine or its format recommends for this model, as far as that is known before it is opened. */
-function recommendation(
-  model: string | undefined,
-  file: Partial<RecipeInput>,
-  format: FormatName,
-  given: (name: string) => unknown,
-): Recommendation {
-  const calibration = given('calibration') ?? file.calibration?.data;
-  const generated = given('generatedCalibration') ?? file.calibration?.generated;
-  const wanted = {
-    bits: bitsOf(format, given),
-    text: calibration !== undefined || generated === true || isShipped(model),
-    imatrix: (given('imatrix') ?? file.calibration?.imatrix) !== undefined,
-    widths: widthsOf(model),
-  };
-  return engineOf(format, given).recommend?.(wanted) ?? formats[format].recommend(wanted);
-}
-
-/** Whether what is quantized already is taken over: it fits, has no more bits than are asked for, and nothing else is. */
-function isKept(
-  stored: StoredGrid | undefined,
-  format: FormatName,
-  given: (name: string) => unknown,
-): boolean {
-  const options = [...methods.flatMap(optionNames), 'imatrix'];
-  const asked = options.some((name) => name !== 'bits' && given(name) !== undefined);
-  if (!stored || asked || stored.bits > bitsOf(format, given)) return false;
-  const { grids } = formats[format];
-  return (grids.offsets || !stored.offsets) && (grids.wideScales || stored.halfScales);
-}
-
-/** Of a model on this machine; what is wrong with it is said when it is opened. */
-function widthsOf(model: string | undefined): readonly number[] {
-  try {
-    if (model?.endsWith('.gguf')) {
-      const blocks = [...openGguf(model).tensors].filter(([name]) => name.startsWith('blk.'));
-      return [...new Set(blocks.flatMap(([, { shape }]) => (shape.length === 2 ? shape[1] : [])))];
-    }
-    const path = join(model ?? '', 'config.json');
-    const json = parseJsonObject(readFileSync(path), { where: path });
-    return [json.hidden_size, json.intermediate_size].filter((width) => typeof width === 'number');
-  } catch {
-    return [];
-  }
-}
+/** Whether flags ask for more of the method than bits. */
+const asksOther = (given: (name: string) => unknown): boolean =>
+  [...methods.flatMap(optionNames), 'imatrix'].some((name) => name !== 'bits' && given(name) !== undefined);
 
 /** Flags that say something about some formats. */
 const formatFlags: Readonly<Record<string, readonly FormatName[]>> = {
@@ -181,7 +131,7 @@ function recipeFile(path: string): Partial<RecipeInput> {
   return file;
 }
 
-type Step = RecipeInput['steps'][number];
+type Step = PlannedStep;
 type Options = Readonly<Record<string, unknown>>;
 
 /**
@@ -203,11 +153,18 @@ function stepsOf(
   const steps = file.steps
     ? changedSteps(file.steps, format, format !== (file.export?.format ?? 'onnx'), method, options)
     : namedSteps(method, format, options, recommended?.step);
-  const tables = tableSteps(steps, format, file.steps !== undefined, given, recommended?.tables);
   const last = steps.findLast(({ targets }) => targets !== undefined)!;
+  const asked = given('embeddingBits');
+  const whole = withTables(steps, {
+    format,
+    bits: asked === undefined ? undefined : Number(asked),
+    recommended: recommended?.tables,
+    own: file.steps !== undefined,
+  });
   // Other options than those of what keeps a matrix are for what compresses it.
   const main = (findMethod(last.method) as { convert?: unknown }).convert ? { ...anew, targets: [] } : last;
-  return [...steps, ...tables, ...alsoSteps(main, format, given('also') as readonly string[] | undefined)];
+  const also = alsoSteps(main, format, given('also') as readonly string[] | undefined);
+  return [...whole.steps, ...whole.tables, ...also];
 }
 
 /** "awq+gptq": rewrites, then a compressor; without one, what the last rewrite wants. */
@@ -217,10 +174,8 @@ function namedSteps(
   options: Options,
   recommended: StepInput | undefined,
 ): Step[] {
-  const chain = (named ?? recommended!.method).split('+').map((name) => findMethod(name.trim()));
-  const last = chain.at(-1)!;
-  const follower = last.shape === 'rewrite' ? last.followedBy : recommended;
-  const all = last.shape === 'rewrite' ? [...chain, findMethod(follower!.method)] : chain;
+  const names = named ?? recommended!.method;
+  const all = chainOf(names);
   const main = all.findIndex(compresses);
   const early = all.find(
     ({ shape }, index) =>
@@ -240,14 +195,7 @@ function namedSteps(
   for (const name of Object.keys(options))
     if (!(recommended && name === 'bits') && !all.some((method) => optionNames(method).includes(name)))
       throw notItsFlag(name, all[main]!, named === undefined);
-  return all.map((method) => {
-    const own = Object.fromEntries(
-      Object.entries(options).filter(([name]) => optionNames(method).includes(name)),
-    );
-    if (!compresses(method)) return { method: method.name, ...own };
-    const start = { ...follower, method: method.name };
-    return fitted({ ...start, targets: ['blocks'], ...own }, formats[format], own);
-  });
+  return stepsOfChain(names, { format, start: recommended, options });
 }
 
 /** A recipe's steps with flags over those of the blocks. */
@@ -278,47 +226,6 @@ function changedSteps(
   });
 }
 
-/** What becomes of the embedding and the head. */
-function tableSteps(
-  steps: Step[],
-  format: FormatName,
-  fromFile: boolean,
-  given: (name: string) => unknown,
-  recommended?: StepInput,
-): Step[] {
-  const asked = given('embeddingBits');
-  if (formats[format].keepsTables && asked !== undefined && Number(asked) < 16) {
-    throw new LapidaryError(
-      {
-        what: `--embedding-bits ${asked}: ${formats[format].label} keeps the embedding and the head as they are`,
-        where: 'command line',
-        fix: 'leave it out',
-      },
-      ExitCode.usage,
-    );
-  }
-  if (asked === undefined && (fromFile || formats[format].keepsTables)) return [];
-  const main = steps.findLast(({ targets }) => targets)!;
-  const { at, convert } = findMethod(main.method) as { at?: unknown; convert?: unknown };
-  // Methods that choose by matrix, or change none, are for these too.
-  if ((at || convert) && asked === undefined) {
-    steps[steps.indexOf(main)] = { ...main, targets: ['blocks', 'embeddings'] };
-    return [];
-  }
-  // A later step wins where two name the same matrices.
-  for (const [index, { targets, ...step }] of [...steps.entries()].reverse()) {
-    if (!targets?.includes('embeddings')) continue;
-    const others = targets.filter((target) => target !== 'embeddings');
-    if (others.length > 0) steps[index] = { ...step, targets: others } as Step;
-    else steps.splice(index, 1);
-  }
-  if (recommended && asked === undefined) return [{ ...recommended, targets: ['embeddings'] }];
-  const bits = Number(asked ?? 8);
-  return bits < 16
-    ? [fitted({ method: 'rtn', targets: ['embeddings'], bits, group: 32 }, formats[format])]
-    : [];
-}
-
 /** "sensitive:10% bits=8", "*.down_proj keep": the main compressor with other options, or another one, for some matrices. */
 function alsoSteps(main: Step, format: FormatName, also: readonly string[] = []): Step[] {
   return also.map((text) => {
@@ -340,17 +247,8 @@ function alsoSteps(main: Step, format: FormatName, also: readonly string[] = [])
       );
     }
     const own = Object.fromEntries(pairs.map(([name, value]) => [camel(name!), plainValue(value!)]));
-    const start = own.method === undefined || own.method === main.method ? main : {};
+    const start: Partial<Step> = own.method === undefined || own.method === main.method ? main : {};
     return fitted({ ...start, ...own, targets: [target!] } as Step, formats[format], own);
-  });
-}
-
-/** What an importance matrix is enough for, unless a step says otherwise itself. */
-function bySquares(steps: readonly Step[], given: (name: string) => unknown): Step[] {
-  return steps.map((step) => {
-    const method = findMethod(step.method);
-    const enough = given('imatrix') !== undefined && method.shape === 'linear' ? method.bySquares : {};
-    return { ...(enough as Options), ...step };
   });
 }
 
@@ -362,8 +260,6 @@ export function plainValue(text: string): unknown {
   if (text === 'true' || text === 'false') return text === 'true';
   return Number.isNaN(Number(text)) ? text : Number(text);
 }
-
-const optionNames = ({ options }: Method): string[] => describeOptions(options).map(({ name }) => name);
 
 /** Says whose option it is: `--type` without `--format gguf`, `--bits` with it. */
 function notItsFlag(option: string, { name }: Method, isDefault: boolean): LapidaryError {

@@ -98,6 +98,21 @@ export interface Speeds {
   readonly compressed: Speed;
 }
 
+/** What people call the engines that run results. */
+export type EngineName =
+  | 'transformers.js'
+  | 'node'
+  | 'browser'
+  | 'webgpu'
+  | 'wasm'
+  | 'onnxruntime'
+  | 'llama.cpp'
+  | 'ollama'
+  | 'lm-studio'
+  | 'vllm'
+  | 'mlx'
+  | 'mlx-lm';
+
 /** What an engine wants of the format that it runs, where nothing else is asked for. */
 export interface Engine {
   /** How the file is written. */
@@ -121,7 +136,7 @@ export interface Format {
   /** "ONNX for transformers.js" */
   readonly label: string;
   /** What runs it, as `--for` names them. */
-  readonly engines: Readonly<Record<string, Engine>>;
+  readonly engines: Readonly<Partial<Record<EngineName, Engine>>>;
   /** The compressor for who names none. */
   recommend(wanted: Wanted): Recommendation;
   /** Whether the embedding and the head stay as they are, because engines take nothing else. */
