@@ -9,7 +9,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stored } from '../src/base/tensor.ts';
@@ -196,7 +196,7 @@ describe('evaluate, compare, generate, inspect', () => {
   });
 
   it('lays models side by side', async () => {
-    const { code, stdout } = await lapidary([
+    const { code, stdout, stderr } = await lapidary([
       'compare',
       pebble,
       out,
@@ -209,6 +209,8 @@ describe('evaluate, compare, generate, inspect', () => {
       '--json',
     ]);
     expect(code).toBe(0);
+    for (const name of ['pebble', basename(out)])
+      expect(stderr, 'whose progress it is').toMatch(new RegExp(`^evaluate ${name}: `, 'm'));
     const { against, models } = JSON.parse(stdout);
     expect(against).toBe(pebble);
     expect(models.map(({ kl }: { kl: { mean: number } }) => kl.mean > 0)).toEqual([false, true]);

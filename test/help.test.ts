@@ -86,3 +86,10 @@ describe('lapidary methods', () => {
     expect(JSON.parse(ended.stdout).error.fix).toBe('did you mean "awq"?');
   });
 });
+
+it('a flag that is not known is answered with one that may be meant, where one is near', async () => {
+  const answered = async (flag: string) => JSON.parse((await answer(['compress', '--json', flag])).stdout);
+  expect(await answered('--lenght')).toMatchObject({ error: { fix: 'Did you mean --length?' } });
+  expect(await answered('--nope')).toEqual({ error: { what: "unknown option '--nope'" }, exitCode: 2 });
+  expect((await answer(['compress', '--nope'])).stderr).not.toContain('Did you mean');
+});

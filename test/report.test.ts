@@ -1,7 +1,7 @@
 /** The report that people look at: what runs leave, what the command makes of several, and the page in Chromium. */
 
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReportData } from '../src/report/data.ts';
 import { parseReport } from '../src/report/data.ts';
@@ -109,6 +109,9 @@ describe('lapidary report', () => {
       expect(stderr).toContain(message);
     }
     expect(existsSync(nothing)).toBe(false);
+    const { stderr } = await answer(['report', dirname(gptq), '--out', nothing]);
+    expect(stderr, 'the folder above the runs').toContain(`name the runs in it: ${gptq} ${other}`);
+    expect((await answer(['report', empty])).stderr).not.toContain('compress again');
   });
 });
 

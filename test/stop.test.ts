@@ -71,13 +71,17 @@ async function allGone(pids: readonly number[]): Promise<boolean> {
 }
 
 describe.skipIf(process.platform !== 'linux')('a command whose thread hears nothing', () => {
-  it.each(['SIGINT', 'SIGTERM'] as const)('is ended by %s, with all that it started', async (signal) => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('is ended by %s, with all that it started, and exit code %i', async (signal, code) => {
     const { child, ended } = start();
     const all = await library(child.pid!);
     await setTimeout(1000);
     child.kill(signal);
     const begun = Date.now();
-    expect(await ended).toEqual({ code: 130, signal: null });
+    expect(await ended).toEqual({ code, signal: null });
     expect(Date.now() - begun).toBeLessThan(60_000);
     expect(all.length).toBeGreaterThan(1);
     expect(await allGone(all)).toBe(true);

@@ -23,7 +23,10 @@ export const ExitCode = {
   input: 3,
   system: 4,
   verification: 5,
+  // Of a signal: 128 and its number.
+  hungUp: 129,
   interrupted: 130,
+  terminated: 143,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 

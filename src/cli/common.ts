@@ -1,11 +1,11 @@
 /** What the commands share: flags, how numbers are read, progress and Ctrl-C around the work. */
 
 import { InvalidArgumentError, Option } from 'commander';
-import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { Device } from '../graph/session.ts';
 import { drawProgress } from './progress.ts';
-import { isSupervised } from './supervise.ts';
+import { exitCodes, isSupervised } from './supervise.ts';
 
 export function wholeNumber(text: string): number {
   const value = Number(text);
@@ -75,14 +75,14 @@ export interface Work {
 export async function withProgress<T>(work: (context: Work) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const { progress, say, finish } = drawProgress();
-  const interrupt = () => {
+  const interrupt = (signal: NodeJS.Signals) => {
     if (controller.signal.aborted) {
       // A parent that counts signals sends on what a terminal has told both.
-      if (!isSupervised()) process.exit(ExitCode.interrupted);
+      if (!isSupervised()) process.exit(exitCodes[signal]);
       return;
     }
-    process.stderr.write('\nstopping, once more to end at once\n');
-    controller.abort(new LapidaryError({ what: 'interrupted' }, ExitCode.interrupted));
+    say('stopping, once more to end at once');
+    controller.abort(new LapidaryError({ what: 'interrupted' }, exitCodes[signal]));
   };
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);

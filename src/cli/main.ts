@@ -4,6 +4,7 @@
  */
 
 import { Command, CommanderError } from 'commander';
+import { distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { version } from '../version.ts';
 
@@ -52,6 +53,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .version(version('lapidary'))
     .showHelpAfterError('(lapidary --help lists the commands)')
     .exitOverride()
+    .configureOutput(guessing)
     .addHelpText(
       'after',
       `
@@ -66,10 +68,26 @@ Examples:
   for (const name of wanted) {
     const { command } = await commands[name]!();
     program.addCommand(
-      command().exitOverride().showHelpAfterError(`(lapidary ${name} --help lists what there is)`),
+      command()
+        .exitOverride()
+        .configureOutput(guessing)
+        .showHelpAfterError(`(lapidary ${name} --help lists what there is)`),
     );
   }
   return program;
+}
+
+const guessing = {
+  outputError: (text: string, write: (text: string) => void) => write(withoutWildGuess(text)),
+};
+
+/** Commander's guess at what was meant stays where a typing error may lie between: "--type" is none for "--nope". */
+function withoutWildGuess(message: string): string {
+  const [guess, meant] = /\n\(Did you mean (\S+)\?\)/.exec(message) ?? [];
+  const [, given] = /'(.+?)'/.exec(message) ?? [];
+  if (!guess || !meant || !given) return message;
+  const typed = given.replace(/^-+/, '');
+  return 3 * distance(typed, meant.replace(/^-+/, '')) <= typed.length ? message : message.replace(guess, '');
 }
 
 /** Whoever reads along may have had enough (`lapidary inspect | head`); a full disk is an error. */
@@ -86,7 +104,9 @@ function printJson(value: unknown): void {
 function report(error: unknown, json: boolean): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return ExitCode.ok;
-    const [what, fix] = error.message.replace(/^error: /, '').split('\n');
+    const [what, fix] = withoutWildGuess(error.message)
+      .replace(/^error: /, '')
+      .split('\n');
     if (json)
       printJson({
         error: { what, ...(fix ? { fix: fix.replace(/^\(|\)$/g, '') } : {}) },

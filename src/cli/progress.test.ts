@@ -19,6 +19,18 @@ describe('progress', () => {
     expect([erased, line]).toEqual(['\r\x1b[K', expect.stringMatching(/^compress: \d+\.\d s\n$/)]);
   });
 
+  it('makes room on a terminal for a line of its own, and is drawn again behind it', () => {
+    const terminal = output(true, 40);
+    const { progress, say } = drawProgress(terminal);
+    progress({ phase: 'compress', done: 1, total: 4 });
+    say('warning: the disk is nearly full');
+    progress({ phase: 'compress', done: 2, total: 4 });
+    expect(terminal.written.slice(1)).toEqual([
+      '\r\x1b[Kwarning: the disk is nearly full\n',
+      expect.stringContaining('\r\x1b[Kcompress ██████░░░░░░ 50%'),
+    ]);
+  });
+
   it('does not take what an earlier run did for its own speed', () => {
     const terminal = output(true, 100);
     const { progress } = drawProgress(terminal);

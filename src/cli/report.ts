@@ -1,6 +1,6 @@
 /** `lapidary report`: the runs of several folders as one page to look at, side by side. */
 
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
@@ -54,7 +54,7 @@ function readReport(run: string): ReportData {
       what: isFolder ? 'the folder has no report.json' : 'no such file or folder',
       where: run,
       expected: 'a folder that lapidary compress wrote, or its report.json',
-      fix: isFolder ? 'compress again with this version, which writes one' : 'check the path',
+      fix: isFolder ? insteadOf(run) : 'check the path',
     });
   }
   let text: string;
@@ -64,6 +64,16 @@ function readReport(run: string): ReportData {
     throw systemError(cause, path);
   }
   return parseReport(text, path);
+}
+
+/** What to name instead of a folder that is no run: those in it, or what becomes one. */
+function insteadOf(folder: string): string {
+  const runs = readdirSync(folder)
+    .filter((name) => existsSync(join(folder, name, 'report.json')))
+    .map((name) => join(folder, name));
+  if (runs.length > 0) return `name the runs in it: ${runs.slice(0, 8).join(' ')}`;
+  if (existsSync(join(folder, 'recipe.yaml'))) return 'compress again with this version, which writes one';
+  return 'name the folder of a run, as lapidary compress says at its end';
 }
 
 function checkReplaceable(out: string, overwrite: boolean): void {
@@ -87,11 +97,13 @@ function describe(reports: readonly ReportData[], out: string): string {
   const rows = reports.map(({ name, original, compressed }) => [
     name,
     formatBytes(compressed.bytes),
-    (original.bytes / compressed.bytes).toFixed(2),
+    compressed.bytes > original.bytes
+      ? `${(compressed.bytes / original.bytes).toFixed(2)}× larger`
+      : `${(original.bytes / compressed.bytes).toFixed(2)}× smaller`,
     compressed.bitsPerWeight.toFixed(2),
-    compressed.perplexity ? interval(compressed.perplexity, 3) : '',
-    compressed.kl ? interval({ value: compressed.kl.mean, ...compressed.kl }, 5) : '',
+    compressed.perplexity ? interval(compressed.perplexity, 3) : '–',
+    compressed.kl ? interval({ value: compressed.kl.mean, ...compressed.kl }, 5) : '–',
   ]);
-  const header = ['run', 'bytes', 'times smaller', 'bits a weight', 'perplexity', 'KL'];
+  const header = ['run', 'bytes', 'size', 'bits a weight', 'perplexity', 'KL'];
   return [table(header, rows), '', `Written: ${out}`].join('\n');
 }

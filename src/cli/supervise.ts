@@ -17,23 +17,33 @@ const graceMilliseconds = 5000;
 /** What sends a signal to a process and then to its whole group (timeout, some terminals' wrappers) means it once. */
 const onceMilliseconds = 150;
 
-/** @returns the command's exit code; 130 where a signal ended it. Ends by the command's signal where that was not sent here */
+/** What a process says that a signal ended, as shells do: 128 and the signal's number. */
+export const exitCodes: Readonly<Partial<Record<NodeJS.Signals, ExitCode>>> = {
+  SIGHUP: ExitCode.hungUp,
+  SIGINT: ExitCode.interrupted,
+  SIGTERM: ExitCode.terminated,
+};
+
+/** @returns the command's exit code, that of the signal where one ended it. Ends by the command's signal where that was not sent here */
 export function supervise(args: readonly string[]): Promise<number> {
   const entry = fileURLToPath(new URL('./command.js', import.meta.url));
   const child = spawn(process.execPath, [...process.execArgv, entry, ...args], {
     stdio: 'inherit',
     env: { ...process.env, LAPIDARY_PARENT: String(process.pid) },
   });
-  let asked: number | undefined;
+  let asked: { readonly at: number; readonly signal: NodeJS.Signals } | undefined;
   const end = (why: string) => {
-    if (child.kill('SIGKILL')) process.stderr.write(`${why}; the next run removes what is half-written\n`);
+    // A bar may stand on the line.
+    const line = process.stderr.isTTY ? '\n' : '';
+    if (child.kill('SIGKILL'))
+      process.stderr.write(`${line}${why}; the next run removes what is half-written\n`);
   };
   const stop = (signal: NodeJS.Signals) => {
     if (asked !== undefined) {
-      if (performance.now() - asked > onceMilliseconds) end('ended at once');
+      if (performance.now() - asked.at > onceMilliseconds) end('ended at once');
       return;
     }
-    asked = performance.now();
+    asked = { at: performance.now(), signal };
     // A console of Windows tells all of its processes.
     if (process.platform !== 'win32') child.kill(signal);
     setTimeout(() => end('it did not stop by itself and was ended'), graceMilliseconds).unref();
@@ -44,7 +54,7 @@ export function supervise(args: readonly string[]): Promise<number> {
     child.on('exit', (code, signal) => {
       for (const each of signals) process.off(each, stop);
       if (code !== null) return resolve(code);
-      if (asked !== undefined) return resolve(ExitCode.interrupted);
+      if (asked !== undefined) return resolve(exitCodes[asked.signal]!);
       if (signal === 'SIGKILL')
         process.stderr.write('ended by SIGKILL, as systems do where memory runs out\n');
       process.kill(process.pid, signal!);

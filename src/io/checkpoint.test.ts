@@ -210,6 +210,10 @@ describe('a location that is no checkpoint', () => {
   it('points from a file to its folder', async () => {
     const path = folder({ 'config.json': {} });
     expect((await failure(join(path, 'config.json'))).message).toContain(`give the folder: ${path}`);
+    const text = join(folder({ 'text.jsonl': {} }), 'text.jsonl');
+    const { message } = await failure(text);
+    expect(message).toContain('a file where a model folder is needed');
+    expect(message).not.toContain(`give the folder: `);
   });
 
   it('takes no revision for a folder', async () => {

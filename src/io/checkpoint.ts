@@ -305,7 +305,9 @@ function refuseFile(path: string): never {
     where: path,
     expected: 'the folder that holds config.json and the safetensors files',
     found: basename(path),
-    fix: `give the folder: ${resolve(path, '..')}`,
+    fix: existsSync(resolve(path, '..', config))
+      ? `give the folder: ${resolve(path, '..')}`
+      : 'give the folder of a model, its hub id, or a .gguf or .onnx file',
   });
 }
 

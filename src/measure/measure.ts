@@ -3,7 +3,7 @@
  * the same keys whatever MODEL is. `evaluate`, `compare` and the library's `evaluate` all go through here.
  */
 
-import type { Progress } from '../base/progress.ts';
+import type { Progress, ProgressEvent } from '../base/progress.ts';
 import { readDocuments } from '../calibrate/data.ts';
 import { renderedTexts } from '../calibrate/documents.ts';
 import type { Documents } from '../calibrate/sequences.ts';
@@ -69,7 +69,14 @@ export async function measureAll(
         documents,
       },
     );
-    results.push({ ...(await measureOpened(opened, original, evaluated, options)), ...costOf(opened) });
+    // Of several, which one it is that takes so long.
+    const progress =
+      models.length === 1
+        ? options.progress
+        : ({ phase, ...event }: ProgressEvent) =>
+            options.progress?.({ ...event, phase: `${phase} ${opened.name}` });
+    const measured = await measureOpened(opened, original, evaluated, { ...options, progress });
+    results.push({ ...measured, ...costOf(opened) });
   }
   return results;
 }
