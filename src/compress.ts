@@ -343,7 +343,7 @@ function answersIn(job: Job, written: Written): Promise<readonly Answers[]> {
 /** Nothing where there was no text; choosing how the file multiplies may have measured it. */
 async function measuredLoss(job: Job, { accuracy, opened }: Written): Promise<Partial<Evaluation>> {
   if (!job.texts.evaluation) return {};
-  return accuracy?.evaluation ?? (await lossOf(job, opened, 'evaluate'));
+  return accuracy?.evaluation ?? (await lossOf(job, opened));
 }
 
 function stopwatch() {

@@ -142,7 +142,7 @@ describe('compress', () => {
 
   it.skipIf(process.platform === 'win32').each([
     ['the walk', 'gptq', 'compress'],
-    ['the check', 'rtn', 'integer activations:'],
+    ['the check', 'rtn', 'evaluate:'],
   ])(
     'leaves its journal alone when it is interrupted in %s (skipped on Windows)',
     async (_, method, when) => {

@@ -19,6 +19,7 @@ import { modelScorer } from './blocks.ts';
 import type { MeanLoss } from './details.ts';
 import { evaluate } from './evaluate.ts';
 import { openReducer } from './reduce.ts';
+import { evaluateRivals } from './rivals.ts';
 import type { Scorer } from './scorer.ts';
 import { cutsOf, rowsOf } from './scorer.ts';
 
@@ -199,6 +200,41 @@ describe('two models of two tokens, by hand', () => {
   it('carry no details unless asked', async () => {
     const [scorer, against] = [constant(0.25, 0.75), constant(0.5, 0.5)];
     expect(await evaluate({ scorer, against, sequences, characters })).not.toHaveProperty('details');
+  });
+
+  it('are measured beside each other until a part of the text has decided', async () => {
+    const read: [string, number][] = [];
+    const closed: string[] = [];
+    const told = (name: string, scorer: Scorer): Scorer => ({
+      ...scorer,
+      close: async () => void closed.push(name),
+      score(texts) {
+        read.push([name, texts.length]);
+        return scorer.score(texts);
+      },
+    });
+    const long = Array.from({ length: 8 }, () => Int32Array.from({ length: 1025 }, (_, i) => i % 2));
+    const sizes = long.map(({ length }) => length - 1);
+    const [better, worse, against] = [constant(0.4, 0.6), constant(0.25, 0.75), constant(0.5, 0.5)];
+    const { index, kl, evaluation } = await evaluateRivals([told('worse', worse), told('better', better)], {
+      against: told('original', against),
+      sequences: long,
+      characters: sizes,
+      choose: ([first, second]) => (second! < first! ? 1 : 0),
+    });
+    expect(index).toBe(1);
+    expect(kl[0]).toBeCloseTo(0.5 * Math.log(4 / 3), 6);
+    expect(evaluation).toEqual(
+      await evaluate({ scorer: better, against, sequences: long, characters: sizes }),
+    );
+    expect(read).toEqual([
+      ['original', 2],
+      ['worse', 2],
+      ['better', 2],
+      ['original', 6],
+      ['better', 6],
+    ]);
+    expect(closed).toEqual(['worse', 'better']);
   });
 
   it('are refused where a prediction is not finite, by name', async () => {

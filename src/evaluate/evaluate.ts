@@ -10,9 +10,9 @@ import type { Interval } from './bootstrap.ts';
 import { bootstrap, quantile } from './bootstrap.ts';
 import type { EvaluationDetails } from './details.ts';
 import { evaluationDetails } from './details.ts';
-import type { Comparison } from './reduce.ts';
-import { openReducer } from './reduce.ts';
-import type { LogitChunk, Scorer } from './scorer.ts';
+import type { Collected } from './collect.ts';
+import { collect } from './collect.ts';
+import type { Scorer } from './scorer.ts';
 
 /** A value and its 95% bootstrap interval, which of a single sequence there is none. */
 export interface Estimate extends Partial<Interval> {
@@ -64,15 +64,28 @@ export interface EvaluateOptions {
 
 /** @throws LapidaryError when the two models have different vocabularies, or a prediction is not finite */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
-  const { scorer, against, sequences } = options;
-  if (against && against.vocabulary !== scorer.vocabulary) {
-    throw new LapidaryError({
-      what: 'the two models have different vocabularies, so that their predictions cannot be compared',
-      expected: `${against.vocabulary} tokens, as the original`,
-      found: `${scorer.vocabulary} tokens`,
-    });
-  }
-  const { nats, compared } = await collect(options);
+  const { scorer, against } = options;
+  if (against) checkVocabularies(scorer, against);
+  const [collected] = await collect([scorer], options);
+  return evaluationOf(collected, options);
+}
+
+/** @throws LapidaryError when the two models have different ones */
+export function checkVocabularies(scorer: Scorer, against: Scorer): void {
+  if (against.vocabulary === scorer.vocabulary) return;
+  throw new LapidaryError({
+    what: 'the two models have different vocabularies, so that their predictions cannot be compared',
+    expected: `${against.vocabulary} tokens, as the original`,
+    found: `${scorer.vocabulary} tokens`,
+  });
+}
+
+/** What comes of predictions; with an original where there was one. */
+export function evaluationOf(
+  { nats, compared }: Collected,
+  options: Sample & Pick<EvaluateOptions, 'details'>,
+): Evaluation {
+  const { sequences } = options;
   const evaluation = predictionOf(nats, options);
   if (!compared) return evaluation;
   const { kl, originalNats, top, originalTop } = compared;
@@ -126,95 +139,6 @@ function sumsOf(values: ArrayLike<number>, { sequences }: Sample): Float64Array 
     let total = 0;
     for (const end = token + length - 1; token < end; token++) total += values[token];
     return total;
-  });
-}
-
-/** Of every token, sequence after sequence. */
-interface Collected {
-  readonly nats: Float32Array;
-  readonly compared?: Comparison | undefined;
-}
-
-async function collect(options: EvaluateOptions): Promise<Collected> {
-  const { scorer, against, sequences, signal } = options;
-  const total = sequences.reduce((count, { length }) => count + length - 1, 0);
-  const nats = new Float32Array(total);
-  const compared = against && emptyComparison(nats);
-  const reducer = openReducer(scorer.vocabulary, options.session);
-  let done = 0;
-  try {
-    for await (const [chunk, original] of zip(
-      scorer.score(sequences, signal),
-      against?.score(sequences, signal),
-    )) {
-      const sequence = sequences[chunk.sequence];
-      const targets = sequence.subarray(chunk.start + 1, chunk.start + 1 + chunk.rows);
-      if (original) {
-        const result = await reducer.compare(original.logits, chunk.logits, targets);
-        checkFinite('the model', result.nats, chunk);
-        checkFinite('the original', result.originalNats, chunk);
-        checkFinite('one of the two models', result.kl, chunk);
-        for (const name of keysOf(result)) compared![name].set(result[name], done);
-      } else {
-        const result = await reducer.losses(chunk.logits, targets);
-        checkFinite('the model', result, chunk);
-        nats.set(result, done);
-      }
-      done += chunk.rows;
-      options.progress?.({ phase: 'evaluate', done, total, detail: undefined });
-    }
-  } finally {
-    await reducer.close();
-  }
-  return { nats, compared };
-}
-
-function emptyComparison(nats: Float32Array): Comparison {
-  const floats = () => new Float32Array(nats.length);
-  const ids = () => new Int32Array(nats.length);
-  return {
-    nats,
-    originalNats: floats(),
-    kl: floats(),
-    top: ids(),
-    topNats: floats(),
-    originalTop: ids(),
-    originalTopNats: floats(),
-  };
-}
-
-const keysOf = (comparison: Comparison) => Object.keys(comparison) as (keyof Comparison)[];
-
-/** Two scorers chunk alike, so that their chunks pair. */
-async function* zip(
-  first: AsyncIterable<LogitChunk>,
-  second: AsyncIterable<LogitChunk> | undefined,
-): AsyncGenerator<readonly [LogitChunk, LogitChunk | undefined]> {
-  const others = second?.[Symbol.asyncIterator]();
-  try {
-    for await (const chunk of first) {
-      const other = (await others?.next())?.value as LogitChunk | undefined;
-      if (
-        others &&
-        (other?.sequence !== chunk.sequence || other.start !== chunk.start || other.rows !== chunk.rows)
-      ) {
-        throw new Error('two scorers cut the sequences differently');
-      }
-      yield [chunk, other];
-    }
-  } finally {
-    await others?.return?.();
-  }
-}
-
-function checkFinite(who: string, losses: Float32Array, { sequence, start }: LogitChunk): void {
-  const row = losses.findIndex((value) => !Number.isFinite(value));
-  if (row < 0) return;
-  throw new LapidaryError({
-    what: `${who} predicts values that are not finite`,
-    where: `sequence ${sequence}, token ${start + row + 1}`,
-    expected: 'finite logits',
-    found: 'NaN or infinity',
   });
 }
 

@@ -45,10 +45,12 @@ export interface Cut {
   readonly rows: number;
 }
 
-/** Chunks of a sequence's predicting positions: all but its last. */
+/** Chunks of a sequence's predicting positions, all but its last, of about one size: a single row takes as long as many. */
 export function cutsOf(length: number, rows: number): readonly Cut[] {
+  const positions = length - 1;
+  const even = Math.ceil(positions / Math.ceil(positions / rows));
   const cuts: Cut[] = [];
-  for (let start = 0; start < length - 1; start += rows)
-    cuts.push({ start, rows: Math.min(rows, length - 1 - start) });
+  for (let start = 0; start < positions; start += even)
+    cuts.push({ start, rows: Math.min(even, positions - start) });
   return cuts;
 }

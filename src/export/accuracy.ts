@@ -8,12 +8,13 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AccuracyLevel } from '../encodings/encoding.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
+import type { Taken } from '../evaluate/rivals.ts';
 import type { Model } from '../models/model.ts';
 import { exportTransformers } from './transformers.ts';
 
 export interface AccuracyChoice {
   readonly level: AccuracyLevel;
-  /** Mean KL divergence by level, where both were measured. */
+  /** Mean KL divergence by level, on the part of the text that decided, where both were measured. */
   readonly levels?: Readonly<Record<AccuracyLevel, number>>;
   /** Of the chosen level. */
   readonly evaluation?: Evaluation;
@@ -25,27 +26,49 @@ export interface AccuracyChoice {
  */
 const worthwhile = { factor: 1.1, nats: 0.0002 };
 
+/** Whether both levels are measured, where there is text: one is not asked for, and it is what the file will have. */
+export const measuresLevels = ({ format, accuracyLevel, activations, cache, products }: Asked): boolean =>
+  format === 'onnx' &&
+  accuracyLevel === 'auto' &&
+  activations === 'float32' &&
+  cache === 'floats' &&
+  products === 'matmulnbits';
+
+interface Asked {
+  readonly format: string;
+  readonly accuracyLevel: AccuracyLevel | 'auto';
+  readonly activations: string;
+  readonly cache: string;
+  readonly products: string;
+}
+
+/** Those that are tried, the more precise one first. */
+const tried = [0, 4] as const satisfies readonly AccuracyLevel[];
+
 /**
- * Writes a float32 file of each level into `scratch`, one after the other, and has it measured.
- * @param evaluate with divergence from the original
+ * Writes a float32 file of each level into `scratch` and has them measured.
+ * @param evaluate files with their divergence from the original, of which it takes the one that `choose` says
  */
 export async function chooseAccuracy(
   model: Model,
   scratch: string,
-  evaluate: (file: string, level: AccuracyLevel) => Promise<Evaluation>,
+  evaluate: (files: readonly string[], choose: (kl: readonly number[]) => number) => Promise<Taken>,
 ): Promise<AccuracyChoice> {
-  const measured = async (level: AccuracyLevel) => {
-    const folder = join(scratch, `accuracy-${level}`);
-    const [file] = exportTransformers(model, folder, { files: [{ accuracyLevel: level }] });
-    const evaluation = await evaluate(join(folder, file.path), level);
-    rmSync(folder, { recursive: true });
-    return { evaluation, levels: file.levels };
-  };
-  const float = await measured(0);
-  // Without products with codes both files would be the same.
-  if (float.levels.length === 0) return { level: 0, evaluation: float.evaluation };
-  const evaluations = { 0: float.evaluation, 4: (await measured(4)).evaluation };
-  const levels = { 0: evaluations[0].kl!.mean, 4: evaluations[4].kl!.mean };
-  const level = levels[4] <= Math.max(worthwhile.factor * levels[0], levels[0] + worthwhile.nats) ? 4 : 0;
-  return { level, levels, evaluation: evaluations[level] };
+  const folders = tried.map((level) => join(scratch, `accuracy-${level}`));
+  const write = (index: number) =>
+    exportTransformers(model, folders[index], { files: [{ accuracyLevel: tried[index] }] })[0];
+  try {
+    const float = write(0);
+    // Without products with codes both files would be the same.
+    const files = float.levels.length === 0 ? [float] : [float, write(1)];
+    const paths = files.map(({ path }, index) => join(folders[index], path));
+    const { index, kl, evaluation } = await evaluate(paths, chosen);
+    const levels = kl.length > 1 ? { 0: kl[0], 4: kl[1] } : undefined;
+    return { level: tried[index], evaluation, ...(levels ? { levels } : {}) };
+  } finally {
+    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  }
 }
+
+const chosen = ([float, integer]: readonly number[]): number =>
+  integer !== undefined && integer <= Math.max(worthwhile.factor * float, float + worthwhile.nats) ? 1 : 0;

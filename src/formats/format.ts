@@ -8,6 +8,7 @@ import type { Progress } from '../base/progress.ts';
 import type { Target } from '../calibrate/targets.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
+import type { Taken } from '../evaluate/rivals.ts';
 import type { Speed, SpeedOptions } from '../evaluate/speed.ts';
 import { isSlower } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
@@ -15,7 +16,7 @@ import type { Verification } from '../export/verify.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import type { Importance } from '../run/importance.ts';
-import { measureOpened } from '../measure/measure.ts';
+import { measureOpened, measureRivals } from '../measure/measure.ts';
 import type { Opened, OpenedCheckpoint } from '../open.ts';
 import type { Texts } from '../run/prepare.ts';
 import type { Recipe } from '../recipe/recipe.ts';
@@ -172,15 +173,22 @@ export interface Format {
 }
 
 /** What the model loses on the evaluation text, against the original. */
-export function lossOf(job: Job, opened: Opened, phase: string): Promise<Evaluation> {
-  const { recipe, original, texts, progress } = job;
-  return job.remember(phase, () =>
-    measureOpened(opened, original, texts.evaluation!, {
-      ...job,
-      seed: recipe.seed,
-      details: true,
-      progress: (event) => progress({ ...event, phase }),
-    }),
+export function lossOf(job: Job, opened: Opened): Promise<Evaluation> {
+  const { recipe, original, texts } = job;
+  return job.remember('evaluate', () =>
+    measureOpened(opened, original, texts.evaluation!, { ...job, seed: recipe.seed, details: true }),
+  );
+}
+
+/** The same of one model in several files: see `measureRivals`. */
+export function lossOfRivals(
+  job: Job,
+  rivals: readonly Opened[],
+  choose: (kl: readonly number[]) => number,
+): Promise<Taken> {
+  const { recipe, original, texts } = job;
+  return job.remember('evaluate rivals', () =>
+    measureRivals(rivals, original, texts.evaluation!, { ...job, seed: recipe.seed, details: true, choose }),
   );
 }
 

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { measureSpeed } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
-import { chooseAccuracy } from '../export/accuracy.ts';
+import { chooseAccuracy, measuresLevels } from '../export/accuracy.ts';
 import { mostTabled } from '../export/attention.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportTransformers } from '../export/transformers.ts';
@@ -11,7 +11,7 @@ import { verifyExport } from '../export/verify.ts';
 import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
 import type { Engine, Format, Job } from './format.ts';
-import { lossOf } from './format.ts';
+import { lossOfRivals } from './format.ts';
 import { onnxCard } from './onnx-card.ts';
 import { integerProducts, integers } from './recommend.ts';
 
@@ -107,12 +107,14 @@ async function cacheOf({ recipe, compressed, texts, session, signal, note }: Job
 const cacheSequences = 16;
 
 async function accuracyOf(job: Job): Promise<AccuracyChoice> {
-  const { accuracyLevel, activations, cache, products } = job.recipe.export;
+  const { accuracyLevel } = job.recipe.export;
   if (accuracyLevel !== 'auto') return { level: accuracyLevel };
-  // What is measured there is another file.
-  if (cache !== 'floats' || products !== 'matmulnbits') return { level: 0 };
-  if (activations === 'float16' || !job.texts.evaluation) return { level: 0 };
-  return chooseAccuracy(job.compressed, job.scratch, (file, level) =>
-    lossOf(job, exported(job, file), `evaluate with ${level === 0 ? 'float' : 'integer'} activations`),
+  if (!measuresLevels(job.recipe.export) || !job.texts.evaluation) return { level: 0 };
+  return chooseAccuracy(job.compressed, job.scratch, (files, choose) =>
+    lossOfRivals(
+      job,
+      files.map((file) => exported(job, file)),
+      choose,
+    ),
   );
 }

@@ -14,6 +14,8 @@ import { fileCost } from '../evaluate/cost.ts';
 import type { EvaluateOptions, Evaluation } from '../evaluate/evaluate.ts';
 import { evaluate } from '../evaluate/evaluate.ts';
 import { fileScorer } from '../evaluate/file.ts';
+import type { RivalsOptions, Taken } from '../evaluate/rivals.ts';
+import { evaluateRivals } from '../evaluate/rivals.ts';
 import type { Scorer } from '../evaluate/scorer.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import { bytes, multiplyAdds, parameters } from '../models/size.ts';
@@ -96,6 +98,40 @@ export async function measureOpened(
   } finally {
     await scorer.close();
     await original?.close();
+  }
+}
+
+/**
+ * The same of one model in several files, of which the first part of the text decides which the rest is measured on.
+ * @param choose see `RivalsOptions`
+ */
+export async function measureRivals(
+  rivals: readonly Opened[],
+  against: Opened,
+  { sequences, characters }: Documents,
+  {
+    choose,
+    ...options
+  }: Pick<MeasureOptions, 'seed' | 'session' | 'progress' | 'signal'> &
+    Pick<RivalsOptions, 'details' | 'choose'>,
+): Promise<Taken> {
+  const original = await openScorer(against, options.session);
+  try {
+    const scorers = await openScorers(rivals, options.session);
+    return await evaluateRivals(scorers, { ...options, choose, against: original, sequences, characters });
+  } finally {
+    await original.close();
+  }
+}
+
+async function openScorers(models: readonly Opened[], session: MeasureOptions['session']): Promise<Scorer[]> {
+  const scorers: Scorer[] = [];
+  try {
+    for (const model of models) scorers.push(await openScorer(model, session));
+    return scorers;
+  } catch (error) {
+    for (const scorer of scorers) await scorer.close();
+    throw error;
   }
 }
 

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, statfsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { journalFolder } from '../io/journal.ts';
+import { measuresLevels } from '../export/accuracy.ts';
 import type { Facts, Part } from './facts.ts';
 import { total } from '../base/total.ts';
 import { positionBytes } from './facts.ts';
@@ -22,12 +23,18 @@ export interface DiskPlan {
 const smallFiles = 4 * 2 ** 20;
 
 export function planDisk(facts: Facts): DiskPlan {
-  const { matrices, model, out, speed } = facts;
+  const { matrices, model, out, speed, recipe, texts } = facts;
   const vectors = total([...model.vectors.values()].map(({ byteLength }) => byteLength));
   const files = total([...model.files.values()].map((read) => read().byteLength));
   const settings = files + 2 * vectors + positionBytes(facts) + smallFiles;
+  const result = total(matrices.map(({ inFile }) => inFile)) + settings;
+  const twice = texts.evaluation !== undefined && measuresLevels(recipe.export);
   const parts = [
-    { what: 'the result', bytes: total(matrices.map(({ inFile }) => inFile)) + settings },
+    { what: 'the result', bytes: result },
+    // Where the original comes later, it has room enough.
+    ...(twice && !speed
+      ? [{ what: 'the result with other products, while both are measured', bytes: result }]
+      : []),
     ...(speed
       ? [
           {

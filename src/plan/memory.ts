@@ -8,6 +8,7 @@ import { totalmem } from 'node:os';
 import { extname } from 'node:path';
 import { defaultThreads } from '../base/threads.ts';
 import { rowsOf } from '../evaluate/scorer.ts';
+import { measuresLevels } from '../export/accuracy.ts';
 import { asLinear } from '../calibrate/compress.ts';
 import { isInTurn } from '../calibrate/planned.ts';
 import { fewBytes, narrow } from '../calibrate/streams.ts';
@@ -322,9 +323,11 @@ function evaluating(facts: Facts): Part[] {
   const head = most(matrices.map(({ place, dense }) => (place === 'block' ? 0 : dense)));
   const values = kinds.map((kind) => (twice ? 1 + kind.variants : 1) * kind.values);
   const held = Math.min(states, Math.max(evaluatedHidden, 4 * hidden * longest));
+  const file = fileInEngine(facts);
   return [
     ...afterWalk(facts, logits),
-    fileInEngine(facts),
+    file,
+    { what: 'the same with other products', bytes: measuresLevels(recipe.export) ? file.bytes : 0 },
     { what: 'hidden states of the evaluation text', bytes: (twice ? 2 : 1) * held },
     { what: 'values while blocks run', bytes: arenaShare * total(values) },
     { what: twice ? 'both heads' : "the original's head", bytes: (twice ? 2 : 1) * head },
