@@ -4,7 +4,7 @@ import { Command, Option } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { shellWord } from '../base/shell.ts';
 import { compress, planOf } from '../compress.ts';
-import type { Check } from '../formats/format.ts';
+import type { Check } from '../export/written.ts';
 import { engineNames } from '../formats/engines.ts';
 import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';

@@ -12,7 +12,6 @@ import type { Taken } from '../evaluate/rivals.ts';
 import type { Speed, SpeedOptions } from '../evaluate/speed.ts';
 import { isSlower } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
-import type { Verification } from '../export/verify.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import type { Importance } from '../run/importance.ts';
@@ -20,7 +19,8 @@ import { measureOpened, measureRivals } from '../measure/measure.ts';
 import type { Opened, OpenedCheckpoint } from '../open.ts';
 import type { Texts } from '../run/prepare.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import type { CardFacts, CardFormat } from '../report/card.ts';
+import type { CardFacts, CardFormat } from '../report/card-format.ts';
+import type { Check, WrittenFile } from '../export/written.ts';
 import type { Recommendation, Wanted } from './recommend.ts';
 
 /** What a run knows when its result is to be written. */
@@ -41,23 +41,6 @@ export interface Job {
   readonly note: (line: string) => void;
   /** Results of long work, kept for a run that is killed and started again. */
   readonly remember: <T>(what: string, work: () => Promise<T>) => Promise<T>;
-}
-
-export interface WrittenFile {
-  /** Relative to the folder: "onnx/model_q4.onnx". */
-  readonly path: string;
-  /** As its users name it: "q4", "Q4_K_M". */
-  readonly type: string;
-  /** With external data. */
-  readonly bytes: number;
-  /** Where browsers run it at its rate: on the GPU alone, or there and in WebAssembly; undefined where they do not run it. */
-  readonly browsers?: 'gpu' | 'all' | undefined;
-}
-
-/** A comparison of the written file with the model in memory. */
-export interface Check extends Verification {
-  /** What loaded the file: "ONNX Runtime 1.30.0". */
-  readonly engine: string;
 }
 
 export interface Written {

@@ -1,7 +1,7 @@
 /** The model card of GGUF files: llama.cpp's own programs. */
 
 import { shellWord } from '../base/shell.ts';
-import type { CardFacts, CardFormat } from '../report/card.ts';
+import type { CardFacts, CardFormat } from '../report/card-format.ts';
 import { examplePrompt } from '../report/use.ts';
 
 export function ggufCard({ name, file: { path }, chat }: CardFacts): CardFormat {

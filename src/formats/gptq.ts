@@ -4,7 +4,7 @@ import { checkGptq, gptqLayout } from '../export/safetensors/gptq.ts';
 import { checkExact, integerSizes, refuse, scalesOf } from '../export/safetensors/integers.ts';
 import { quantizedSizes } from '../export/safetensors/kinds.ts';
 import type { Model } from '../models/model.ts';
-import type { CardFacts, CardFormat } from '../report/card.ts';
+import type { CardFacts, CardFormat } from '../report/card-format.ts';
 import { exampleMessages, examplePrompt } from '../report/use.ts';
 import { groupFor, integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';

@@ -1,6 +1,6 @@
 /** The model card of folders that transformers.js loads: lines that run as they stand, in Node and in a browser. */
 
-import type { CardFacts, CardFormat } from '../report/card.ts';
+import type { CardFacts, CardFormat } from '../report/card-format.ts';
 import { exampleMessages, examplePrompt, scriptText } from '../report/use.ts';
 
 export function onnxCard({ name, file: { type, browsers }, chat }: CardFacts): CardFormat {

@@ -1,7 +1,7 @@
 /** The model card of folders that vLLM serves. */
 
 import { shellWord } from '../base/shell.ts';
-import type { CardFacts, CardFormat } from '../report/card.ts';
+import type { CardFacts, CardFormat } from '../report/card-format.ts';
 import { exampleMessages, examplePrompt } from '../report/use.ts';
 
 export const vllmCard =

@@ -5,35 +5,11 @@
  */
 
 import type { DType, Stored } from '../base/tensor.ts';
-import type { OpName } from './ops.ts';
 import { table } from './ops.ts';
+import type { OpName } from './ops/names.ts';
+import type { Attributes, Node, Shape, Value } from './value.ts';
 
-/** A known size, or the name of one that is known only when the graph runs ("batch_size"). */
-export type Dim = number | string;
-export type Shape = readonly Dim[];
-
-export type Attribute = number | string | readonly number[] | { readonly float: number };
-export type Attributes = Readonly<Record<string, Attribute>>;
-
-/** A tensor that will exist when the graph runs. */
-export interface Value {
-  readonly graph: Graph;
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: Shape;
-}
-
-export interface Node {
-  readonly op: OpName;
-  readonly inputs: readonly (Value | undefined)[];
-  readonly outputs: readonly Value[];
-  readonly attributes: Attributes;
-}
-
-export interface TypedShape {
-  readonly dtype: DType;
-  readonly shape: Shape;
-}
+export type { Attribute, Attributes, Dim, Node, Shape, TypedShape, Value } from './value.ts';
 
 /**
  * @param weights where `weight` puts a stored tensor: inside the graph ("initializers": one self-contained model),
@@ -48,14 +24,15 @@ export class Graph {
   /** Tensors to feed under these input names, where weights are inputs. */
   readonly weights = new Map<string, { readonly value: Value; readonly stored: Stored }>();
   readonly weightsAs: 'initializers' | 'inputs';
-  #names = new Set<string>();
+  /** Of all values. */
+  readonly names = new Set<string>();
 
   constructor(weightsAs: 'initializers' | 'inputs' = 'initializers') {
     this.weightsAs = weightsAs;
   }
 
   input(name: string, dtype: DType, shape: Shape): Value {
-    const value = this.#value(name, dtype, shape);
+    const value = valueOf(this, name, dtype, shape);
     this.inputs.push(value);
     return value;
   }
@@ -64,7 +41,7 @@ export class Graph {
   weight(name: string, stored: Stored): Value {
     const known = this.weights.get(name);
     if (known?.stored === stored) return known.value;
-    const value = this.#value(name, stored.dtype, stored.shape);
+    const value = valueOf(this, name, stored.dtype, stored.shape);
     this.weights.set(name, { value, stored });
     if (this.weightsAs === 'inputs') this.inputs.push(value);
     else this.initializers.set(name, stored);
@@ -73,7 +50,7 @@ export class Graph {
 
   /** A small tensor that is part of the computation itself (an axis, a shape, an epsilon): always an initializer. */
   constant(stored: Stored, hint = 'constant'): Value {
-    const value = this.#value(this.#fresh(hint), stored.dtype, stored.shape);
+    const value = valueOf(this, fresh(this, hint), stored.dtype, stored.shape);
     this.initializers.set(value.name, stored);
     return value;
   }
@@ -94,7 +71,7 @@ export class Graph {
     }
     const outputs = table[op]
       .infer(inputs, attributes, declared)
-      .map(({ dtype, shape }) => this.#value(this.#fresh(op), dtype, shape));
+      .map(({ dtype, shape }) => valueOf(this, fresh(this, op), dtype, shape));
     this.nodes.push({ op, inputs, outputs, attributes });
     return outputs;
   }
@@ -104,16 +81,16 @@ export class Graph {
     if (this.outputs.some((output) => output.name === name)) throw new Error(`two outputs named ${name}`);
     this.outputs.push({ name, value });
   }
+}
 
-  #fresh(hint: string): string {
-    let count = this.#names.size;
-    while (this.#names.has(`${hint}_${count}`)) count++;
-    return `${hint}_${count}`;
-  }
+function fresh({ names }: Graph, hint: string): string {
+  let count = names.size;
+  while (names.has(`${hint}_${count}`)) count++;
+  return `${hint}_${count}`;
+}
 
-  #value(name: string, dtype: DType, shape: Shape): Value {
-    if (this.#names.has(name)) throw new Error(`two values named ${name} in one graph`);
-    this.#names.add(name);
-    return { graph: this, name, dtype, shape };
-  }
+function valueOf(graph: Graph, name: string, dtype: DType, shape: Shape): Value {
+  if (graph.names.has(name)) throw new Error(`two values named ${name} in one graph`);
+  graph.names.add(name);
+  return { graph, name, dtype, shape };
 }

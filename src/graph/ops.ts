@@ -4,23 +4,14 @@
  */
 
 import type { OpDefinition } from './ops/definition.ts';
-import type { ElementwiseName } from './ops/elementwise.ts';
 import { elementwise } from './ops/elementwise.ts';
-import type { IndexingName } from './ops/indexing.ts';
 import { indexing } from './ops/indexing.ts';
-import type { LayoutName } from './ops/layout.ts';
 import { layout } from './ops/layout.ts';
-import type { NormName } from './ops/norms.ts';
+import type { OpName } from './ops/names.ts';
 import { norms } from './ops/norms.ts';
-import type { ProductName } from './ops/products.ts';
 import { products } from './ops/products.ts';
-import type { QuantizedName } from './ops/quantized.ts';
 import { quantized } from './ops/quantized.ts';
-import type { ReduceName } from './ops/reduce.ts';
 import { reductions } from './ops/reduce.ts';
-
-export type OpName =
-  ElementwiseName | ReduceName | LayoutName | IndexingName | ProductName | NormName | QuantizedName;
 
 export const table: Readonly<Record<OpName, OpDefinition>> = {
   ...elementwise,
@@ -33,6 +24,7 @@ export const table: Readonly<Record<OpName, OpDefinition>> = {
 };
 
 export * from './ops/constants.ts';
+export type { OpName } from './ops/names.ts';
 export type { OpDefinition } from './ops/definition.ts';
 export * from './ops/functions.ts';
 export * from './ops/functions-stored.ts';

@@ -10,9 +10,8 @@ import type { ReportData } from './schema.ts';
 import type { Estimate } from '../evaluate/evaluate.ts';
 import type { Speed } from '../evaluate/speed.ts';
 import { isSlower } from '../evaluate/speed.ts';
-import type { WrittenFile } from '../formats/format.ts';
 import type { Origin } from '../io/origin.ts';
-import type { Model } from '../models/model.ts';
+import type { CardFormat } from './card-format.ts';
 import type { Measures } from './report.ts';
 
 /** A written file, and how far what it computes is from the model in memory, in every engine that loaded it. */
@@ -24,33 +23,6 @@ export interface CardFile {
   /** With its external data. */
   readonly bytes: number;
   readonly checks: readonly { readonly engine: string; readonly maxDifference: number }[];
-}
-
-/** What a format's examples hang on. */
-export interface CardFacts {
-  /** The folder's name. */
-  readonly name: string;
-  readonly file: WrittenFile;
-  /** Whether it has a chat template, and so takes messages. */
-  readonly chat: boolean;
-  /** As it stands in the file. */
-  readonly model: Model;
-}
-
-/** Lines that run as they stand. */
-export interface Example {
-  /** One line of Markdown: where and how. */
-  readonly title: string;
-  readonly language: string;
-  readonly code: string;
-}
-
-/** What a card tells of the format. */
-export interface CardFormat {
-  /** As hubs name what loads it. */
-  readonly library?: string | undefined;
-  readonly tags: readonly string[];
-  readonly usage: readonly Example[];
 }
 
 export interface CardData {

@@ -6,7 +6,7 @@ import type { AccuracyLevel } from '../encodings/encoding.ts';
 import type { Cost } from '../evaluate/cost.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
 import type { Speed } from '../evaluate/speed.ts';
-import type { Check, WrittenFile } from '../formats/format.ts';
+import type { Check, WrittenFile } from '../export/written.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 
 /** What is known of a model before or after: its cost always, the rest where it could be measured. */

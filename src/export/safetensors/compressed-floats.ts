@@ -6,7 +6,7 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import type { LevelGroup, Unlevelled } from '../../encodings/levels.ts';
 import { unlevelled } from '../../encodings/levels.ts';
 import { pack } from '../../encodings/pack.ts';
-import type { StoredScheme } from './compressed-tensors.ts';
+import type { StoredScheme } from './stored-scheme.ts';
 import { made } from './integers.ts';
 
 type Form = Omit<StoredScheme, 'tensors'>;

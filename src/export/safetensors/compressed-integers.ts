@@ -8,7 +8,7 @@ import { packing } from '../../encodings/grouped.ts';
 import { integerParts } from '../../encodings/integer.ts';
 import { baseDescription } from '../../encodings/rounded.ts';
 import { packWords, turned, wordCount } from '../../encodings/words.ts';
-import type { StoredScheme } from './compressed-tensors.ts';
+import type { StoredScheme } from './stored-scheme.ts';
 import type { FloatName } from './floats.ts';
 import { asFloats } from './floats.ts';
 import type { IntegerSizes } from './integers.ts';

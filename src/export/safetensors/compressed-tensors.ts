@@ -5,23 +5,13 @@
  */
 
 import { LapidaryError } from '../../base/errors.ts';
-import type { Stored } from '../../base/tensor.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { Model } from '../../models/model.ts';
 import { linearLayers, tables } from '../../models/size.ts';
 import { floatScheme } from './compressed-floats.ts';
 import { intScheme } from './compressed-integers.ts';
 import type { CheckpointLayout, FloatName } from './folder.ts';
-
-/** How a matrix is stored: what config.json says of it, and its tensors. */
-export interface StoredScheme {
-  readonly format: string;
-  readonly weights: Readonly<Record<string, unknown>>;
-  readonly inputs?: Readonly<Record<string, unknown>> | undefined;
-  /** "W4A16" */
-  readonly type: string;
-  readonly tensors: ReadonlyMap<string, Stored>;
-}
+import type { StoredScheme } from './stored-scheme.ts';
 
 /**
  * Undefined for dense matrices.

@@ -4,7 +4,7 @@ import { LapidaryError } from '../../base/errors.ts';
 import { halfCode } from '../../base/half.ts';
 import type { DType, Stored } from '../../base/tensor.ts';
 import { elementCount, stored } from '../../base/tensor.ts';
-import type { Dim, Graph, Shape, Value } from '../graph.ts';
+import type { Dim, Graph, Shape, Value } from '../value.ts';
 
 /** A stored tensor of numbers in any of the element types that hold one number in whole bytes. */
 export function storedNumbers(dtype: DType, shape: readonly number[], values: ArrayLike<number>): Stored {

@@ -1,6 +1,6 @@
 /** Values whose gradient is given, because it is cheaper than the one that follows from their nodes. */
 
-import type { Value } from '../graph.ts';
+import type { Value } from '../value.ts';
 
 export interface CustomGradient {
   /** What the value is a function of. */

@@ -5,7 +5,7 @@
 
 import { LapidaryError } from '../../base/errors.ts';
 import type { DType } from '../../base/tensor.ts';
-import type { Attributes, Dim, Node, Shape, TypedShape, Value } from '../graph.ts';
+import type { Attributes, Dim, Node, Shape, TypedShape, Value } from '../value.ts';
 
 export type Inputs = readonly (Value | undefined)[];
 

@@ -1,7 +1,8 @@
 /** Operators on single elements, with NumPy broadcasting. */
 
+import type { Binary, Comparison, ElementwiseName, Step, Unary } from './names.ts';
 import type { DType } from '../../base/tensor.ts';
-import type { Attributes, Value } from '../graph.ts';
+import type { Attributes, Value } from '../value.ts';
 import { scalar } from './constants.ts';
 import type { GradientRule, OpDefinition } from './definition.ts';
 import { broadcast, onnx, refuse, required, sameType } from './definition.ts';
@@ -25,14 +26,6 @@ import {
   sumTo,
   where,
 } from './functions.ts';
-
-type Unary =
-  'Neg' | 'Exp' | 'Log' | 'Sqrt' | 'Reciprocal' | 'Abs' | 'Sigmoid' | 'Tanh' | 'Erf' | 'Sin' | 'Cos' | 'Relu';
-type Step = 'Floor' | 'Round';
-type Binary = 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min';
-type Comparison = 'Equal' | 'Less' | 'Greater' | 'LessOrEqual' | 'GreaterOrEqual';
-export type ElementwiseName =
-  Unary | Step | Binary | Comparison | 'And' | 'Or' | 'Not' | 'Where' | 'Cast' | 'Identity';
 
 function unary(type: Unary, rule: (g: Value, x: Value, y: Value) => Value): OpDefinition {
   return {

@@ -1,6 +1,6 @@
 /** The functions that exported models are written with: products with stored codes, and attention with a cache. */
 
-import type { Attributes, Dim, Value } from '../graph.ts';
+import type { Attributes, Dim, Value } from '../value.ts';
 
 /**
  * x [..., columns] times the transpose of a quantized matrix [rows, columns].

@@ -1,8 +1,8 @@
 /** The functions that models are written with: each adds a node or a few. Their rules stand in the files beside. */
 
 import type { DType } from '../../base/tensor.ts';
-import type { Dim, Shape, Value } from '../graph.ts';
-import type { OpName } from '../ops.ts';
+import type { Dim, Shape, Value } from '../value.ts';
+import type { OpName } from './names.ts';
 import { ints, scalar, shapeTensor, sizeOf } from './constants.ts';
 import { withGradient } from './custom.ts';
 import { axisOf, product, quotient, sameShape } from './definition.ts';

@@ -1,6 +1,7 @@
 /** Operators that read or write at indices. */
 
-import type { Value } from '../graph.ts';
+import type { IndexingName } from './names.ts';
+import type { Value } from '../value.ts';
 import { zeros } from './constants.ts';
 import type { OpDefinition } from './definition.ts';
 import { axisOf, onnx, refuse, required, sameShape, sameType } from './definition.ts';
@@ -13,8 +14,6 @@ import {
   transpose,
   unsqueeze,
 } from './functions.ts';
-
-export type IndexingName = 'Gather' | 'GatherElements' | 'ScatterElements' | 'ScatterND';
 
 function integers(op: string, indices: Value, inputs: readonly (Value | undefined)[]): void {
   if (indices.dtype !== 'int64' && indices.dtype !== 'int32') refuse(op, 'indices are not integers', inputs);

@@ -1,6 +1,7 @@
 /** Operators that move or repeat elements: reshapes, permutations, slices, concatenation. */
 
-import type { Dim, Shape, Value } from '../graph.ts';
+import type { LayoutName } from './names.ts';
+import type { Dim, Shape, Value } from '../value.ts';
 import { shapeTensor, zeros } from './constants.ts';
 import type { OpDefinition } from './definition.ts';
 import {
@@ -26,18 +27,6 @@ import {
   transpose,
   unsqueeze,
 } from './functions.ts';
-
-export type LayoutName =
-  | 'Reshape'
-  | 'Transpose'
-  | 'Slice'
-  | 'Concat'
-  | 'Split'
-  | 'Expand'
-  | 'Unsqueeze'
-  | 'Squeeze'
-  | 'Shape'
-  | 'Range';
 
 const sliceGradient: OpDefinition['gradient'] = ({ inputs }, [g]) => {
   if (!g) return [];

@@ -1,6 +1,7 @@
 /** Normalization over the last axis, and the rotary embedding. */
 
-import type { Value } from '../graph.ts';
+import type { NormName } from './names.ts';
+import type { Value } from '../value.ts';
 import type { Inputs, OpDefinition } from './definition.ts';
 import { microsoft, onnx, refuse, required, sameShape, sameType } from './definition.ts';
 import {
@@ -15,8 +16,6 @@ import {
   sub,
   sumTo,
 } from './functions.ts';
-
-export type NormName = 'LayerNormalization' | 'SimplifiedLayerNormalization' | 'RotaryEmbedding';
 
 function normShapes(op: string, inputs: Inputs) {
   const [x, weight] = required(op, inputs, 2);

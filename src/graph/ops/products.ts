@@ -1,11 +1,10 @@
 /** Matrix products. */
 
-import type { Shape, Value } from '../graph.ts';
+import type { ProductName } from './names.ts';
+import type { Shape, Value } from '../value.ts';
 import type { OpDefinition } from './definition.ts';
 import { broadcast, microsoft, onnx, refuse, required, sameType } from './definition.ts';
 import { fusedMatmul, reshape, sumTo } from './functions.ts';
-
-export type ProductName = 'MatMul' | 'FusedMatMul';
 
 function productShape(op: string, a: Value, b: Value, transA: boolean, transB: boolean): Shape {
   if (a.shape.length < 2 || b.shape.length < 2) refuse(op, 'fewer than two axes', [a, b]);

@@ -1,12 +1,10 @@
 /** Operators on stored codes, and attention with a cache: what exported models run. */
 
+import type { QuantizedName } from './names.ts';
 import type { DType } from '../../base/tensor.ts';
-import type { Dim } from '../graph.ts';
+import type { Dim } from '../value.ts';
 import type { OpDefinition } from './definition.ts';
 import { axisOf, microsoft, onnx, refuse, required, sum } from './definition.ts';
-
-export type QuantizedName =
-  'MatMulNBits' | 'MatMulInteger' | 'QuantizeLinear' | 'DequantizeLinear' | 'GroupQueryAttention';
 
 const stored = (what: string): string =>
   `${what} multiplies stored codes: train on the dense values, then encode`;

@@ -1,6 +1,7 @@
 /** Sums, extremes and normalizations along axes. */
 
-import type { Value } from '../graph.ts';
+import type { ReduceName, Reduction } from './names.ts';
+import type { Value } from '../value.ts';
 import type { OpDefinition } from './definition.ts';
 import { axisOf, constantInts, onnx, product, refuse, required } from './definition.ts';
 import {
@@ -16,9 +17,6 @@ import {
   sub,
   unsqueeze,
 } from './functions.ts';
-
-type Reduction = 'ReduceSum' | 'ReduceMean' | 'ReduceMax';
-export type ReduceName = Reduction | 'ArgMax' | 'TopK' | 'CumSum' | 'Softmax' | 'LogSoftmax';
 
 function reduced(op: string, x: Value, axes: readonly number[], keep: boolean) {
   const at = new Set(axes.map((axis) => axisOf(op, axis, x.shape.length)));

@@ -1,7 +1,7 @@
 /** What no sum of squares and no count can be, whichever form it comes in. */
 
 import { LapidaryError } from '../../base/errors.ts';
-import type { ImatrixEntry } from './imatrix.ts';
+import type { ImatrixEntry } from './entries.ts';
 
 export function damaged(path: string, what: string, expected: string, found: string | number): LapidaryError {
   const fix =

@@ -6,7 +6,7 @@
 
 import { readRange, withFile } from '../range.ts';
 import { checkedEntry, damaged } from './check.ts';
-import type { Imatrix, ImatrixEntry, WritableImatrix } from './imatrix.ts';
+import type { Imatrix, ImatrixEntry, WritableImatrix } from './entries.ts';
 
 /** Far above any: the sums of models with hundreds of experts take some hundreds of megabytes. */
 const largestFile = 2 ** 31;

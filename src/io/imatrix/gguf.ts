@@ -12,7 +12,7 @@ import type { GgufMetadata } from '../gguf/types.ts';
 import type { WritableTensor } from '../gguf/write.ts';
 import { writeGguf } from '../gguf/write.ts';
 import { checkedEntry, damaged } from './check.ts';
-import type { Imatrix, ImatrixEntry, WritableImatrix } from './imatrix.ts';
+import type { Imatrix, ImatrixEntry, WritableImatrix } from './entries.ts';
 
 const keys = {
   datasets: 'imatrix.datasets',

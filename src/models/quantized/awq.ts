@@ -9,7 +9,7 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import { turned } from '../../encodings/words.ts';
 import type { Json } from '../settings.ts';
 import { wrongSetting } from '../settings.ts';
-import type { QuantizedFormat } from './index.ts';
+import type { QuantizedFormat } from './format.ts';
 import type { Integers } from './integers.ts';
 import { groupOf, halfEncoding, integerEncoding, isGroup } from './integers.ts';
 import type { MatrixTensors } from './tensors.ts';

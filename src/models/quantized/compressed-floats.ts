@@ -14,7 +14,7 @@ import type { LevelGroup } from '../../encodings/levels.ts';
 import { levels } from '../../encodings/levels.ts';
 import { unpack } from '../../encodings/pack.ts';
 import { singleScale } from './compressed-integers.ts';
-import type { Scheme, WeightScheme } from './compressed-tensors.ts';
+import type { Scheme, WeightScheme } from './scheme.ts';
 import type { MatrixTensors } from './tensors.ts';
 import { floats, refuse, tensorOf } from './tensors.ts';
 

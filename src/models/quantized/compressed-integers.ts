@@ -11,7 +11,7 @@ import type { Bits } from '../../encodings/grid.ts';
 import { groupedPacked, packing } from '../../encodings/grouped.ts';
 import { integers } from '../../encodings/integer.ts';
 import { turned, unpackWords, wordCount } from '../../encodings/words.ts';
-import type { Scheme, WeightScheme } from './compressed-tensors.ts';
+import type { Scheme, WeightScheme } from './scheme.ts';
 import type { Integers } from './integers.ts';
 import { groupOf, halfEncoding, integerEncoding } from './integers.ts';
 import type { MatrixTensors } from './tensors.ts';

@@ -11,8 +11,8 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import type { Json } from '../settings.ts';
 import { wrongSetting } from '../settings.ts';
 import { eightBits } from './compressed-floats.ts';
-import { blockOf } from './compressed-tensors.ts';
-import type { QuantizedFormat } from './index.ts';
+import { blockOf } from './scheme.ts';
+import type { QuantizedFormat } from './format.ts';
 import type { MatrixTensors } from './tensors.ts';
 import { refuse } from './tensors.ts';
 

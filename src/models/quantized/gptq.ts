@@ -13,7 +13,7 @@ import type { Bits } from '../../encodings/grid.ts';
 import { turned, unpackWords, wordCount } from '../../encodings/words.ts';
 import type { Json } from '../settings.ts';
 import { wrongSetting } from '../settings.ts';
-import type { QuantizedFormat } from './index.ts';
+import type { QuantizedFormat } from './format.ts';
 import type { Integers } from './integers.ts';
 import { groupOf, halfEncoding, integerEncoding, isBits, isGroup } from './integers.ts';
 import type { MatrixTensors } from './tensors.ts';

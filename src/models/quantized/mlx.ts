@@ -13,7 +13,7 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import { unpackWords } from '../../encodings/words.ts';
 import type { Json } from '../settings.ts';
 import { wrongSetting } from '../settings.ts';
-import type { QuantizedFormat } from './index.ts';
+import type { QuantizedFormat } from './format.ts';
 import { groupOf, integerEncoding, isBits, isGroup } from './integers.ts';
 import type { MatrixTensors } from './tensors.ts';
 import { floats, refuse, tensorOf, wordsOf } from './tensors.ts';
