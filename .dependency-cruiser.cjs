@@ -80,6 +80,13 @@ module.exports = {
       'open\\.ts',
       'methods/contract\\.ts',
     ]),
+    only('inspect', '^src/inspect/', [
+      ...upToModels,
+      'evaluate/',
+      'measure/',
+      'open\\.ts',
+      'report/schema\\.ts',
+    ]),
     only('recipe', '^src/recipe/', ['base/', 'io/hub\\.ts', 'methods/']),
     only('export', '^src/export/', [...upToModels, 'evaluate/']),
   ],

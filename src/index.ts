@@ -27,6 +27,14 @@ export type { Recommendation, Wanted } from './formats/recommend.ts';
 export { recommend } from './formats/index.ts';
 export type { GenerateOptions, Generation, Prompt } from './generate/generate.ts';
 export { generate } from './generate/generate.ts';
+export type {
+  InspectedLayer,
+  InspectedTensor,
+  InspectedType,
+  Inspection,
+  MadeBy,
+} from './inspect/inspect.ts';
+export { inspect } from './inspect/inspect.ts';
 export type { ImatrixOptions, WrittenImatrix } from './run/imatrix.ts';
 export { imatrix } from './run/imatrix.ts';
 export type { Imatrix, ImatrixEntry } from './io/imatrix/imatrix.ts';
@@ -36,8 +44,8 @@ export { costOf, measure as evaluate, measureAll as compare } from './measure/me
 export type { LinearMethod, Matrix, Method, Statistic } from './methods/contract.ts';
 export { methods } from './methods/index.ts';
 export type { Model } from './models/model.ts';
-export type { Listing, Opened, OpenedCheckpoint, OpenedFile, OpenedWeights } from './open.ts';
-export { listTensors, openModel, openWeights } from './open.ts';
+export type { Opened, OpenedCheckpoint, OpenedFile, OpenedWeights } from './open.ts';
+export { openModel, openWeights } from './open.ts';
 export type { Plan } from './plan/plan.ts';
 export type { OptionInfo } from './recipe/options.ts';
 export { describeOptions } from './recipe/options.ts';

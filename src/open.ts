@@ -12,7 +12,6 @@ import { parseJsonObject } from './base/json.ts';
 import type { Progress } from './base/progress.ts';
 import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
-import { textAt } from './io/gguf/metadata.ts';
 import { openGguf } from './io/gguf/read.ts';
 import { withoutAddress } from './io/hub.ts';
 import type { Origin } from './io/origin.ts';
@@ -148,45 +147,6 @@ export async function openWeights(
   return { name: basename(folder), file, context: contextOf(folder) };
 }
 
-/** What stands in the headers of weights that need not be a model of ours. */
-export interface Listing {
-  readonly name: string;
-  /** As config.json or the GGUF file calls it. */
-  readonly architecture: string | undefined;
-  readonly tensors: readonly {
-    readonly name: string;
-    readonly shape: readonly number[];
-    readonly dtype: string;
-    readonly bytes: number;
-  }[];
-}
-
-/** @throws LapidaryError on what is neither a checkpoint nor a GGUF file */
-export async function listTensors(model: string, { revision, progress }: OpenOptions = {}): Promise<Listing> {
-  const location = withoutAddress(model);
-  const path = ggufFile(location);
-  if (path !== undefined) {
-    const { metadata, tensors } = openGguf(path);
-    const rows = [...tensors].map(([name, { shape, type, byteLength }]) => ({
-      name,
-      shape,
-      dtype: type.name,
-      bytes: byteLength,
-    }));
-    const architecture = textAt(metadata, 'general.architecture');
-    return { name: basename(path, '.gguf'), architecture, tensors: rows };
-  }
-  const { json, tensors } = await openCheckpoint(location, { revision, progress });
-  const rows = [...tensors].map(([name, { shape, dtype, byteLength: bytes }]) => ({
-    name,
-    shape,
-    dtype,
-    bytes,
-  }));
-  const [architecture] = [json.architectures ?? json.model_type].flat().map(String);
-  return { name: basename(resolve(location)), architecture, tensors: rows };
-}
-
 function fromCheckpoint(name: string, checkpoint: Checkpoint, warn: OpenOptions['warn']): OpenedWeights {
   const model = loadModel(checkpoint, warn);
   return { name, model, checkpoint, origin: checkpoint.origin, context: model.config.context };
@@ -222,7 +182,7 @@ function legalFiles(folder: string | undefined): [string, () => Uint8Array][] {
 }
 
 /** The GGUF file that a location means: itself, or the one in a folder that has no other weights. */
-function ggufFile(location: string): string | undefined {
+export function ggufFile(location: string): string | undefined {
   if (!existsSync(location) || !statSync(location).isDirectory())
     return location.endsWith('.gguf') ? location : undefined;
   const names = readdirSync(location);
@@ -261,7 +221,7 @@ function only(files: readonly string[], folder: string, kind: string): string {
 }
 
 /** Where the settings of an ONNX file lie: beside it, or above its onnx folder. */
-function folderOf(file: string): string {
+export function folderOf(file: string): string {
   const beside = dirname(resolve(file));
   return existsSync(join(beside, 'config.json')) ? beside : dirname(beside);
 }

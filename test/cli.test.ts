@@ -267,16 +267,43 @@ describe('evaluate, compare, generate, inspect', () => {
     },
   );
 
-  it('lists what is in a model, with or without a tokenizer', async () => {
+  it('shows what is in a model, with or without a tokenizer', async () => {
     const bare = fileURLToPath(new URL('models/qwen2', import.meta.url));
     const { stdout: shown } = await answer(['inspect', bare]);
-    expect(shown).toMatch(/^qwen2: qwen2, 3 layers, .*\nhidden 48, 4 heads of 12, 2 of keys and values/);
-    expect(shown).toMatch(/no chat template\n\ntensor +shape(.|\n)*model\.embed_tokens\.weight/);
+    expect(shown).toMatch(
+      /^model +qwen2 .*\narchitecture +qwen2, Qwen2ForCausalLM\nlayers +3\nheads +4 of 12, 2 for/,
+    );
+    expect(shown).toMatch(/chat template +no\n/);
+    // Layers that are alike share a line, and tensors are not asked for.
+    expect(shown).toMatch(/\n0-2 +20.9 k +83.7 kB +float32\n/);
+    expect(shown).not.toContain('q_proj.weight');
+    expect((await lapidary(['inspect'])).stdout).toContain('model.embed_tokens');
+  });
+
+  it('shows of an exported folder what it was made by, and a matrix as one line', async () => {
+    const { stdout: shown } = await answer(['inspect', out, '--layer', '1', '--name', '*q_proj']);
+    expect(shown).toMatch(/made by +lapidary \d+\.\d+\.\d+ from pebble\n/);
+    expect(shown).toMatch(/again by +lapidary compress /);
+    expect(shown.split('\n').filter((line) => line.includes('q_proj'))).toEqual([
+      expect.stringMatching(/^model\.layers\.1\.self_attn\.q_proj +256 x 256 +8-bit, group 32, zero points/),
+    ]);
 
     const { code, stdout } = await answer(['inspect', out, '--json']);
     expect(code).toBe(0);
-    expect(JSON.parse(stdout).tensors.length).toBeGreaterThan(43);
-    expect((await lapidary(['inspect'])).stdout).toContain('model.embed_tokens.weight');
+    const report = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
+    const found = JSON.parse(stdout);
+    for (const key of ['bytes', 'parameters', 'bitsPerWeight', 'multiplyAdds'])
+      expect(found[key], key).toBe(report.compressed[key]);
+    expect(found.tensors.map(({ name }: { name: string }) => name).sort()).toEqual(
+      report.tensors.map(({ name }: { name: string }) => name).sort(),
+    );
+  });
+
+  it('lists tensors where they are asked for, and says where there are none such', async () => {
+    const all = (await answer(['inspect', '--tensors'])).stdout;
+    expect(all).toMatch(/tensor +shape(.|\n)*model\.layers\.5\.mlp\.down_proj +256 x 768 +bfloat16/);
+    const ended = await answer(['inspect', '--layer', '9']);
+    expect([ended.code, ended.stderr]).toEqual([2, expect.stringContaining('--layer 9')]);
   });
 });
 

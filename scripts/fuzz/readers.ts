@@ -8,7 +8,8 @@ import type { Stored } from '../../src/base/tensor.ts';
 import { stored } from '../../src/base/tensor.ts';
 import { readDocuments } from '../../src/calibrate/data.ts';
 import { readUnit, writeUnit } from '../../src/calibrate/resume.ts';
-import { fileTensors } from '../../src/evaluate/cost.ts';
+import { storedWeights } from '../../src/evaluate/onnx-weights.ts';
+import { readOnnx } from '../../src/io/onnx/reader.ts';
 import { exportGraph } from '../../src/export/graph.ts';
 import { encodeModel } from '../../src/graph/onnx.ts';
 import { openCheckpoint } from '../../src/io/checkpoint.ts';
@@ -308,7 +309,7 @@ async function weights(place: Place, atPath: AtPath): Promise<void> {
     for (const make of model.files.values()) make();
   });
   const onnx = encodeModel(exportGraph(tinyLlama({ tied: false })));
-  atPath('ONNX', mutateBytes, place('changed.onnx'), onnx, (path) => fileTensors(path));
+  atPath('ONNX', mutateBytes, place('changed.onnx'), onnx, (path) => storedWeights(readOnnx(path)));
 
   for (const form of ['gguf', 'dat'] as const) {
     const path = place(`changed-${form}.imatrix`);

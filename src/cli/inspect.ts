@@ -1,150 +1,229 @@
-/** `lapidary inspect`: what is in a model: layers, shapes, types, bytes. Reads headers, no weights. */
+/** `lapidary inspect`: what is in a model, on a screen: sizes, layers, where it is from; tensors where they are asked for. */
 
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
+import picomatch from 'picomatch';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { elementCount } from '../base/tensor.ts';
-import { fileTensors } from '../evaluate/cost.ts';
-import { costOf } from '../measure/measure.ts';
-import { findArchitecture } from '../models/index.ts';
-import type { Configuration, LayerPlan } from '../models/model.ts';
-import type { Listing, OpenedWeights } from '../open.ts';
-import { listTensors, openWeights, settingsOf } from '../open.ts';
-import { readJson, templateText } from '../tokenizer/tokenizer.ts';
-import type { Work } from './common.ts';
-import { jsonOption, print, withProgress } from './common.ts';
+import type { InspectedLayer, InspectedTensor, Inspection, MadeBy } from '../inspect/inspect.ts';
+import { inspect } from '../inspect/inspect.ts';
+import { jsonOption, print, wholeNumber, withProgress } from './common.ts';
 import { formatBytes, formatCount, table } from './table.ts';
 
-type Row = Listing['tensors'][number];
-
 interface Flags {
+  readonly tensors?: boolean;
+  readonly layer?: number;
+  readonly name?: string;
   readonly revision?: string;
   readonly json?: boolean;
 }
 
 export function command(): Command {
   return new Command('inspect')
-    .summary('layers, shapes, types and bytes of a model')
-    .description('Lists what is in a checkpoint, an exported folder, or one GGUF or ONNX file.')
-    .argument(
-      '[model]',
-      'folder, hub id, .gguf or .onnx file; left out: the model that ships with the package',
+    .summary('what is in a model: layers, shapes, types, bytes, license')
+    .description(
+      'Shows what is in a checkpoint, an exported folder, or one GGUF, ONNX or safetensors file, by its headers; of any architecture.',
     )
+    .argument('[model]', 'folder, hub id or file; left out: the model that ships with the package')
+    .option('--tensors', 'list the tensors, too')
+    .addOption(new Option('--layer <number>', 'list the tensors of this layer').argParser(wholeNumber))
+    .option('--name <pattern>', 'list the tensors of this name, in which * stands for anything')
     .option('--revision <name>', 'branch, tag or commit of a hub id')
     .addOption(jsonOption())
     .addHelpText(
       'after',
       `
-Weights of an architecture that is not compressed here are listed, too.
-
 Examples:
   lapidary inspect
+  lapidary inspect ./my-model --layer 0
+  lapidary inspect model.gguf --name "*down_proj"
   lapidary inspect ./my-model --json`,
     )
-    .action((location: string | undefined, flags: Flags) =>
-      withProgress((work) => inspect(location, flags, work)),
-    );
+    .action(async (location: string | undefined, { json, revision, ...flags }: Flags) => {
+      const found = await withProgress((work) => inspect(location, { ...work, revision }));
+      const tensors = wanted(found, flags);
+      if (json) return print(JSON.stringify({ ...found, tensors: tensors ?? found.tensors }));
+      print([...summary(found), '', ...layers(found), '', ...listed(tensors)].join('\n'));
+    });
 }
 
-async function inspect(location: string | undefined, flags: Flags, work: Work): Promise<void> {
-  const opened = await openWeights(location, { ...flags, ...work }).catch((error) => error);
-  if (opened instanceof Error) return inspectUnknown(location, flags, work, opened);
-  const tensors = rowsOf(opened);
-  const cost = costOf(opened);
-  const chatTemplate = hasChatTemplate(opened);
-  if (flags.json)
-    return print(JSON.stringify({ model: opened.name, ...plan(opened), chatTemplate, ...cost, tensors }));
-  print(
-    [
-      ...describePlan(opened),
-      `${formatCount(cost.parameters)} parameters, ${formatBytes(cost.bytes)}, ${cost.bitsPerWeight.toFixed(2)} bits a weight, ${formatCount(cost.multiplyAdds)} multiply-adds a token`,
-      `${chatTemplate ? 'has a' : 'no'} chat template`,
-      '',
-      listed(tensors),
-    ].join('\n'),
+/** Undefined where nobody asks for any. @throws LapidaryError (usage) where there are none such */
+function wanted({ tensors }: Inspection, flags: Flags): readonly InspectedTensor[] | undefined {
+  const { layer, name } = flags;
+  if (layer === undefined && name === undefined) return flags.tensors ? tensors : undefined;
+  const matches = name === undefined ? () => true : picomatch(name, { bash: true });
+  const found = tensors.filter(
+    (tensor) => (layer === undefined || tensor.layer === layer) && matches(tensor.name),
+  );
+  if (found.length > 0) return found;
+  throw new LapidaryError(
+    {
+      what: 'no tensor of this model is meant',
+      where: [
+        ...(layer === undefined ? [] : [`--layer ${layer}`]),
+        ...(name ? [`--name "${name}"`] : []),
+      ].join(' '),
+      fix: '--tensors lists all of them',
+    },
+    ExitCode.usage,
   );
 }
 
-/** What is no model of ours is listed all the same, with the reason, where its headers can be read. */
-async function inspectUnknown(
-  location: string | undefined,
-  flags: Flags,
-  work: Work,
-  reason: Error,
-): Promise<void> {
-  const isInput = reason instanceof LapidaryError && reason.exitCode === ExitCode.input;
-  if (!isInput || location === undefined) throw reason;
-  const listing = await listTensors(location, { ...flags, ...work }).catch(() => {
-    throw reason;
-  });
-  const { name, architecture, tensors } = listing;
-  const sum = (value: (row: Row) => number) => tensors.reduce((total, row) => total + value(row), 0);
-  const [parameters, bytes] = [sum(({ shape }) => elementCount(shape)), sum((row) => row.bytes)];
-  if (flags.json)
-    return print(
-      JSON.stringify({ model: name, architecture, refused: reason.problem, parameters, bytes, tensors }),
-    );
-  work.warn(`not a model that Lapidary compresses: ${reason.message}`);
-  print(
+function summary(found: Inspection): string[] {
+  const { model, modelType, architecture, chatTemplate, refused, layers, madeBy } = found;
+  const rows: [string, string | undefined][] = [
+    ['model', `${model} (${found.container})`],
+    ['architecture', [...new Set([modelType, architecture])].filter(Boolean).join(', ') || 'not said'],
+    ['layers', stacks(layers)],
+    ['heads', heads(layers)],
+    ['widths', widths(found)],
+    ['vocabulary', found.vocabulary?.toLocaleString('en')],
     [
-      `${name}: ${architecture ?? 'of unknown architecture'}`,
-      `${tensors.length} tensors, ${formatCount(parameters)} elements as stored, ${formatBytes(bytes)}`,
-      '',
-      listed(tensors),
-    ].join('\n'),
+      'context',
+      found.context === undefined
+        ? undefined
+        : `${found.context.toLocaleString('en')} tokens${windows(layers)}`,
+    ],
+    ['head', found.tiedHead === undefined ? undefined : found.tiedHead ? 'is the embedding' : 'its own'],
+    [
+      'parameters',
+      `${formatCount(found.parameters)}${found.multiplyAdds === undefined ? '' : `, ${formatCount(found.multiplyAdds)} multiply-adds a token`}`,
+    ],
+    ['bytes', `${formatBytes(found.bytes)}, ${found.bitsPerWeight.toFixed(2)} bits a weight`],
+    ['types', types(found)],
+    ['chat template', chatTemplate ? 'yes' : 'no'],
+    ['license', license(found)],
+    ['base model', found.baseModel],
+    ['made by', madeBy && made(madeBy)],
+    ['how', madeBy?.summary],
+    ['again by', madeBy?.command],
+    [
+      'compress',
+      refused &&
+        `refuses it: ${refused.what}${refused.found === undefined ? '' : ` (found ${refused.found})`}`,
+    ],
+  ];
+  const known = rows.filter((row): row is [string, string] => row[1] !== undefined);
+  const width = Math.max(...known.map(([key]) => key.length));
+  return known.map(([key, value]) => `${key.padEnd(width)}  ${value}`);
+}
+
+function made({ producer, version, model }: MadeBy): string {
+  return `${producer}${version === undefined ? '' : ` ${version}`}${model === undefined ? '' : ` from ${model}`}`;
+}
+
+function license({ license: name, licenseName, licenseLink }: Inspection): string {
+  return [licenseName ?? name ?? 'not said', ...(licenseLink ? [licenseLink] : [])].join(', ');
+}
+
+/** "6", "34; 27 in vision_tower.encoder.layers" */
+function stacks(layers: readonly InspectedLayer[]): string | undefined {
+  const counts = new Map<string | undefined, number>();
+  for (const { stack } of layers) counts.set(stack, (counts.get(stack) ?? 0) + 1);
+  const said = [...counts].map(([stack, count]) =>
+    stack === undefined ? `${count}` : `${count} in ${stack}`,
   );
+  return said.join('; ') || undefined;
 }
 
-function listed(tensors: readonly Row[]): string {
-  const rows = tensors.map((row) => [row.name, row.shape.join(' x '), row.dtype, formatBytes(row.bytes)]);
-  return table(['tensor', 'shape', 'type', 'bytes'], rows);
+/** Every value that layers have, "4 or 8"; undefined where none is known. */
+function each(layers: readonly InspectedLayer[], value: (layer: InspectedLayer) => number | undefined) {
+  const known = [...new Set(layers.map(value))].filter((one) => one !== undefined);
+  return known.length === 0
+    ? undefined
+    : known.length > 3
+      ? `${Math.min(...known)} to ${Math.max(...known)}`
+      : known.join(' or ');
 }
 
-function rowsOf(opened: OpenedWeights): readonly Row[] {
-  if (opened.file !== undefined) return fileTensors(opened.file);
-  const { matrices, vectors } = opened.model;
-  const all: Row[] = [];
-  for (const [name, encoding] of matrices) {
-    const bytes = [...encoding.tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
-    all.push({ name: `${name}.weight`, shape: encoding.shape, dtype: encoding.label, bytes });
+function heads(layers: readonly InspectedLayer[]): string | undefined {
+  const [count, ofKeys] = [
+    each(layers, (layer) => layer.heads),
+    each(layers, (layer) => layer.keyValueHeads),
+  ];
+  const size = each(layers, (layer) => layer.headSize);
+  if (count === undefined) return undefined;
+  return `${count}${size === undefined ? '' : ` of ${size}`}${ofKeys === undefined ? '' : `, ${ofKeys} for keys and values`}`;
+}
+
+function widths({ hidden, layers }: Inspection): string | undefined {
+  const inner = each(layers, ({ intermediate }) => intermediate);
+  const said = [
+    ...(hidden === undefined ? [] : [`hidden ${hidden}`]),
+    ...(inner === undefined ? [] : [`feed-forward ${inner}`]),
+  ];
+  return said.join(', ') || undefined;
+}
+
+function windows(layers: readonly InspectedLayer[]): string {
+  const size = each(layers, ({ window }) => window);
+  const without = layers.filter(({ window }) => window === undefined).length;
+  if (size === undefined) return '';
+  return `, windows of ${size}${without > 0 ? ` in ${layers.length - without} layers` : ''}`;
+}
+
+function types({ types: all, bytes }: Inspection): string {
+  const said = all.slice(0, 4).map((type) => `${type.label} (${share(type.bytes / bytes)})`);
+  return `${said.join('; ')}${all.length > 4 ? ` and ${all.length - 4} more` : ''}`;
+}
+
+const share = (part: number): string => (part < 0.01 ? 'under 1%' : `${Math.round(100 * part)}%`);
+
+/** A line a layer, equal ones in a row as one. */
+function layers({ layers: all, tensors }: Inspection): string[] {
+  const runs: { first: InspectedLayer; last: number }[] = [];
+  for (const layer of all) {
+    const run = runs.at(-1);
+    if (run && isAlike(run.first, layer)) run.last = layer.layer;
+    else runs.push({ first: layer, last: layer.layer });
   }
-  for (const [name, { shape, dtype, byteLength }] of vectors)
-    all.push({ name, shape, dtype, bytes: byteLength });
-  return all.sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
-}
-
-function plan(opened: OpenedWeights): Record<string, unknown> {
-  const config = opened.model ? opened.model.config : configurationOf(opened.file);
-  if (!config) return { context: opened.context };
-  const { modelType, hidden, vocabulary, context, layers } = config;
-  return { modelType, hidden, vocabulary, context, layers };
-}
-
-/** A model in a few words. */
-function describePlan({ name, model, file, context }: OpenedWeights): string[] {
-  const config = model ? model.config : configurationOf(file!);
-  if (!config) return [`${name}: an ONNX file, context ${context}`];
-  const { modelType, hidden, vocabulary, layers, tiedHead } = config;
-  const all = (value: (layer: LayerPlan) => number | undefined) =>
-    [...new Set(layers.map(value))].filter((each) => each !== undefined).join(' or ');
-  const windows = all(({ window }) => window);
+  const several = new Set(all.map(({ stack }) => stack)).size > 1;
+  const differs = (key: 'heads' | 'keyValueHeads' | 'intermediate' | 'window') =>
+    new Set(all.filter((layer) => layer[key] !== undefined).map((layer) => layer[key])).size > 1;
+  const columns = [
+    { title: 'heads', key: 'heads' },
+    { title: 'of keys', key: 'keyValueHeads' },
+    { title: 'feed-forward', key: 'intermediate' },
+    { title: 'window', key: 'window' },
+  ] as const;
+  const shown = columns.filter(({ key }) => differs(key));
+  const rows = runs.map(({ first, last }) => [
+    `${several && first.stack ? `${first.stack} ` : ''}${first.layer}${last === first.layer ? '' : `-${last}`}`,
+    ...shown.map(({ key }) => `${first[key] ?? ''}`),
+    formatCount(first.parameters),
+    formatBytes(first.bytes),
+    first.labels.join('; '),
+  ]);
+  const outside = tensors.filter(({ layer, shape }) => layer === undefined && shape.length > 1);
+  const others = outside
+    .slice(0, 8)
+    .map(({ name, parameters, bytes, label }) => [
+      name,
+      ...shown.map(() => ''),
+      formatCount(parameters),
+      formatBytes(bytes),
+      label,
+    ]);
+  const left = outside.length - others.length;
   return [
-    `${name}: ${modelType}, ${layers.length} layers, context ${context}${windows === '' ? '' : `, windows of ${windows}`}`,
-    `hidden ${hidden}, ${all((layer) => layer.heads)} heads of ${all((layer) => layer.headSize)}, ${all((layer) => layer.keyValueHeads)} of keys and values, feed-forward ${all((layer) => layer.intermediate)}`,
-    `vocabulary ${vocabulary}, ${tiedHead ? 'the head is the embedding' : 'a head of its own'}`,
+    table(
+      ['layer, each', ...shown.map(({ title }) => title), 'parameters', 'bytes', 'types'],
+      [...rows, ...others],
+    ),
+    ...(left > 0 ? [`and ${left} more outside the layers`] : []),
   ];
 }
 
-/** Of an exported file, as the settings beside it say; undefined where these are none of an architecture of ours. */
-function configurationOf(file: string): Configuration | undefined {
-  try {
-    const json = readJson(settingsOf(file), 'config.json') ?? {};
-    return findArchitecture(json).configure(json);
-  } catch {
-    return undefined;
-  }
+/** But for its number. */
+function isAlike(a: InspectedLayer, b: InspectedLayer): boolean {
+  return JSON.stringify({ ...a, layer: 0 }) === JSON.stringify({ ...b, layer: 0 });
 }
 
-function hasChatTemplate({ model, file }: OpenedWeights): boolean {
-  const files = model ? model.files : settingsOf(file!);
-  return templateText(files, readJson(files, 'tokenizer_config.json')) !== undefined;
+function listed(tensors: readonly InspectedTensor[] | undefined): string[] {
+  if (!tensors) return ['Tensors: --tensors, or --layer NUMBER, or --name "*down_proj"'];
+  const rows = tensors.map(({ name, shape, label, bytes }) => [
+    name,
+    shape.join(' x '),
+    label,
+    formatBytes(bytes),
+  ]);
+  return [table(['tensor', 'shape', 'type', 'bytes'], rows)];
 }

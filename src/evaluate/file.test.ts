@@ -16,7 +16,9 @@ import { loadModel } from '../models/index.ts';
 import type { Model } from '../models/model.ts';
 import { bitsPerWeight, multiplyAdds, parameters } from '../models/size.ts';
 import { modelScorer } from './blocks.ts';
-import { fileCost, fileTensors } from './cost.ts';
+import { readOnnx } from '../io/onnx/reader.ts';
+import { fileCost } from './cost.ts';
+import { storedWeights } from './onnx-weights.ts';
 import { evaluate } from './evaluate.ts';
 import { fileScorer, openFile } from './file.ts';
 import type { Scorer } from './scorer.ts';
@@ -79,7 +81,7 @@ describe.each(['llama', 'llama-tied-llama3rope', 'qwen3', 'mistral', 'gpt2'])('%
       expect(cost.parameters).toBe(parameters(model));
       expect(cost.multiplyAdds).toBe(multiplyAdds(model));
       expect(cost.bitsPerWeight).toBeCloseTo(bitsPerWeight(model), 10);
-      const stored = fileTensors(path).reduce((sum, { bytes }) => sum + bytes, 0);
+      const stored = storedWeights(readOnnx(path)).weights.reduce((sum, { bytes }) => sum + bytes, 0);
       expect((8 * stored) / cost.parameters).toBeCloseTo(cost.bitsPerWeight, 10);
       expect(cost.bytes).toBeGreaterThan(stored);
     }

@@ -16,7 +16,10 @@ export interface SafetensorsFile {
   /** By name, in the order of the header. */
   readonly tensors: ReadonlyMap<string, Stored>;
   /** Tensors of types that nothing here computes with (8-bit floats, unsigned words): what they are, by name. */
-  readonly unsupported: ReadonlyMap<string, { readonly dtype: string; readonly shape: readonly number[] }>;
+  readonly unsupported: ReadonlyMap<
+    string,
+    { readonly dtype: string; readonly shape: readonly number[]; readonly byteLength: number }
+  >;
   readonly metadata: ReadonlyMap<string, string>;
 }
 
@@ -24,11 +27,11 @@ export interface SafetensorsFile {
 export function openSafetensors(path: string): SafetensorsFile {
   const { header, identity, dataStart } = readHeader(path);
   const tensors = new Map<string, Stored>();
-  const unsupported = new Map<string, { dtype: string; shape: readonly number[] }>();
+  const unsupported = new Map<string, { dtype: string; shape: readonly number[]; byteLength: number }>();
   for (const { name, dtype, shape, begin, end } of header.entries) {
     const known: DType | undefined = dtypeNames[dtype];
     if (known === undefined) {
-      unsupported.set(name, { dtype, shape });
+      unsupported.set(name, { dtype, shape, byteLength: end - begin });
       continue;
     }
     const byteLength = end - begin;

@@ -132,7 +132,7 @@ describe('safetensors', () => {
       file({ a: entry([2, 2], 0, 4, 'F8_E8M0'), b: entry([2], 4, 8, 'U16') }, 8),
     );
     expect(opened.tensors.size).toBe(0);
-    expect(opened.unsupported.get('a')).toEqual({ dtype: 'F8_E8M0', shape: [2, 2] });
+    expect(opened.unsupported.get('a')).toEqual({ dtype: 'F8_E8M0', shape: [2, 2], byteLength: 4 });
   });
 
   it('leaves nothing behind when a tensor fails while it is written', async () => {
