@@ -12,6 +12,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
+import { elementCount } from '../base/tensor.ts';
 import type { Random } from '../base/random.ts';
 import { random } from '../base/random.ts';
 import { gradient } from '../graph/gradient.ts';
@@ -19,25 +20,13 @@ import type { Value } from '../graph/graph.ts';
 import { exp, logSoftmax, matmul, mul, reduceSum, reshape, scalar, transpose } from '../graph/ops.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
+import type { Gradients, GradientsAsked, TokenImportance } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { Part, Runner } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { linearLayers } from '../models/size.ts';
 import { fewestTokens, hiddenOf } from './streams.ts';
 import { steadyThreads } from './threads.ts';
-
-/** By the name of a linear layer, or of a block. */
-export type Importance = ReadonlyMap<string, TokenImportance>;
-
-export interface TokenImportance {
-  /** Of every token of the sequences, one after the other: 1 on average. */
-  readonly weights: Float32Array;
-  /**
-   * Squared gradient of a token, on average. Changes e [out] of what the layer gives for each token raise the mean KL
-   * divergence by about half of the mean of `mean` x weight x |e|^2 / out.
-   */
-  readonly mean: number;
-}
 
 /** The names of all linear layers in blocks, and of the blocks. */
 export function everyLayer(model: Model): ReadonlySet<string> {
@@ -59,22 +48,6 @@ const stateBytes = 2 ** 28;
 /** Logits of a run through the head. */
 const logitsAtOnce = 2 ** 24;
 
-export interface Asked {
-  /** Linear layers in blocks, and blocks ("model.layers.0"), whose tokens' importance is wanted. */
-  readonly names: ReadonlySet<string>;
-  /** Whether what blocks give is to be measured as predictions see it. */
-  readonly metrics: boolean;
-}
-
-export interface Gradients {
-  readonly importance: Importance;
-  /**
-   * Of each block: the mean of g g^T over tokens, row-major [hidden, hidden], g being the gradient of the predictions by a
-   * token's hidden state behind the block.
-   */
-  readonly metrics: readonly Float32Array[] | undefined;
-}
-
 /**
  * All that is asked, from one pass back.
  * @param sequences token ids, all of one length
@@ -83,22 +56,30 @@ export interface Gradients {
 export async function predictionGradients(
   model: Model,
   sequences: readonly Int32Array[],
-  asked: Asked,
+  asked: GradientsAsked,
   options: ImportanceOptions,
 ): Promise<Gradients> {
   const { hidden, layers } = model.config;
   const tokens = sequences.length * sequences[0].length;
-  const found = new Map([...asked.names].map((name) => [name, new Float32Array(tokens)]));
+  const found = new Map([...(asked.names ?? [])].map((name) => [name, new Float32Array(tokens)]));
   const metrics = asked.metrics ? layers.map(() => new Float32Array(hidden ** 2)) : undefined;
-  await walkBack(model, sequences, { found, metrics }, options);
-  for (const [layer, metric] of metrics?.entries() ?? []) {
-    for (let i = 0; i < metric.length; i++) metric[i] /= tokens;
-    if (!metric.every(Number.isFinite)) throw notFinite(model.architecture.layerName(layer));
-  }
+  const sizeOf = (name: string) => elementCount(model.matrices.get(name)!.shape);
+  const weights = new Map([...(asked.weights ?? [])].map((name) => [name, new Float32Array(sizeOf(name))]));
+  await walkBack(model, sequences, { found, metrics, weights }, options);
+  for (const [layer, metric] of metrics?.entries() ?? [])
+    divide(metric, tokens, model.architecture.layerName(layer));
+  for (const [name, squares] of weights) divide(squares, tokens, name);
   return {
     importance: new Map([...found].map(([name, squares]) => [name, normalized(name, squares)])),
     metrics,
+    weights,
   };
+}
+
+/** In place. @throws LapidaryError where a sum is not finite */
+function divide(sums: Float32Array, count: number, name: string): void {
+  for (let i = 0; i < sums.length; i++) sums[i] /= count;
+  if (!sums.every(Number.isFinite)) throw notFinite(name);
 }
 
 interface Wanted {
@@ -106,6 +87,8 @@ interface Wanted {
   readonly found: ReadonlyMap<string, Float32Array>;
   /** By block: sums of g g^T are added to these. */
   readonly metrics?: readonly Float32Array[] | undefined;
+  /** By matrix: squared gradients of its weights are added to these. */
+  readonly weights: ReadonlyMap<string, Float32Array>;
 }
 
 interface Work extends Wanted {
@@ -196,19 +179,27 @@ function randomSigns({ integer }: Random, target: Float32Array): Float32Array {
 
 /** Through a block; notes the squared gradients of its linear layers' outputs on the way. */
 async function back(
-  { runner, found, metrics, signal }: Work,
+  { runner, found, metrics, weights, signal }: Work,
   layer: number,
   hidden: readonly Tensor[],
   flows: readonly Tensor[],
   first: number,
 ): Promise<Tensor[]> {
   const noted: string[] = [];
+  const block = runner.model.architecture.layerName(layer);
+  const own = [...weights].filter(([name]) => name.startsWith(`${block}.`));
   const stage = await runner.block(layer, {
     extensionOnly: true,
     extend(part) {
       const dy = part.graph.input('dy', 'float32', part.output.shape);
-      noted.push(...addGradients(part, dy, runner.model.architecture.layerName(layer), found));
+      noted.push(...addGradients(part, dy, block, found));
       if (metrics) addMetric(dy);
+      if (own.length > 0)
+        addWeightGradients(
+          part,
+          dy,
+          own.map(([name]) => name.slice(block.length + 1)),
+        );
     },
   });
   const next: Tensor[] = [];
@@ -219,6 +210,8 @@ async function back(
     for (const [place, name] of noted.entries())
       found.get(name)!.set(outputs[squareName(place)].data as Float32Array, at);
     if (metrics) addTo(metrics[layer], outputs[metricName].data as Float32Array);
+    for (const [place, [, squares]] of own.entries())
+      addTo(squares, outputs[weightName(place)].data as Float32Array);
     next.push(outputs.dx);
     at += x.dims[0] * x.dims[1];
   }
@@ -243,6 +236,19 @@ function addGradients(
   for (const [index, g] of gradients.entries())
     graph.output(squareName(index), reshape(reduceSum(mul(g, g), [-1]), [-1]));
   return noted.map(([name]) => name);
+}
+
+const weightName = (index: number): string => `weights.${index}`;
+
+/**
+ * Squares of what flows back to weights. The signs of positions are independent, so that the square of their sum is the
+ * sum of their squares on average.
+ * @param names within the block
+ */
+function addWeightGradients({ graph, output }: Part, dy: Value, names: readonly string[]): void {
+  const loss = reduceSum(mul(output, dy), [0, 1, 2]);
+  const values = names.map((name) => graph.weights.get(`${name}.weight`)!.value);
+  for (const [index, g] of gradient(loss, values).entries()) graph.output(weightName(index), mul(g, g));
 }
 
 const metricName = 'metric';

@@ -4,9 +4,15 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
-import type { BlockRewrite, BlockTraining, Statistic, StatisticKind } from '../methods/contract.ts';
+import type {
+  BlockRewrite,
+  BlockTraining,
+  Gradients,
+  Importance,
+  Statistic,
+  StatisticKind,
+} from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
-import type { Gradients, Importance } from './importance.ts';
 import { moreOf } from './statistics.ts';
 import type { Assignment, Target } from './targets.ts';
 import { targetsOf } from './targets.ts';

@@ -1,11 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { selector } from './select.ts';
-import type { Importance } from './importance.ts';
+import type { Compressor, Importance } from '../methods/contract.ts';
 import { everyLayer, predictionGradients } from './importance.ts';
 import { rankBySensitivity } from './sensitivity.ts';
 import { findMethod } from '../methods/index.ts';
-import type { Compressor } from '../methods/contract.ts';
 import { random } from '../base/random.ts';
 import { targetsOf } from './targets.ts';
 

@@ -79,9 +79,12 @@ function byPart(expression: string, model: Model): Selector | undefined {
   const part = ['attention', 'feed-forward'].indexOf(expression);
   if (part < 0) return undefined;
   const names = new Set(
-    model.config.layers.flatMap((_, layer) => {
+    model.config.layers.flatMap(({ heads, intermediate }, layer) => {
+      if ([heads, intermediate][part] === 0) return [];
       const { norms, writers } = model.architecture.structure(model.config, layer);
-      return [...norms[part].readers, writers[part]].map(({ matrix }) => matrix);
+      // Attention stands first, where it is there.
+      const at = part === 0 ? 0 : norms.length - 1;
+      return [...norms[at].readers, writers[at]].map(({ matrix }) => matrix);
     }),
   );
   return ({ name }) => names.has(name);

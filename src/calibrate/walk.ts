@@ -7,14 +7,13 @@
 
 import type { Progress } from '../base/progress.ts';
 import type { Tensor } from '../graph/session.ts';
-import type { Changes } from '../methods/contract.ts';
+import type { Changes, Importance } from '../methods/contract.ts';
 import type { Spare } from '../models/hidden.ts';
 import { forward } from '../models/hidden.ts';
 import type { Model } from '../models/model.ts';
 import type { PartOptions, Runner } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { openErrorMeter } from './error.ts';
-import type { Importance } from './importance.ts';
 import { predictionGradients } from './importance.ts';
 import type { Compressing } from './compress.ts';
 import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';

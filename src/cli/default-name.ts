@@ -2,8 +2,9 @@
 
 import { basename, resolve } from 'node:path';
 import { shipped } from '../open.ts';
-import type { Recipe, Step } from '../recipe/recipe.ts';
-import { isCompression, methodsOf } from '../recipe/recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import type { Step } from '../recipe/steps.ts';
+import { isCompression, methodsOf } from '../recipe/steps.ts';
 
 /** Other options for some matrices of the blocks. */
 const isForSome = (step: Step): boolean =>
@@ -17,7 +18,7 @@ export function defaultFolder({
   export: { format },
 }: Recipe): string {
   const name = basename(resolve(model), '.gguf');
-  const { type, numbers, bits, group } = steps.find(isCompression)!.options;
+  const { type, numbers, bits, group } = steps.find(isCompression)?.options ?? {};
   const parts = [
     name,
     format,

@@ -24,7 +24,8 @@ import type { StoredGrid } from '../models/quantized/index.ts';
 import { isShipped } from '../open.ts';
 import { flagOf } from '../recipe/options.ts';
 import type { RecipeInput } from '../recipe/recipe.ts';
-import { compresses, parseRecipe, readRecipe } from '../recipe/recipe.ts';
+import { parseRecipe, readRecipe } from '../recipe/recipe.ts';
+import { compresses } from '../recipe/steps.ts';
 
 /**
  * @param path of a recipe's file, where one is given

@@ -78,6 +78,8 @@ export function cachedAttention(
   if (cache) checkFused(config);
   const [cacheType, perByte] = cache ? integerTypes[cache.bits] : ([dtype, 1] as const);
   const caches = config.layers.map(({ keyValueHeads, headSize }, layer) => {
+    // A layer without attention has none, and is not asked for it.
+    if (keyValueHeads === 0) return undefined;
     const input = (part: string) =>
       graph.input(`past_key_values.${layer}.${part}`, cacheType, [
         sizes.batch,
@@ -93,7 +95,7 @@ export function cachedAttention(
     dtype,
     cache,
     once: memory(),
-    past: (layer) => caches[layer],
+    past: (layer) => caches[layer]!,
     present(layer, key, value) {
       graph.output(`present.${layer}.key`, key);
       graph.output(`present.${layer}.value`, value);

@@ -13,7 +13,7 @@ import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
 import { describeOptions } from '../recipe/options.ts';
-import { compresses } from '../recipe/recipe.ts';
+import { compresses } from '../recipe/steps.ts';
 import type { Destination, FormatName } from './engines.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
@@ -71,7 +71,8 @@ function widthsOf(model: string | undefined): readonly number[] {
 export function chainOf(names: string): readonly Method[] {
   const chain = names.split('+').map((name) => findMethod(name.trim()));
   const last = chain.at(-1)!;
-  return last.shape === 'rewrite' ? [...chain, findMethod(last.followedBy.method)] : chain;
+  const follower = last.shape === 'rewrite' ? last.followedBy : undefined;
+  return follower ? [...chain, findMethod(follower.method)] : chain;
 }
 
 /**
@@ -133,7 +134,9 @@ export function withTables(
     );
   }
   if (asked === undefined && (own || keepsTables)) return { steps, tables: [] };
-  const main = steps.findLast(({ targets }) => targets)!;
+  const main = steps.findLast(({ targets }) => targets);
+  // What compresses no matrix leaves tables as they are.
+  if (!main) return { steps, tables: [] };
   const { at, convert } = findMethod(main.method) as { at?: unknown; convert?: unknown };
   // Methods that choose by matrix, or change none, are for these too.
   if ((at || convert) && asked === undefined) {

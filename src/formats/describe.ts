@@ -10,7 +10,8 @@ import type { OpenedCheckpoint } from '../open.ts';
 import type { OptionInfo } from '../recipe/options.ts';
 import { describeOptions, flagOf } from '../recipe/options.ts';
 import { stepNeedsText } from '../run/prepare.ts';
-import { compresses, parseRecipe } from '../recipe/recipe.ts';
+import { parseRecipe } from '../recipe/recipe.ts';
+import { compresses } from '../recipe/steps.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
 
@@ -49,7 +50,7 @@ export function describeMethod(method: Method): MethodDescription {
   );
   return {
     name,
-    family: familyOf(method).title,
+    family: familyOf(method)?.title ?? 'Others',
     kind: kinds[kind],
     summary,
     papers,
@@ -101,7 +102,7 @@ function stepsOf(method: Method, format?: FormatName): StepInput[] {
   const own = { method: method.name };
   const fits = (step: StepInput) => (format ? fitted(step, formats[format]) : step);
   if (compresses(method)) return [fits(own)];
-  if (method.shape === 'rewrite') return [own, fits(method.followedBy)];
+  if (method.shape === 'rewrite') return method.followedBy ? [own, fits(method.followedBy)] : [own];
   return [fits({ method: methods.find(compresses)!.name }), own];
 }
 

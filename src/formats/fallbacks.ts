@@ -7,7 +7,7 @@ import { ggufFileTypes, typeInMix } from '../models/gguf-mixes.ts';
 import type { Model } from '../models/model.ts';
 import { assignment } from '../run/prepare.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { isCompression } from '../recipe/recipe.ts';
+import { isCompression } from '../recipe/steps.ts';
 
 /** Best of those measured where rows are no multiples of 256 (docs/benchmarks.md, rows of 576). */
 const bestAnyway = 'Q4_K_M';

@@ -7,7 +7,7 @@ import { targetsOf } from '../calibrate/targets.ts';
 import type { Model } from '../models/model.ts';
 import { assignment, calibrationFile } from '../run/prepare.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { isCompression, methodsOf } from '../recipe/recipe.ts';
+import { isCompression, methodsOf } from '../recipe/steps.ts';
 import type { IntegerWeights } from './format.ts';
 import { formats } from './index.ts';
 
@@ -26,7 +26,7 @@ export function opening(recipe: Recipe): readonly string[] {
 
 /** "gptq, 4 bits, groups of 32" */
 function inWords({ steps }: Recipe): string {
-  const { type, bits, group } = steps.find(isCompression)!.options;
+  const { type, bits, group } = steps.find(isCompression)?.options ?? {};
   const parts = [
     methodsOf(steps).join('+'),
     type ?? (bits === undefined ? undefined : `${bits} bits`),

@@ -18,7 +18,7 @@ import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
 import { openModel } from '../open.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { isCompression } from '../recipe/recipe.ts';
+import { isCompression } from '../recipe/steps.ts';
 import { checkSteps } from './check.ts';
 import type { Check } from '../export/written.ts';
 import type { Format } from './format.ts';

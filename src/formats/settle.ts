@@ -9,13 +9,14 @@ import type { Target } from '../calibrate/targets.ts';
 import { keptOf, targetsOf } from '../calibrate/targets.ts';
 import { equalValues } from '../encodings/affine.ts';
 import type { Encoding } from '../encodings/encoding.ts';
-import type { StepInput } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { assignment, calibrationFile } from '../run/prepare.ts';
-import type { Recipe, Step } from '../recipe/recipe.ts';
-import { isCompression, parseRecipe, plainRecipe } from '../recipe/recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import type { Step } from '../recipe/steps.ts';
+import { inputOf, withSteps } from '../recipe/recipe.ts';
+import { isCompression } from '../recipe/steps.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
 
@@ -56,16 +57,16 @@ export function settled(recipe: Recipe, original: OpenedCheckpoint, { warn, note
   }
   const { steps, reason } = anew(lost, recipe);
   const why = `${formats[recipe.export.format].label} does not hold ${kept.length === 0 ? 'its matrices' : namesOf(lost)} to the bit (${reasonOf(lost[0])})`;
-  const plain = plainRecipe(recipe);
+  const own = recipe.steps.map(inputOf);
   if (kept.length > 0) {
     warn(
       `${subject}: ${kept.length} matrices are taken over without loss; ${why}, so they are compressed anew`,
     );
-    return parseRecipe({ ...plain, steps: [...(plain.steps as StepInput[]), ...steps] });
+    return withSteps(recipe, [...own, ...steps]);
   }
   warn(`${subject}, and ${why}: ${losing}`);
-  const others = (plain.steps as StepInput[]).filter((_, index) => !keeps(recipe.steps[index]));
-  return parseRecipe({ ...plain, reason, steps: [...steps, ...others] });
+  const others = own.filter((_, index) => !keeps(recipe.steps[index]));
+  return withSteps({ ...recipe, reason }, [...steps, ...others]);
 }
 
 const keeps = (step: Step): boolean =>
@@ -158,7 +159,7 @@ function hint(recipe: Recipe, original: OpenedCheckpoint, narrow: readonly Targe
   const labelOf = ({ name }: Target) => original.model.matrices.get(name)!.label;
   const kinds = [...new Map(targets.map((target) => [labelOf(target), target])).values()];
   const step = fitted({ method: method.name, targets: kinds.map(({ name }) => name), strict: false }, format);
-  const keeping = parseRecipe({ ...plainRecipe(recipe), steps: [step] });
+  const keeping = withSteps(recipe, [step]);
   if (kinds.length === 0 || sorted(keeping, original, kinds).lost.length > 0) return '';
   return `; --method ${method.name} takes over what is there without loss`;
 }

@@ -4,7 +4,7 @@ import { methods } from '../methods/index.ts';
 import { narrowestWindow } from '../models/windows.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { compresses } from '../recipe/recipe.ts';
+import { compresses } from '../recipe/steps.ts';
 import { expressionOf } from './check.ts';
 import { formats } from './index.ts';
 

@@ -1,8 +1,8 @@
 /**
  * What a compression method is to everybody else. A method's file exports one of these; nothing else in the project
- * names it. A method has one of three shapes: it compresses one matrix (linear), makes another model that computes the
- * same and compresses better (rewrite), or fits matrices together by gradient (train): those of a block while it is
- * compressed, those of a block that others have compressed, or those of the whole model at the end.
+ * names it. A method has one of three shapes: it compresses one matrix (linear), makes another model (rewrite): one that
+ * computes the same and compresses better, or one of another structure, or fits matrices together by gradient (train):
+ * those of a block while it is compressed, those of a block that others have compressed, or those of the whole model.
  */
 
 import type { z } from 'zod';
@@ -116,26 +116,85 @@ export interface Block {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A rewrite of the whole model, before the walk. */
+/** A rewrite of the whole model. */
 export interface ModelRewrite<Options = unknown> extends Common<Options> {
   readonly shape: 'rewrite';
   readonly scope: 'model';
-  /** The compressor for a recipe that names none. */
-  readonly followedBy: StepInput;
+  /**
+   * What becomes another. "weights": values alone, so that the model computes the same and compresses better; it comes
+   * before what compresses. "structure": layers, heads, widths, the vocabulary with the tokenizer's files, what shares a
+   * matrix; the model computes something else, and stands anywhere in a recipe.
+   */
+  readonly changes: 'weights' | 'structure';
+  /** Whether it hands on the encodings of matrices as they are (removing whole layers does), and so may come after what made them. */
+  readonly keepsEncodings?: boolean;
+  /** The compressor for a recipe that names none; without it the rewrite is enough by itself. */
+  readonly followedBy?: StepInput;
   /** Whether it needs calibration text. */
   needsText(options: Options): boolean;
   rewrite(model: Model, options: Options, context: RewriteContext): Promise<Model>;
 }
 
-export interface RewriteContext {
-  /** Of calibration; token ids, all of one length; empty where there is no text. */
-  readonly sequences: readonly Int32Array[];
+/** What methods that see the whole model may ask for; nothing of it is computed before they do. */
+interface ModelContext {
   readonly seed: number;
-  /** What a matrix will be after plain rounding by the method that comes after; undefined where none is to come. */
-  readonly rounded: (name: string, weight: Matrix) => Promise<Float32Array | undefined>;
   readonly session: Pick<SessionOptions, 'device' | 'threads'>;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
+  /**
+   * How predictions on the calibration text hang on the model as it was given to the method.
+   * @throws LapidaryError where there is no text, or a gradient is not finite
+   */
+  gradients(asked: GradientsAsked): Promise<Gradients>;
+  /** Text that the model, as it was given to the method, writes by itself: token ids, all of one length. */
+  samples(asked: SamplesAsked): Promise<readonly Int32Array[]>;
+}
+
+/** What of a model's gradients is wanted. */
+export interface GradientsAsked {
+  /** Linear layers in blocks, and blocks ("model.layers.0"), whose tokens' importance is wanted. */
+  readonly names?: ReadonlySet<string> | undefined;
+  /** Whether what blocks give is to be measured as predictions see it. */
+  readonly metrics?: boolean | undefined;
+  /** Linear layers in blocks of whose weights each is to be measured so. */
+  readonly weights?: ReadonlySet<string> | undefined;
+}
+
+export interface Gradients {
+  readonly importance: Importance;
+  /**
+   * Of each block: the mean of g g^T over tokens, row-major [hidden, hidden], g being the gradient of the predictions by a
+   * token's hidden state behind the block.
+   */
+  readonly metrics: readonly Float32Array[] | undefined;
+  /** By the matrix: E[g^2] of a token for each weight, row-major [out, in], the diagonal of the predictions' Fisher information. */
+  readonly weights: ReadonlyMap<string, Float32Array>;
+}
+
+/** By the name of a linear layer, or of a block. */
+export type Importance = ReadonlyMap<string, TokenImportance>;
+
+export interface TokenImportance {
+  /** Of every token of the sequences, one after the other: 1 on average. */
+  readonly weights: Float32Array;
+  /**
+   * Squared gradient of a token, on average. Changes e [out] of what the layer gives for each token raise the mean KL
+   * divergence by about half of the mean of `mean` x weight x |e|^2 / out.
+   */
+  readonly mean: number;
+}
+
+export interface SamplesAsked {
+  readonly count: number;
+  /** Tokens of a sequence. */
+  readonly length: number;
+}
+
+export interface RewriteContext extends ModelContext {
+  /** Of calibration; token ids, all of one length; empty where there is no text. */
+  readonly sequences: readonly Int32Array[];
+  /** What a matrix will be after plain rounding by the method that comes after; undefined where none is to come. */
+  readonly rounded: (name: string, weight: Matrix) => Promise<Float32Array | undefined>;
 }
 
 /** Compresses all matrices of a block together, so that the block computes what it did. */
@@ -192,23 +251,19 @@ export interface CompressedBlock extends Omit<TrainedBlock, 'importance'> {
   readonly metric?: Float32Array | undefined;
 }
 
-/** Trains what is left to choose when all is compressed, end to end: the bytes stay as many. */
+/** Trains a model end to end, so that it predicts what the original does: what is left to choose when all is compressed. */
 export interface ModelTraining<Options = unknown> extends Common<Options> {
   readonly shape: 'train';
   readonly scope: 'model';
   /** Calibration sequences of a step. */
   batch(options: Options): number;
-  /** @param teacher the model before it was compressed */
+  /** @param teacher the model before the recipe's first step */
   train(student: Model, teacher: Model, options: Options, context: TrainingContext): Promise<Changes>;
 }
 
-export interface TrainingContext {
+export interface TrainingContext extends ModelContext {
   /** Of calibration; token ids, all of one length; at least one. */
   readonly sequences: readonly Int32Array[];
-  readonly seed: number;
-  readonly session: Pick<SessionOptions, 'device' | 'threads'>;
-  readonly progress?: Progress | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Compresses matrices, one at a time or a block's together. */

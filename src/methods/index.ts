@@ -9,9 +9,9 @@ export const families: readonly Family[] = [quantize];
 
 export const methods: readonly Method[] = families.flatMap((family) => family.methods);
 
-/** The family that a method stands in. */
-export const familyOf = (method: Method): Family =>
-  families.find((family) => family.methods.includes(method))!;
+/** The family that a method stands in; undefined of a method that is none of the project's. */
+export const familyOf = (method: Method): Family | undefined =>
+  families.find((family) => family.methods.includes(method));
 
 /** @throws LapidaryError for an unknown name, with the nearest known one. */
 export function findMethod(name: string): Method {

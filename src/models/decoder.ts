@@ -8,7 +8,7 @@ import { add, mul, reshape, rmsNorm, silu } from '../graph/ops.ts';
 import type { Architecture, Configuration, LayerPlan, LayerStructure, Scope } from './model.ts';
 import { readRope } from './rope.ts';
 import type { Json } from './settings.ts';
-import { count, flag, positive, tokens, word, wrongSetting } from './settings.ts';
+import { asSetting, count, counts, flag, positive, tokens, word, wrongSetting } from './settings.ts';
 
 export interface Biases {
   readonly queryKeyValue: boolean;
@@ -46,12 +46,16 @@ export function decoder(traits: DecoderTraits): Architecture {
     block(scope, x, layer) {
       const name = layerName(layer);
       const biases = biasesOf(scope);
-      const attended = add(
-        x,
-        attention(scope, traits, biases, norm(scope, x, `${name}.input_layernorm`), layer),
-      );
-      const normed = norm(scope, attended, `${name}.post_attention_layernorm`);
-      return add(attended, feedForward(scope, biases, normed, layer, `${name}.mlp`));
+      const { heads, intermediate } = scope.config.layers[layer];
+      let hidden = x;
+      if (heads > 0)
+        hidden = add(
+          hidden,
+          attention(scope, traits, biases, norm(scope, hidden, `${name}.input_layernorm`), layer),
+        );
+      if (intermediate === 0) return hidden;
+      const normed = norm(scope, hidden, `${name}.post_attention_layernorm`);
+      return add(hidden, feedForward(scope, biases, normed, layer, `${name}.mlp`));
     },
     head(scope, x) {
       const name = scope.config.tiedHead ? 'model.embed_tokens' : 'lm_head';
@@ -59,6 +63,12 @@ export function decoder(traits: DecoderTraits): Architecture {
     },
     structure: (config, layer) =>
       structureOf(layerName(layer), config.layers[layer], traits.biases?.(config.json) ?? noBiases),
+    settings: (layers) => ({
+      num_hidden_layers: layers.length,
+      num_attention_heads: asSetting(layers.map(({ heads }) => heads)),
+      num_key_value_heads: asSetting(layers.map(({ keyValueHeads }) => keyValueHeads)),
+      intermediate_size: asSetting(layers.map(({ intermediate }) => intermediate)),
+    }),
     around: ({ tiedHead }) => ({
       tables: ['model.embed_tokens'],
       norm: {
@@ -93,22 +103,24 @@ function structureOf(name: string, plan: LayerPlan, biases: Biases): LayerStruct
     layer(`mlp.${part}_proj`, biases.feedForward),
   );
   const output = layer('self_attn.o_proj', biases.output);
-  const { heads, keyValueHeads, headSize } = plan;
-  return {
-    norms: [
-      { weight: `${name}.input_layernorm.weight`, readers: [q, k, v] },
-      { weight: `${name}.post_attention_layernorm.weight`, readers: [gate, up] },
-    ],
-    writers: [output, down],
+  const { heads, keyValueHeads, headSize, intermediate } = plan;
+  const attention: LayerStructure = {
+    norms: [{ weight: `${name}.input_layernorm.weight`, readers: [q, k, v] }],
+    writers: [output],
     passages: [
-      {
-        from: v.matrix,
-        bias: v.bias,
-        to: output.matrix,
-        heads: { heads, keyValueHeads, headSize },
-      },
-      { from: up.matrix, bias: up.bias, to: down.matrix },
+      { from: v.matrix, bias: v.bias, to: output.matrix, heads: { heads, keyValueHeads, headSize } },
     ],
+  };
+  const feedForward: LayerStructure = {
+    norms: [{ weight: `${name}.post_attention_layernorm.weight`, readers: [gate, up] }],
+    writers: [down],
+    passages: [{ from: up.matrix, bias: up.bias, to: down.matrix }],
+  };
+  const parts = [...(heads > 0 ? [attention] : []), ...(intermediate > 0 ? [feedForward] : [])];
+  return {
+    norms: parts.flatMap(({ norms }) => norms),
+    writers: parts.flatMap(({ writers }) => writers),
+    passages: parts.flatMap(({ passages }) => passages),
   };
 }
 
@@ -139,20 +151,21 @@ function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Conf
   word(settings, 'hidden_act', ['silu', 'swish'], 'silu');
   const hidden = count(settings, 'hidden_size');
   const layers = count(settings, 'num_hidden_layers', undefined, mostLayers);
-  const heads = count(settings, 'num_attention_heads');
-  const keyValueHeads = count(settings, 'num_key_value_heads', heads);
-  const headSize = count(settings, 'head_dim', hidden / heads);
-  if (heads % keyValueHeads !== 0) {
-    throw wrongSetting('num_key_value_heads', `a divisor of the ${heads} heads`, keyValueHeads);
-  }
+  const heads = counts(settings, 'num_attention_heads', layers);
+  const keyValueHeads = counts(settings, 'num_key_value_heads', layers, heads);
+  const most = Math.max(...heads, 1);
+  const headSize = count(settings, 'head_dim', hidden / most);
+  for (const [layer, count] of keyValueHeads.entries())
+    if (count === 0 ? heads[layer] !== 0 : heads[layer] % count !== 0)
+      throw wrongSetting('num_key_value_heads', `a divisor of the ${heads[layer]} heads`, count);
   if (headSize % 2 !== 0) throw wrongSetting('head_dim', 'an even number', headSize);
-  const intermediate = count(settings, 'intermediate_size');
+  const intermediate = counts(settings, 'intermediate_size', layers);
   const windows = traits.windows?.(settings, layers);
   const plan = (layer: number): LayerPlan => ({
-    heads,
-    keyValueHeads,
+    heads: heads[layer],
+    keyValueHeads: keyValueHeads[layer],
     headSize,
-    intermediate,
+    intermediate: intermediate[layer],
     window: windows?.[layer],
   });
   const context = count(settings, 'max_position_embeddings', 2048);
@@ -172,7 +185,7 @@ function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Conf
     // What is left out is taken for something else by other engines, or asked for.
     json: {
       ...settings,
-      num_key_value_heads: keyValueHeads,
+      num_key_value_heads: asSetting(keyValueHeads),
       head_dim: headSize,
       max_position_embeddings: context,
       rms_norm_eps: normEpsilon,

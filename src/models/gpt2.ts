@@ -48,6 +48,12 @@ export const gpt2: Architecture = {
       passages: [],
     };
   },
+  settings(layers) {
+    const [{ heads, intermediate }] = layers;
+    if (layers.some((layer) => layer.heads !== heads || layer.intermediate !== intermediate))
+      throw wrongSetting('n_head', 'GPT-2 with layers of one width', layers);
+    return { n_layer: layers.length, n_head: heads, n_inner: intermediate };
+  },
   around: ({ tiedHead }) => ({
     tables: ['transformer.wte', 'transformer.wpe'],
     norm: {

@@ -9,9 +9,11 @@ import type { Value } from '../graph/graph.ts';
 
 /** What one layer looks like; every layer has its own, so that pruned ones need no special case. */
 export interface LayerPlan {
+  /** 0, as of keys and values: a layer without attention and its norm. */
   readonly heads: number;
   readonly keyValueHeads: number;
   readonly headSize: number;
+  /** 0: a layer without feed-forward and its norm. */
   readonly intermediate: number;
   /** Number of positions a query sees, itself included; undefined: all before it. */
   readonly window?: number | undefined;
@@ -129,6 +131,11 @@ export interface Architecture {
   transposed?(name: string): boolean;
   /** What names begin with here but not in checkpoints of the model without its head ("transformer."). */
   readonly omittedPrefix?: string;
+  /**
+   * What config.json says of layers; a list where they differ.
+   * @throws LapidaryError where the architecture has no such layers
+   */
+  settings(layers: readonly LayerPlan[]): Readonly<Record<string, unknown>>;
   /** Prefix of a layer's names: "model.layers.3". */
   layerName(layer: number): string;
   /** Token ids [batch, time] (int64) to hidden states [batch, time, hidden]. */
@@ -144,7 +151,7 @@ export interface Architecture {
 export interface Model {
   readonly architecture: Architecture;
   readonly config: Configuration;
-  /** Matrices by name without ".weight". */
+  /** Matrices by name without ".weight"; two names of one encoding share it, and it is stored once. */
   readonly matrices: ReadonlyMap<string, Encoding>;
   /** Norms and biases by full name. */
   readonly vectors: ReadonlyMap<string, Stored>;

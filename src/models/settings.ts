@@ -32,6 +32,27 @@ export function count(json: Json, key: string, fallback?: number, most = 2 ** 31
   return value;
 }
 
+/**
+ * One count for all layers, or a list with one for each; 0 where a layer goes without.
+ * @returns one for each layer
+ */
+export function counts(
+  json: Json,
+  key: string,
+  layers: number,
+  fallback?: readonly number[],
+): readonly number[] {
+  const value = json[key] ?? fallback;
+  if (!Array.isArray(value)) return new Array<number>(layers).fill(count(json, key));
+  const fits = value.length === layers && value.every((each) => Number.isSafeInteger(each) && each >= 0);
+  if (!fits) throw wrongSetting(key, `a whole number above 0, or a list of ${layers} from 0 on`, value);
+  return value as number[];
+}
+
+/** As config.json says it: one number where all layers have it, else a list. */
+export const asSetting = (values: readonly number[]): number | readonly number[] =>
+  values.every((value) => value === values[0]) ? values[0] : values;
+
 /** A finite number above 0. */
 export function positive(json: Json, key: string, fallback?: number): number {
   const value = json[key] ?? fallback;

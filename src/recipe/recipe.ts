@@ -9,10 +9,13 @@ import { z } from 'zod';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { isObject, shortened } from '../base/json.ts';
 import { parseYaml } from '../base/yaml.ts';
-import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from '../methods/contract.ts';
+import type { Method } from '../methods/contract.ts';
 import { withoutAddress } from '../io/hub.ts';
 import { findMethod } from '../methods/index.ts';
 import { parseOptions } from './options.ts';
+import { checkOrder } from './stages.ts';
+import type { Step, StepOptions as Options } from './steps.ts';
+import { compresses } from './steps.ts';
 
 const data = {
   data: z.string().optional().describe('text, JSON, CSV, TSV or Parquet file'),
@@ -89,50 +92,47 @@ const schema = z.strictObject({
 
 export type RecipeInput = z.input<typeof schema>;
 
-/** Checked by the method's own schema, defaults filled in. */
-type Options = Readonly<Record<string, unknown>>;
-
-export interface CompressStep {
-  readonly method: Compressor;
-  /** Which matrices it is for: see calibrate/select.ts. */
-  readonly targets: readonly string[];
-  readonly options: Options;
-}
-/** Rewrites come before what compresses, training after it, wherever they stand. */
-export interface ModelStep {
-  readonly method: Rewrite | BlockTraining | ModelTraining;
-  readonly options: Options;
-}
-export type Step = CompressStep | ModelStep;
-
-export const isCompression = (step: Step): step is CompressStep => 'targets' in step;
-
-/** Whether a method is for single matrices or blocks, so that a step of it has targets. */
-export const compresses = (method: Method): method is Compressor =>
-  method.shape === 'linear' || (method.shape === 'train' && method.scope === 'block');
-
 export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
 
-/** Rewrites, the main compressor, trainings: as `--method` names them. */
-export function methodsOf(steps: readonly Step[]): string[] {
-  const main = steps.find(isCompression);
-  return steps.flatMap((step) => (step === main || !isCompression(step) ? step.method.name : []));
+/**
+ * Fills in defaults and checks every option. In place of a name a step may have a method itself, of somebody's own.
+ * @throws LapidaryError naming the option and the nearest known one, or steps in an order that makes no sense
+ */
+export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
+  const { own, named } = withNames(input);
+  const { steps: given, ...rest } = parseOptions(schema, named, where);
+  const steps = given.map((step, index) => parseStep(step, own[index], `${where}, steps.${index}`));
+  checkOrder(steps, where);
+  return { ...rest, steps };
 }
 
-/** Fills in defaults and checks every option. @throws LapidaryError naming the option and the nearest known one. */
-export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
-  const { steps, ...rest } = parseOptions(schema, input, where);
-  return {
-    ...rest,
-    steps: steps.map((step, index) => parseStep(step, `${where}, steps.${index} (${step.method})`)),
-  };
+/** Methods that stand in a recipe themselves, by the step's index, and the recipe with their names. */
+function withNames(input: unknown): {
+  readonly own: readonly (Method | undefined)[];
+  readonly named: unknown;
+} {
+  if (!isObject(input) || !Array.isArray(input.steps)) return { own: [], named: input };
+  const own = input.steps.map((step: unknown) =>
+    isObject(step) && isMethod(step.method) ? step.method : undefined,
+  );
+  const steps = input.steps.map((step: unknown, index) =>
+    own[index] ? { ...(step as object), method: own[index].name } : step,
+  );
+  return { own, named: { ...input, steps } };
 }
+
+const isMethod = (value: unknown): value is Method =>
+  isObject(value) &&
+  typeof value.name === 'string' &&
+  ['linear', 'rewrite', 'train'].includes(String(value.shape));
 
 function parseStep(
   { method: name, targets, ...rest }: z.output<typeof schema>['steps'][number],
-  where: string,
+  own: Method | undefined,
+  place: string,
 ): Step {
-  const method = findMethod(name);
+  const where = `${place} (${name})`;
+  const method = own ?? findMethod(name);
   const options = parseOptions(method.options, rest, where) as Options;
   if (compresses(method)) return { method, targets: targets ?? ['blocks'], options };
   if (!targets) return { method, options };
@@ -174,18 +174,25 @@ function notARecipe(where: string, found: string): LapidaryError {
   return new LapidaryError({ what: 'this is not a recipe', where, expected, found }, ExitCode.usage);
 }
 
-/** The recipe as plain data, methods by name: what `parseRecipe` takes. */
+/** The recipe as plain data, methods by name: what `parseRecipe` takes, but for somebody's own methods. */
 export function plainRecipe({ steps, made, ...rest }: Recipe): Record<string, unknown> {
   return {
     ...rest,
-    steps: steps.map((step) => ({
-      method: step.method.name,
-      ...(isCompression(step) ? { targets: step.targets } : {}),
-      ...step.options,
-    })),
+    steps: steps.map((step) => ({ ...inputOf(step), method: step.method.name })),
     ...(made ? { made } : {}),
   };
 }
+
+/** A step as `parseRecipe` takes it, its method itself. */
+export const inputOf = ({ method, options, ...step }: Step): Record<string, unknown> => ({
+  method,
+  ...('targets' in step ? { targets: step.targets } : {}),
+  ...options,
+});
+
+/** The recipe with other steps, checked again. */
+export const withSteps = (recipe: Recipe, steps: readonly unknown[]): Recipe =>
+  parseRecipe({ ...recipe, steps });
 
 /** The complete recipe as YAML: what `readRecipe` and `parseRecipe` take. */
 export const writeRecipe = (recipe: Recipe): string => stringify(plainRecipe(recipe));

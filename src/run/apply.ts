@@ -1,11 +1,10 @@
 /**
- * A recipe's steps applied to a model: rewrites of the whole model, the walk over its blocks, training at the end. Each
- * sees what those before it have left.
+ * A recipe's steps applied to a model, in stages: rewrites and trainings of the whole model, and walks over its blocks.
+ * Each sees what those before it have left.
  */
 
 import type { Progress } from '../base/progress.ts';
 import { rounded } from '../calibrate/compress.ts';
-import type { Gradients } from '../calibrate/importance.ts';
 import { everyLayer, predictionGradients } from '../calibrate/importance.ts';
 import type { WalkOptions } from '../calibrate/planned.ts';
 import { askForMetrics } from '../calibrate/planned.ts';
@@ -16,7 +15,13 @@ import type { Walked } from '../calibrate/walk.ts';
 import { walk } from '../calibrate/walk.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
+import type { Gradients } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import type { Stage } from '../recipe/stages.ts';
+import { stagesOf } from '../recipe/stages.ts';
+import type { Step } from '../recipe/steps.ts';
+import { contextOf } from './context.ts';
 import type { Texts } from './prepare.ts';
 import {
   asksForRanking,
@@ -26,39 +31,114 @@ import {
   needsText,
   rankingOf,
 } from './prepare.ts';
-import type { Recipe } from '../recipe/recipe.ts';
+import { openRows } from './rows.ts';
 
 export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly journal?: Journal | undefined;
   readonly resumed?: ((share: number) => void) | undefined;
   /** Of layers' inputs, where an importance matrix has them. */
   readonly squares?: WalkOptions['squares'];
+  /**
+   * Calibration text in the ids of a model whose vocabulary a step has changed.
+   * Without it such a step ends in an error where another one needs text.
+   */
+  readonly reread?: ((model: Model) => Promise<Texts['calibration']>) | undefined;
+  /** Told of the model behind each step that changes its structure: throws on what cannot be written. */
+  readonly check?: ((model: Model) => void) | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 const errorSequences = 2;
 
-/** The compressed model, with a row for each matrix as the walk left it. */
+/** What the stages have in common. */
+interface Applying {
+  readonly original: Model;
+  readonly recipe: Recipe;
+  readonly options: ApplyOptions;
+}
+
+/** The compressed model, with a row for each matrix as the walks left it. */
 export async function applyRecipe(
   original: Model,
   recipe: Recipe,
   texts: Pick<Texts, 'calibration'>,
   options: ApplyOptions,
+): Promise<Pick<Walked, 'model' | 'layers'>> {
+  const applying: Applying = { original, recipe, options };
+  const rows = openRows();
+  const stages = stagesOf(recipe.steps);
+  const walks = stages.filter(({ kind }) => kind === 'walk');
+  let [model, sequences] = [original, texts.calibration];
+  for (const [index, stage] of stages.entries()) {
+    if (stage.kind === 'rewrite') {
+      const before = model;
+      model = await rewritten(applying, stage, model, sequences);
+      rows.follow(before, model);
+      if (stage.method.changes === 'structure') options.check?.(model);
+      if (otherWords(before, model) && sequences.length > 0)
+        sequences = (await options.reread?.(model)) ?? [];
+    } else if (stage.kind === 'training') {
+      model = await trained(applying, stage, model, { sequences, unit: `training-${index}` });
+    } else {
+      const place = walks.indexOf(stage);
+      const part = partOf(options, place, walks.length);
+      const walked = await walkedThrough({ ...applying, options: part }, stage.steps, model, sequences);
+      rows.add(walked);
+      model = walked.model;
+    }
+  }
+  return { model, layers: rows.all() };
+}
+
+/** Whether ids mean something else: by another vocabulary, or another tokenizer. */
+const otherWords = (a: Model, b: Model): boolean =>
+  a.config.vocabulary !== b.config.vocabulary ||
+  a.files.get('tokenizer.json') !== b.files.get('tokenizer.json');
+
+/** Units of the journal have names of their own in each walk, and what was done before is a share of all. */
+function partOf(options: ApplyOptions, place: number, of: number): ApplyOptions {
+  const { journal, resumed } = options;
+  if (of === 1) return options;
+  const name = (unit: string) => `walk-${place}-${unit}`;
+  return {
+    ...options,
+    journal: journal && {
+      ...journal,
+      size: journal.size,
+      read: (unit) => journal.read(name(unit)),
+      write: (unit, entry) => journal.write(name(unit), entry),
+    },
+    // Said once: of the walk that is not done.
+    resumed: (share) => {
+      if (share < 1 || place === of - 1) resumed?.((place + share) / of);
+    },
+  };
+}
+
+async function walkedThrough(
+  { recipe, options: { journal, squares, progress, signal, resumed, device, threads } }: Applying,
+  steps: readonly Step[],
+  model: Model,
+  calibration: Texts['calibration'],
 ): Promise<Walked> {
-  const { journal, squares, progress, signal, resumed, ...session } = options;
-  const model = await rewritten(original, recipe, texts, options);
-  const trainings = blockTrainings(recipe);
-  const { gradients, ranking } = asksForRanking(recipe)
-    ? await ranked(model, recipe, texts, { ...options, metrics: askForMetrics(trainings) })
+  const session = { device, threads };
+  const own = { ...recipe, steps };
+  const [rewrites, trainings] = [blockRewrites(own), blockTrainings(own)];
+  const { gradients, ranking } = asksForRanking(own)
+    ? await ranked(model, own, calibration, {
+        ...session,
+        progress,
+        signal,
+        metrics: askForMetrics(trainings),
+      })
     : {};
-  const rewrites = blockRewrites(recipe);
   // Where no method asks for text, a little tells the errors of outputs.
   const fitted = needsText(recipe);
-  const sequences = fitted ? texts.calibration : texts.calibration.slice(0, errorSequences);
-  const walked = await walk(model, sequences, {
+  const sequences = fitted ? calibration : calibration.slice(0, errorSequences);
+  return walk(model, sequences, {
     ...session,
-    assign: assignment(recipe, model, ranking),
+    assign: assignment(own, model, ranking),
     rewrites,
     trainings,
     squares,
@@ -71,7 +151,6 @@ export async function applyRecipe(
     progress,
     signal,
   });
-  return { ...walked, model: await trained(walked.model, original, recipe, texts, options) };
 }
 
 /**
@@ -81,7 +160,7 @@ export async function applyRecipe(
 async function ranked(
   model: Model,
   recipe: Recipe,
-  { calibration }: Pick<Texts, 'calibration'>,
+  calibration: Texts['calibration'],
   { metrics, ...options }: ApplyOptions & { readonly metrics: boolean },
 ): Promise<{ readonly gradients: Gradients | undefined; readonly ranking: Ranking }> {
   const asked = { names: everyLayer(model), metrics };
@@ -98,55 +177,43 @@ async function ranked(
   return { gradients, ranking };
 }
 
-/** As the rewrites of the whole of it leave it; it computes what it did. */
+/** As a rewrite of the whole of it leaves it. */
 async function rewritten(
-  original: Model,
-  recipe: Recipe,
-  texts: Pick<Texts, 'calibration'>,
-  { device, threads, progress, signal }: ApplyOptions,
+  applying: Applying,
+  { method, options, next }: Stage & { readonly kind: 'rewrite' },
+  model: Model,
+  sequences: Texts['calibration'],
 ): Promise<Model> {
-  let model = original;
-  for (const { method, options } of recipe.steps) {
-    if (method.shape !== 'rewrite' || method.scope !== 'model') continue;
-    const assign = assignment(recipe, model);
-    const planned = targetsOf(model).flatMap((target) => {
-      const assigned = assign(target);
-      return assigned ? [{ ...target, ...assigned }] : [];
-    });
-    progress?.({ phase: 'rewrite', done: 0, total: 1, detail: method.name });
-    const context = {
-      seed: recipe.seed,
-      rounded: rounded(planned),
-      session: { device, threads },
-      progress,
-      signal,
-    };
-    model = await method.rewrite(model, options, { sequences: texts.calibration, ...context });
-  }
-  return model;
+  // What is to come is for the model as it is now, unless that will be another.
+  const assign = method.changes === 'weights' ? assignment({ steps: next }, model) : () => undefined;
+  const planned = targetsOf(model).flatMap((target) => {
+    const assigned = assign(target);
+    return assigned ? [{ ...target, ...assigned }] : [];
+  });
+  applying.options.progress?.({ phase: 'rewrite', done: 0, total: 1, detail: method.name });
+  const { seed } = applying.recipe;
+  const context = contextOf(model, sequences, { ...applying.options, seed, rounded: rounded(planned) });
+  return method.rewrite(model, options, context);
 }
 
-/** As training leaves it, when all is compressed. */
+/** As training of the whole of it leaves it. */
 async function trained(
-  compressed: Model,
-  teacher: Model,
-  recipe: Recipe,
-  texts: Pick<Texts, 'calibration'>,
-  { journal, progress, signal, ...session }: ApplyOptions,
+  applying: Applying,
+  { method, options }: Stage & { readonly kind: 'training' },
+  model: Model,
+  { sequences, unit }: { readonly sequences: Texts['calibration']; readonly unit: string },
 ): Promise<Model> {
-  let model = compressed;
-  for (const [index, { method, options }] of recipe.steps.entries()) {
-    if (method.shape !== 'train' || method.scope !== 'model') continue;
-    const unit = `training-${index}`;
-    const context = { sequences: texts.calibration, seed: recipe.seed, session, progress, signal };
-    const known = journal && readUnit(journal, unit, [])?.changes;
-    const changes = known ?? (await method.train(model, teacher, options, context));
-    if (journal && !known) await writeUnit(journal, unit, { done: [], changes });
-    model = {
-      ...model,
-      matrices: new Map([...model.matrices, ...changes.matrices]),
-      vectors: new Map([...model.vectors, ...changes.vectors]),
-    };
-  }
-  return model;
+  const {
+    original,
+    options: { journal },
+  } = applying;
+  const known = journal && readUnit(journal, unit, [])?.changes;
+  const context = contextOf(model, sequences, { ...applying.options, seed: applying.recipe.seed });
+  const changes = known ?? (await method.train(model, original, options, context));
+  if (journal && !known) await writeUnit(journal, unit, { done: [], changes });
+  return {
+    ...model,
+    matrices: new Map([...model.matrices, ...changes.matrices]),
+    vectors: new Map([...model.vectors, ...changes.vectors]),
+  };
 }

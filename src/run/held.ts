@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { canonical, isObject } from '../base/json.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { isCompression, methodsOf, parseRecipe, plainRecipe, readRecipe } from '../recipe/recipe.ts';
+import { parseRecipe, plainRecipe, readRecipe } from '../recipe/recipe.ts';
+import { isCompression, methodsOf } from '../recipe/steps.ts';
 
 /** Hashes of what went in. */
 const inputs: Readonly<Record<string, string>> = {
@@ -87,7 +88,7 @@ function differences(a: object, b: object): string[] {
 
 /** "mlx, gptq+block-ap 4 bits" */
 export function shortly({ steps, export: { format } }: Recipe): string {
-  const { options } = steps.find(isCompression)!;
+  const options = steps.find(isCompression)?.options ?? {};
   const size = options.type ?? (options.bits === undefined ? undefined : `${options.bits} bits`);
   const methods = methodsOf(steps).join('+');
   return `${format}, ${[methods, size].filter((part) => part !== undefined).join(' ')}`;

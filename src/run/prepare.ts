@@ -19,8 +19,9 @@ import type { Method } from '../methods/contract.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { isShipped, shipped } from '../open.ts';
-import type { Recipe, Step } from '../recipe/recipe.ts';
-import { isCompression } from '../recipe/recipe.ts';
+import type { Recipe } from '../recipe/recipe.ts';
+import type { Step } from '../recipe/steps.ts';
+import { isCompression } from '../recipe/steps.ts';
 import type { SampledTextOptions } from '../generate/sampled.ts';
 import { sampledSequences } from '../generate/sampled.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -31,7 +32,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
  * @throws LapidaryError (usage) where a step's targets mean no matrix
  */
 export function assignment(
-  recipe: Recipe,
+  recipe: Pick<Recipe, 'steps'>,
   model: Model,
   ranking?: Ranking,
 ): (matrix: Matrix) => Assignment | undefined {

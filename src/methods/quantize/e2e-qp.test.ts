@@ -6,6 +6,7 @@ import { walk } from '../../calibrate/walk.ts';
 import { encodedBytes } from '../../encodings/encoding.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
+import { contextOf } from '../../run/context.ts';
 import type { Changes } from '../contract.ts';
 import { e2eQp } from './e2e-qp.ts';
 import { rtn } from './rtn.ts';
@@ -13,7 +14,7 @@ import { rtn } from './rtn.ts';
 const teacher = tinyLlama({ tied: true });
 const source = random(3);
 const sequences = Array.from({ length: 8 }, () => Int32Array.from({ length: 16 }, () => source.integer(10)));
-const context = { sequences, seed: 0, session: { threads: 1 } };
+const context = contextOf(teacher, sequences, { seed: 0, threads: 1 });
 
 /** Mean KL(teacher || model) over all tokens of the sequences, in float64. */
 async function divergence(model: Model): Promise<number> {

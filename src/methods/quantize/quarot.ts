@@ -18,6 +18,7 @@ export type QuarotOptions = z.infer<typeof options>;
 export const quarot: ModelRewrite<QuarotOptions> = {
   shape: 'rewrite',
   scope: 'model',
+  changes: 'weights',
   name: 'quarot',
   summary:
     'QuaRot (arXiv:2404.00456): random Hadamard rotations of the residual stream and of attention values, fused into the weights; a tied head gets a matrix of its own.',

@@ -47,6 +47,7 @@ export type SpinquantOptions = z.infer<typeof options>;
 export const spinquant: ModelRewrite<SpinquantOptions> = {
   shape: 'rewrite',
   scope: 'model',
+  changes: 'weights',
   name: 'spinquant',
   summary:
     'SpinQuant (arXiv:2405.16406): rotations learned by Cayley SGD, here on the expected error of each layer rather than on the loss of the network; a tied head gets a matrix of its own.',

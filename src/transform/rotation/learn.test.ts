@@ -7,6 +7,7 @@ import { loadModel } from '../../models/index.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
 import type { RewriteContext } from '../../methods/contract.ts';
+import { contextOf } from '../../run/context.ts';
 import { learn, spinquant } from '../../methods/quantize/spinquant.ts';
 import type { Learned } from './cayley.ts';
 import { openCayley, unlearned } from './cayley.ts';
@@ -20,12 +21,12 @@ import { sitesOf } from './sites.ts';
 /** Threads cost more than they save on models this small. */
 const session = { threads: 1 };
 
-const contextOf = ({ config: { vocabulary } }: Model): RewriteContext => {
+const contextFor = (model: Model): RewriteContext => {
   const draw = random(7);
   const sequences = Array.from({ length: 4 }, () =>
-    Int32Array.from({ length: 12 }, () => draw.integer(vocabulary)),
+    Int32Array.from({ length: 12 }, () => draw.integer(model.config.vocabulary)),
   );
-  return { sequences, seed: 3, rounded: async () => undefined, session };
+  return contextOf(model, sequences, { seed: 3, ...session });
 };
 
 /** Largest entry of R R^T - I. */
@@ -84,7 +85,7 @@ describe('Cayley steps', () => {
 describe('the expected loss', () => {
   it('has the gradient that finite differences give', async () => {
     const model = fold(tinyLlama({ tied: false }));
-    const sites = await sitesOf(model, contextOf(model), { samples: 8, random: random(1) });
+    const sites = await sitesOf(model, contextFor(model), { samples: 8, random: random(1) });
     const options: LossOptions = { bits: 4, group: 4, inputBits: 4 };
     const loss = openLoss(sites, model.config.hidden, options, session);
     const [stream, heads] = await withTurner(session, async (turner) => [
@@ -120,7 +121,7 @@ describe('learned rotations', () => {
     'lose less than the random ones they begin with, and change no logits: %s',
     async (name) => {
       const model = loadModel(await openCheckpoint(`test/models/${name}`));
-      const context = contextOf(model);
+      const context = contextFor(model);
       const choice = spinquant.options.parse({ steps: 12, samples: 16, group: 16 });
       const folded = fold(model);
       const { losses, learned } = await withTurner(session, async (turner) => {

@@ -7,18 +7,12 @@ import { openCheckpoint } from '../../io/checkpoint.ts';
 import { loadModel } from '../../models/index.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
-import type { RewriteContext } from '../../methods/contract.ts';
 import { quarot } from '../../methods/quantize/quarot.ts';
+import { contextOf } from '../../run/context.ts';
 import { fold } from './fold.ts';
 import { randomRotation, withTurner } from './rotation.ts';
 
-const context: RewriteContext = {
-  sequences: [],
-  seed: 3,
-  rounded: async () => undefined,
-  session: { threads: 1 },
-};
-const rotated = (model: Model) => quarot.rewrite(model, {}, context);
+const rotated = (model: Model) => quarot.rewrite(model, {}, contextOf(model, [], { seed: 3, threads: 1 }));
 
 async function apart(a: Model, b: Model): Promise<number> {
   const ids = [Int32Array.from({ length: 10 }, (_, i) => (7 * i + 1) % a.config.vocabulary)];

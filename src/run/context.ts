@@ -1,0 +1,36 @@
+/** What a method that sees the whole model is given besides it, and what it may ask for. */
+
+import { predictionGradients } from '../calibrate/importance.ts';
+import type { SampledTextOptions } from '../generate/sampled.ts';
+import { sampledSequences } from '../generate/sampled.ts';
+import type { RewriteContext } from '../methods/contract.ts';
+import type { Model } from '../models/model.ts';
+
+/** @param sequences of calibration; token ids, all of one length */
+export function contextOf(
+  model: Model,
+  sequences: readonly Int32Array[],
+  {
+    device,
+    threads,
+    seed,
+    rounded = async () => undefined,
+    progress,
+    signal,
+  }: Pick<SampledTextOptions, 'device' | 'threads' | 'seed' | 'progress' | 'signal'> & {
+    readonly rounded?: RewriteContext['rounded'];
+  },
+): RewriteContext {
+  const session = { device, threads };
+  const work = { ...session, seed, progress, signal };
+  return {
+    sequences,
+    seed,
+    rounded,
+    session,
+    progress,
+    signal,
+    gradients: (asked) => predictionGradients(model, sequences, asked, work),
+    samples: (asked) => sampledSequences(model, { ...work, ...asked }),
+  };
+}
