@@ -1,7 +1,7 @@
 /** What the command line tells of itself: flags under headings, methods by name. */
 
 import { describe, expect, it } from 'vitest';
-import { methods } from '../src/methods/index.ts';
+import { families, methods } from '../src/methods/index.ts';
 import { answer } from './command-line.ts';
 
 const help = async (...args: string[]) => (await answer(['compress', ...args])).stdout;
@@ -59,25 +59,43 @@ describe('compress --help', () => {
 });
 
 describe('lapidary methods', () => {
-  it('has every method with its sentence and what it needs', async () => {
+  it('has every method in a line under its family', async () => {
     const { stdout } = await answer(['methods']);
-    for (const { name } of methods) expect(stdout).toContain(`\n  ${name}\n`);
-    const words = stdout.replace(/\s+/g, ' ');
-    for (const { summary } of methods) expect(words).toContain(summary);
-    expect(words).toContain(
-      'Needs calibration text, or an importance matrix (--imatrix), or none with --fit plain.',
+    for (const { name } of methods)
+      expect(stdout.match(new RegExp(`^  ${name} +(text)? +\\w.+$`, 'gm')), name).toHaveLength(1);
+    for (const { title } of families) expect(stdout).toMatch(new RegExp(`^${title}: `, 'm'));
+    expect(Math.max(...stdout.split('\n').map(({ length }) => length))).toBeLessThanOrEqual(
+      Math.max(80, Math.min(process.stdout.columns ?? 100, 120)),
     );
-    expect(Math.max(...stdout.split('\n').map(({ length }) => length))).toBeLessThanOrEqual(80);
   });
 
-  it('has of one its options as they are typed, each with a word on it', async () => {
+  it('has of one its paper, what it needs and what runs it, its options as they are typed', async () => {
     const { stdout } = await answer(['methods', 'gptq']);
+    expect(stdout).toContain('Paper: https://arxiv.org/abs/2210.17323');
+    expect(stdout).toMatch(/Needs: calibration text\. Computes the Gram matrix/);
+    expect(stdout).toMatch(/ {2}gguf: GGUF for llama\.cpp \(--for .*llama\.cpp/);
     expect(stdout).toContain('--bits <number>: 2, 3, 4, 8 (default: 4)');
     expect(stdout).toContain('--no-sequential (default: on)');
-    for (const { name } of methods) {
-      const { options } = JSON.parse((await answer(['methods', name, '--json'])).stdout);
-      for (const option of options) expect(option.help, `${name}, ${option.name}`).not.toBe('');
-    }
+  });
+
+  it('says of one why a format does not hold what it makes', async () => {
+    expect((await answer(['methods', 'binary'])).stdout).toMatch(/ {2}gguf: no: /);
+    const { formats } = JSON.parse((await answer(['methods', 'binary', '--json'])).stdout);
+    expect(formats.find(({ format }: { format: string }) => format === 'gguf').refused).toMatch(/binary/);
+  });
+
+  it.each(methods.map(({ name }) => name))('has an example of %s that runs', async (name) => {
+    const { example } = JSON.parse((await answer(['methods', name, '--json'])).stdout);
+    const files: Readonly<Record<string, string>> = {
+      './my-model': 'pebble',
+      'model-Q4_1.gguf': 'pebble',
+      'text.jsonl': 'models/pebble/stories.jsonl',
+    };
+    const [program, ...args] = example.split(' ').map((word: string) => files[word] ?? word);
+    expect(program).toBe('lapidary');
+    const { code, stderr } = await answer([...args, '--memory', '--json']);
+    expect(stderr).not.toContain('error');
+    expect(code).toBe(0);
   });
 
   it('says which is meant by a name that there is not', async () => {
