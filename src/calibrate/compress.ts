@@ -1,4 +1,4 @@
-/** One matrix, or a block's matrices, through their method, with what becomes of them measured. */
+/** Compresses one matrix, or the matrices of a block together, by their method, and measures the error. */
 
 import { located } from '../base/errors.ts';
 import { checkFiniteMatrix } from '../base/finite.ts';

@@ -1,6 +1,6 @@
 /**
- * What a row of data says: a text, or a conversation, as chat data has them ("messages" with role and content,
- * "conversations" with from and value). Files of every kind give their rows to this one reader.
+ * Turns a row of data into a document: a text, or a conversation as chat data stores it ("messages" with role and content,
+ * "conversations" with from and value). Files of every kind pass their rows to this one reader.
  */
 
 import { LapidaryError } from '../base/errors.ts';

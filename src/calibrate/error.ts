@@ -1,6 +1,6 @@
 /**
- * How far a compressed matrix's outputs are from the original's: |X (W - W')^T|^2 / |X W^T|^2, from X^T X alone:
- * |X D^T|^2 = tr(D G D^T). The products run in the engine.
+ * The relative error of a compressed matrix's outputs, |X (W - W')^T|^2 / |X W^T|^2. It needs only the Gram matrix
+ * G = X^T X, since |X D^T|^2 = tr(D G D^T). The products run in the engine.
  */
 
 import { toFloat32 } from '../base/half.ts';

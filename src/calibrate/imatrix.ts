@@ -1,6 +1,6 @@
 /**
- * The sums of squares that an importance matrix of llama.cpp holds, of what every linear layer is fed in the model as it is.
- * One run of each block gives both its layers' sums and what the next is fed.
+ * Collects what an importance matrix of llama.cpp holds: the sums of squared inputs of every linear layer, in the model as it
+ * is. One run of each block gives both its layers' sums and the next block's inputs.
  */
 
 import { LapidaryError } from '../base/errors.ts';

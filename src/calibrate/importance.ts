@@ -1,7 +1,7 @@
 /**
- * How much of the model's predictions hangs on what a linear layer gives for each token: the squared norm of the gradient
- * of the predictions, in the metric of their Fisher information, which is what KL divergence is for small changes. A
- * Gram matrix that weighs tokens so tells errors that readers of the text would see from those that nobody does: Kim
+ * How much the model's predictions depend on a linear layer's output for each token: the squared norm of the gradient of
+ * the predictions, in the metric of their Fisher information, to which KL divergence comes down for small changes. A Gram
+ * matrix that weighs tokens by it tells errors that change the text from those that nobody would notice: Kim
  * et al. 2025, GuidedQuant, arXiv:2505.07004, with one group of outputs; the input side of Tseng et al. 2025, YAQA,
  * arXiv:2505.22988.
  *

@@ -1,4 +1,4 @@
-/** What a method makes of a matrix, learned from a few rows of noise: before the work, and without reading a weight. */
+/** Tries a method on a few rows of noise, to know before the work what it will make of a matrix, without reading a weight. */
 
 import { random } from '../base/random.ts';
 import type { Encoding } from '../encodings/encoding.ts';

@@ -1,4 +1,4 @@
-/** Documents out of Parquet files, row group by row group, over hyparquet, which runs where it can be ended. */
+/** Reads documents from Parquet files, row group by row group, with hyparquet in a process that can be ended. */
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Question } from '../base/guard/guard.ts';

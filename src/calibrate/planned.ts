@@ -1,4 +1,4 @@
-/** What a walk is asked for, and what it is going to do: the matrices that are compressed, how, and what is collected for them. */
+/** The plan of a walk: which matrices are compressed, how, and which statistics are collected for them. */
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';

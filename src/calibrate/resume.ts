@@ -1,6 +1,6 @@
 /**
- * What the walk keeps of a finished part in a journal: the compressed matrices as they are stored, with their rows, and
- * what rewrites changed besides.
+ * What the walk writes to the journal when a part is finished: the compressed matrices as they are stored, their rows of the
+ * report, and what rewrites changed.
  */
 
 import { LapidaryError } from '../base/errors.ts';

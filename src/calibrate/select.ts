@@ -1,4 +1,4 @@
-/** Which matrices an expression of a recipe means: by place, by part, by position, by sensitivity, or by name. */
+/** Finds the matrices that a recipe's target names: by place, part, position, sensitivity, or name. */
 
 import { closest } from 'fastest-levenshtein';
 import picomatch from 'picomatch';

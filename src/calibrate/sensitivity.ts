@@ -1,8 +1,8 @@
 /**
- * Which matrices cost most by plain rounding, for each weight: half of what errors of a layer's outputs raise the KL
- * divergence by, sum over columns of |w - w'|^2 E[x^2 g^2], g being the gradient of the predictions by an output (the
- * diagonal of the Fisher information: Dong et al. 2019, HAWQ, arXiv:1905.03696, with the trace of the Hessian). For
- * recipes that give the most sensitive matrices more bits.
+ * Ranks matrices by how much plain rounding would raise the KL divergence, up to a factor and for each weight: the sum over columns of
+ * |w - w'|^2 E[x^2 g^2], where g is the gradient of the predictions by an output (the diagonal of the Fisher information;
+ * Dong et al. 2019, HAWQ, arXiv:1905.03696, take the trace of the Hessian). For recipes that give the most sensitive matrices
+ * more bits.
  */
 
 import type { SessionOptions } from '../graph/session.ts';

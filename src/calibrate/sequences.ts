@@ -1,5 +1,5 @@
 /**
- * Token sequences out of documents: packed to one length for calibration, one a document for evaluation.
+ * Makes token sequences from documents: packed to one length for calibration, one for each document for evaluation.
  */
 
 import { LapidaryError } from '../base/errors.ts';

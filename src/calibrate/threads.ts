@@ -1,8 +1,8 @@
 /**
  * How many threads the walk may use without changing a bit. The engine's matrix product (MLAS) never splits a sum among
  * threads, but it shares out a product with fewer rows than columns by columns, and where a thread gets 64 columns or
- * fewer it adds up a long row in longer blocks; with one row to a thread it takes another kernel. Only few tokens of
- * calibration text on many threads come there.
+ * fewer it adds up a long row in longer blocks; with one row to a thread it takes another kernel. That happens only
+ * where there is little calibration text and many threads.
  */
 
 import { defaultThreads } from '../base/threads.ts';

@@ -9,6 +9,8 @@ const nameOf = (model: string | undefined, flags: Readonly<Record<string, unknow
 describe('the folder of a result that nobody named', () => {
   it.each([
     [{ calibration: 'text.jsonl' }, 'm-onnx-gptq-4bit-g32'],
+    [{ calibration: 'text.jsonl', for: 'browser' }, 'm-onnx-gptq-4bit-g32-f16'],
+    [{ method: 'rtn', cache: 'int8', products: 'qdq' }, 'm-onnx-rtn-4bit-g32-qdq-cache-int8'],
     [{ calibration: 'text.jsonl', for: 'mlx' }, 'm-mlx-gptq-4bit-g64'],
     [{ calibration: 'text.jsonl', for: 'vllm' }, 'm-compressed-tensors-gptq-4bit-g128'],
     [{ method: 'gptq+block-ap' }, 'm-onnx-gptq+block-ap-4bit-g32'],

@@ -15,7 +15,7 @@ export function defaultFolder({
   model = shipped.name,
   steps,
   calibration,
-  export: { format },
+  export: { format, activations, products, cache },
 }: Recipe): string {
   const name = basename(resolve(model), '.gguf');
   const { type, numbers, bits, group } = steps.find(isCompression)?.options ?? {};
@@ -27,6 +27,9 @@ export function defaultFolder({
     numbers === 'integers' ? undefined : numbers,
     type === undefined && bits !== undefined ? `${bits}bit` : undefined,
     typeof group !== 'number' ? undefined : group === -1 ? 'rows' : `g${group}`,
+    activations === 'float16' ? 'f16' : undefined,
+    products === 'matmulnbits' ? undefined : products,
+    cache === 'floats' ? undefined : `cache-${cache}`,
     steps.some(isForSome) ? 'mixed' : undefined,
     calibration.generated ? 'generated' : undefined,
     calibration.imatrix === undefined ? undefined : 'imatrix',

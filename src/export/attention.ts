@@ -1,6 +1,6 @@
 /**
- * Attention as exported files do it: with a cache of keys and values that goes in and comes out. The fused operator
- * where it takes the head size and there are rotary positions, else plain nodes.
+ * Attention in exported files: a cache of keys and values goes in and comes out. It is the fused operator where that takes the
+ * head size and positions are rotary, and plain nodes elsewhere.
  */
 
 import { LapidaryError } from '../base/errors.ts';

@@ -1,4 +1,4 @@
-/** What every verification ends in: logits of a written file beside those of the model in memory. */
+/** The end of every verification: compares the logits of a written file with those of the model in memory. */
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { median } from '../evaluate/bootstrap.ts';

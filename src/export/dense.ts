@@ -1,5 +1,5 @@
 /**
- * Dense matrices as every engine takes them. Browsers have no bfloat16, and their GPUs may have no float16 to compute
+ * Writes dense matrices in a form that every engine takes. Browsers have no bfloat16, and their GPUs may have no float16 to compute
  * in; so 16-bit weights are stored in float16, and where activations are float32 one Cast of the stored matrix, which
  * engines do once when they load the file, feeds products and lookups alike.
  */

@@ -1,8 +1,8 @@
 /**
- * Products with weights that are restored once, when a file is loaded: the engine works out what hangs on nothing but
- * weights, and keeps that instead. For engines without a product for codes: onnxruntime-web's WebAssembly restores those
- * of MatMulNBits in every run, 14 to 20 times slower than float32 (docs/benchmarks.md). DequantizeLinear it restores once
- * only where the session option session.disable_quant_qdq says so; plain operators always.
+ * Products whose weights are restored to floats once, when a file is loaded: an engine computes what depends on weights alone and
+ * keeps the result. This is for engines without a product with codes. onnxruntime-web's WebAssembly restores the weights of
+ * MatMulNBits in every run, which is 14 to 20 times slower than float32 (docs/benchmarks.md); those of DequantizeLinear it
+ * restores once only with the session option session.disable_quant_qdq, and those of plain operators always.
  */
 
 import type { Encoding } from '../encodings/encoding.ts';

@@ -1,4 +1,4 @@
-/** A written GGUF file is read again, and its logits are compared with those of the model in memory. */
+/** Reads a written GGUF file again and compares its logits with those of the model in memory. */
 
 import { openGguf } from '../io/gguf/read.ts';
 import { modelFromGguf } from '../models/gguf.ts';

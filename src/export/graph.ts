@@ -1,4 +1,4 @@
-/** A model as the graph that engines run: one step of decoding, or a whole prompt, with a cache. */
+/** Builds the graph that engines run: one step of decoding, or a whole prompt, with a cache. */
 
 import type { ActivationType } from '../encodings/dense.ts';
 import { isInTwo } from '../encodings/block-product.ts';

@@ -1,7 +1,7 @@
 /**
- * The settings that stand beside weights, in folders that engines load: config.json, generation_config.json and the
- * tokenizer's files. Engines and their versions look for the same setting in different places; each is written to all of
- * them. Read for this: transformers 4.57 and 5.24, transformers.js 4.3.1, mlx-lm 0.32.2, onnxruntime-genai 0.18.
+ * The settings beside the weights, in folders that engines load: config.json, generation_config.json and the
+ * tokenizer's files. Engines and their versions look for the same setting in different places, so each is written to all of
+ * these. Read for this: transformers 4.57 and 5.24, transformers.js 4.3.1, mlx-lm 0.32.2, onnxruntime-genai 0.18.
  */
 
 import { mkdirSync } from 'node:fs';

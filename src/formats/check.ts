@@ -1,4 +1,4 @@
-/** What does not fit a format is found out before the work. */
+/** Finds out before the work which matrices would not fit a format. */
 
 import { LapidaryError } from '../base/errors.ts';
 import { openSampler } from '../calibrate/noise.ts';

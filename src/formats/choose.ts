@@ -1,5 +1,5 @@
 /**
- * The steps of a recipe for who names none: what an engine or its format recommends for a model, what becomes of the
+ * The steps of a recipe where nobody names any: what an engine or its format recommends for a model, what becomes of the
  * embedding and the head, and what is taken over where the model is quantized already. The command line and the library
  * both ask here.
  */

@@ -1,4 +1,4 @@
-/** Block types that rows of a model do not fill, and what stands in their place: told before the work. */
+/** Tells before the work where rows are too short for the block type that was asked for, and which type they get instead. */
 
 import type { Target } from '../calibrate/targets.ts';
 import { targetsOf } from '../calibrate/targets.ts';

@@ -1,4 +1,4 @@
-/** A step with what a format wants of its method: what is not asked for otherwise. */
+/** Adds to a step the options that a format needs of its method, unless the user gave others. */
 
 import type { StepInput } from '../methods/contract.ts';
 import { findMethod } from '../methods/index.ts';

@@ -1,6 +1,6 @@
 /**
- * What is told before the work: what was chosen, what is missing, and what will not come out as one may expect. A format
- * answers for what it stores.
+ * What a run says before the work: what was chosen, what is missing, and what will come out differently than one may expect.
+ * Each format knows this for what it stores.
  */
 
 import { targetsOf } from '../calibrate/targets.ts';
@@ -14,7 +14,7 @@ import { formats } from './index.ts';
 /** What a run is about to do that nobody asked for in so many words: told before it. */
 export function opening(recipe: Recipe): readonly string[] {
   const { reason, calibration, evaluation } = recipe;
-  const chosen = reason === undefined ? [] : [`Chosen: ${inWords(recipe)} (${reason}).`];
+  const chosen = reason === undefined ? [] : [`Chosen: ${inWords(recipe)}: ${reason}.`];
   const text = calibrationFile(recipe) ?? evaluation.data;
   if (text !== undefined || calibration.generated) return chosen;
   const methods = methodsOf(recipe.steps).join('+');

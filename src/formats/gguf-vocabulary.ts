@@ -1,4 +1,4 @@
-/** Whether llama.cpp reads texts as the model's own tokenizer does: before the work by rule, behind it asked of llama.cpp. */
+/** Whether llama.cpp reads texts as the model's own tokenizer does: by rule before the work, by asking llama.cpp after it. */
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Llama } from '../export/llama/find.ts';

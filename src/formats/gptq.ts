@@ -14,10 +14,8 @@ export const gptq = safetensorsFormat({
   label: 'GPTQ for vLLM and GPTQModel',
   engines: {},
   recommend(wanted) {
-    const own = { group: groupFor(wanted.widths, [128, 64, 32]), symmetric: true };
-    const { step, reason } = integers(wanted, own);
-    const symmetric = 'vLLM reads no zero points in this format, which the figures have (--for vllm)';
-    return { step, reason: `${reason}; ${symmetric}` };
+    // vLLM reads no zero points in this format.
+    return integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]), symmetric: true });
   },
   grids: { offsets: false, wideScales: false },
   keepsTables: true,

@@ -1,6 +1,6 @@
 /**
- * The recipe for who names no method: what the table in docs/benchmarks.md ("Methods side by side") shows to
- * lose least for its bytes, in what the target engine runs.
+ * The recipe where nobody names a method: what loses least for its bytes by the table in docs/benchmarks.md ("Methods side by
+ * side"), among what the target engine runs.
  */
 
 import type { StepInput } from '../methods/contract.ts';
@@ -19,7 +19,7 @@ export interface Recommendation {
   readonly step: StepInput;
   /** Of the embedding and the head, where it is not round-to-nearest in 8 bits. */
   readonly tables?: StepInput;
-  /** For people: why this one. */
+  /** For people: why this one, in a few plain words; the figures are in docs/benchmarks.md. */
   readonly reason: string;
 }
 
@@ -27,13 +27,6 @@ export interface Recommendation {
 export function groupFor(widths: readonly number[], sizes: readonly number[]): number {
   return sizes.find((size) => widths.every((width) => width % size === 0)) ?? sizes.at(-1)!;
 }
-
-/** Of what is recommended and of the nearest codes, by bits; docs/benchmarks.md has the others, and how it was measured. */
-const measuredAt: Readonly<Record<number, string>> = {
-  4: ': SmolLM2-135M at 4 bits has KL 0.131, rtn 0.492',
-  3: ': SmolLM2-135M at 3 bits has KL 0.466, rtn 1.942',
-  2: ': SmolLM2-135M at 2 bits has KL 1.565, rtn 6.417',
-};
 
 /**
  * Integers in groups.
@@ -46,19 +39,19 @@ export function integers(
   ofGptq: Readonly<Record<string, unknown>> = {},
 ): Recommendation {
   if (bits === 8) {
-    const reason = 'at 8 bits the nearest code loses next to nothing, and needs no text';
+    const reason = 'at 8 bits the nearest code loses next to nothing';
     return { step: { method: 'rtn', bits, ...own, symmetric: true }, reason };
   }
   if (!text) {
     // At the same bytes hqq loses no less, since its offsets take them (docs/benchmarks.md, "Without text, at the same bytes").
-    const reason = 'it needs no text, with which less would be lost';
+    const reason = 'it needs no text; with one, less would be lost';
     return { step: { method: 'rtn', bits, ...own }, reason };
   }
   // Measured at 3 bits (docs/benchmarks.md): 0.466 with it, 0.507 without; at 4 it makes no difference.
   const damping = bits < 4 ? { damping: 0.05 } : {};
   return {
     step: { method: 'gptq', bits, passes: 2, asymmetric: 1, ...damping, ...own, ...ofGptq },
-    reason: `what loses least in minutes${measuredAt[bits] ?? ''}`,
+    reason: 'it loses least of what takes minutes',
   };
 }
 
@@ -66,7 +59,7 @@ export function integers(
 export function kept({ bits }: { readonly bits: number }): Recommendation {
   return {
     step: { method: 'keep', strict: false },
-    reason: `the model is quantized already, to ${bits} bits, and what it has is taken over without loss; --method names what compresses it anew`,
+    reason: `the model is quantized to ${bits} bits already, and these are taken over without loss`,
   };
 }
 
@@ -75,7 +68,7 @@ export function blocks({ bits, text, imatrix = false }: Wanted): Recommendation 
   const type = ({ 2: 'Q2_K', 3: 'Q3_K_M', 4: 'Q4_K_M', 8: 'Q8_0' } as Record<number, string>)[bits];
   const step = { method: 'ggml', ...(type ? { type } : {}) };
   if (imatrix) {
-    const reason = "llama.cpp's own mix of types, as it quantizes itself with this importance matrix";
+    const reason = "llama.cpp's own mix of types, rounded by your importance matrix";
     return { step: { ...step, fit: 'importance' }, reason };
   }
   return {
@@ -84,8 +77,8 @@ export function blocks({ bits, text, imatrix = false }: Wanted): Recommendation 
       ...(text ? { asymmetric: 1 } : { fit: 'plain' }),
     },
     reason: text
-      ? "llama.cpp's own mix of types, errors compensated: less is lost than with an importance matrix"
-      : "llama.cpp's own mix of types, as it quantizes itself: there is no text to do better with",
+      ? "llama.cpp's own mix of types, with errors compensated"
+      : "llama.cpp's own mix of types; with a text, less would be lost",
   };
 }
 
@@ -95,6 +88,6 @@ export function integerProducts({ bits, text }: Wanted): Recommendation | undefi
   return {
     step: { method: text ? 'smoothquant+w8a8' : 'w8a8' },
     tables: { method: 'w8a8' },
-    reason: `products of 8-bit integers run at twice the rate of float32 in WebAssembly (SmolLM2-135M: KL ${text ? '0.023' : '0.053; with --calibration 0.023'}); --bits 4 takes half the bytes and runs at the rate of float32`,
+    reason: 'WebAssembly multiplies 8-bit integers at twice the rate of floats',
   };
 }

@@ -1,6 +1,6 @@
 /**
- * A recipe whose steps keep what is quantized already, settled for the model at hand: which matrices the format holds to
- * the bit, what becomes of the others, and what there is to tell before the work.
+ * Settles a recipe that keeps what is quantized already, for the model at hand: which matrices the format holds to the bit, what
+ * happens to the others, and what to tell the user before the work.
  */
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';

@@ -1,4 +1,4 @@
-/** What a model's shapes ask of a recipe, and what a format's engines do not compute of it: told before the work. */
+/** Adapts a recommended recipe to a model's shapes, and warns of what a format's engines do not compute. */
 
 import { methods } from '../methods/index.ts';
 import { narrowestWindow } from '../models/windows.ts';

@@ -1,4 +1,4 @@
-/** "architectures" in config.json: the same body is also saved as a classifier, an embedder or a reward model. */
+/** Reads "architectures" in config.json, since the same body is also saved as a classifier, an embedder or a reward model. */
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Architecture } from './model.ts';

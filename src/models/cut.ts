@@ -1,6 +1,6 @@
 /**
- * A block in slices, cut where its linear layers are fed: layers that are compressed one after the other are each fed by
- * those before them as these have become, and what a slice has computed is not computed again by the next.
+ * Cuts a block into slices in front of its linear layers. Where layers are compressed one after the other, each is fed by the
+ * compressed ones before it, and no slice computes again what an earlier one has computed.
  */
 
 import type { Graph, Node, Value } from '../graph/graph.ts';

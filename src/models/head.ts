@@ -1,4 +1,4 @@
-/** A head that config.json says is the embedding, beside one of its own in the file. */
+/** What to do where config.json says that the head is the embedding, but the file has a head of its own. */
 
 import { toFloat32 } from '../base/half.ts';
 import type { Stored } from '../base/tensor.ts';

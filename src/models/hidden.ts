@@ -1,7 +1,6 @@
 /**
- * Values of a text's tokens on their way through a model, batch by batch, where the engine writes them. Those of all batches
- * are views of one array, which is written over when they are of no more use: pieces that come and go leave memory full of
- * holes.
+ * The values of a text's tokens on their way through a model, batch by batch, where the engine writes them. All batches are views
+ * of one array, which is written over when nobody needs it: pieces that come and go would leave memory full of holes.
  */
 
 import { elementCount } from '../base/tensor.ts';

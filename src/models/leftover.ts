@@ -1,6 +1,6 @@
 /**
- * Tensors of a checkpoint that its architecture has no use for. What was part of the computation when the model was
- * trained must not be left out without a word: the answers would be others.
+ * Tensors of a checkpoint that its architecture does not use. What took part in the computation when the model was trained must
+ * not be left out silently, since the answers would change.
  */
 
 import { LapidaryError } from '../base/errors.ts';

@@ -1,4 +1,4 @@
-/** What a model is made of and costs before it runs: parameters, bytes, operations. All of it follows from the plan and the encodings. */
+/** Counts a model's parameters, bytes and operations, which follow from its plan and its encodings, before it runs. */
 
 import { elementCount } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';

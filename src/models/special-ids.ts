@@ -1,4 +1,4 @@
-/** Tokens that begin, end and fill texts: generation_config.json says them first, as it does to engines, then config.json. */
+/** Tokens that begin, end and pad texts: from generation_config.json, where engines look first, then from config.json. */
 
 import type { Files } from '../tokenizer/tokenizer.ts';
 import { idsOf, readJson } from '../tokenizer/tokenizer.ts';

@@ -24,8 +24,8 @@ export interface Page {
   readonly requests: readonly string[];
   /** Value of an expression, as JSON. */
   evaluate(expression: string): Promise<unknown>;
-  /** All of the page, as a PNG. */
-  screenshot(path: string): Promise<void>;
+  /** All of the page as a PNG, or so many pixels of its beginning. */
+  screenshot(path: string, height?: number): Promise<void>;
   /** Taps or clicks the middle of the first element that a selector finds. */
   click(selector: string): Promise<void>;
   close(): Promise<void>;
@@ -125,8 +125,9 @@ async function openPage(
     problems,
     requests,
     evaluate,
-    async screenshot(path) {
-      const { data } = await tell('Page.captureScreenshot', { captureBeyondViewport: true });
+    async screenshot(path, height) {
+      const clip = height === undefined ? {} : { clip: { x: 0, y: 0, width, height, scale: 1 } };
+      const { data } = await tell('Page.captureScreenshot', { captureBeyondViewport: true, ...clip });
       await writeFile(path, Buffer.from(data, 'base64'));
     },
     async click(selector) {

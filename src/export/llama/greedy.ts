@@ -1,4 +1,4 @@
-/** What llama.cpp itself writes behind prompts. */
+/** Has llama.cpp itself continue prompts, greedily. */
 
 import type { Llama } from './find.ts';
 import type { LlamaOptions } from './process.ts';

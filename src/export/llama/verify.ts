@@ -1,4 +1,4 @@
-/** A written GGUF file is loaded in llama.cpp, and its logits are compared with those of the model in memory. */
+/** Loads a written GGUF file in llama.cpp and compares its logits with those of the model in memory. */
 
 import { ExitCode, LapidaryError } from '../../base/errors.ts';
 import type { Model } from '../../models/model.ts';

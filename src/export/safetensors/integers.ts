@@ -1,4 +1,4 @@
-/** What checkpoint formats need of grouped integers: codes of their own width, and the sizes that a format asks for. */
+/** Grouped integers for checkpoint formats: codes in their own width, and checks of the sizes that a format takes. */
 
 import { LapidaryError } from '../../base/errors.ts';
 import { toFloat32 } from '../../base/half.ts';

@@ -1,4 +1,4 @@
-/** What a written folder holds is compared with the model in memory, by its logits. */
+/** Compares the logits of a written folder with those of the model in memory. */
 
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
