@@ -78,7 +78,10 @@ export function scalesIn({ matrices }: Changes): Float32Array {
 }
 
 /** @param inputs [tokens, columns] */
-export function statisticOf(inputs: Float32Array, columns: number): Required<Omit<Statistic, 'cross'>> {
+export function statisticOf(
+  inputs: Float32Array,
+  columns: number,
+): Required<Omit<Statistic, 'cross' | 'comparedGram'>> {
   const [gram, sums] = [new Float64Array(columns * columns), new Float64Array(columns)];
   const peaks = new Float32Array(columns);
   for (let start = 0; start < inputs.length; start += columns) {

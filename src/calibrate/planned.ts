@@ -118,6 +118,15 @@ export const isInTurn = ({
   method.shape === 'linear' &&
   method.sequential?.(options) === true;
 
+/** The share of the text that the original sees beside the compressed model; 0 where nobody compares the two. */
+export function comparedShare(plan: readonly Planned[], trainings: readonly TrainingStep[]): number {
+  if (trainings.length > 0 || plan.some(isTrained)) return 1;
+  const asking = plan.filter(({ statistic }) => statistic === 'cross' || statistic === 'all');
+  const shareOf = ({ method, options }: Planned) =>
+    method.shape === 'linear' ? (method.compared?.(options) ?? 1) : 1;
+  return Math.max(0, ...asking.map(shareOf));
+}
+
 /** Whether errors are to count by what they do to predictions. */
 export const askForMetrics = (trainings: readonly TrainingStep[]): boolean =>
   trainings.some(({ method, options }) => method.fisher(options) > 0);

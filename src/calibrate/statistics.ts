@@ -51,6 +51,8 @@ interface Collected {
 export interface Collector {
   /** Adds the nodes; for a runner's `extend`. */
   readonly extend: (part: Part) => void;
+  /** The same for the batches to come, of which there is no original; `feeds` and `outputs` follow. */
+  readonly extendAlone: () => (part: Part) => void;
   /** For the `extend` of the same part of the original model, after the other: outputs that go into `feeds`. */
   readonly extendOriginal: (part: Part) => void;
   /** Outputs to ask for, so that nothing else need be copied out; written into the sums of the batch before the last. */
@@ -80,19 +82,15 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
   // What the engine reads is not what it writes.
   let spare: Record<string, Tensor> = {};
   let tokens = 0;
+  /** What is complete when there is no original any more: "cross", and the Gram matrices of the same tokens. */
+  let complete: Record<string, Tensor> | undefined;
   return {
     get outputs() {
       return Object.fromEntries(Object.keys(sums).map((name) => [after(name), spare[name] ?? null]));
     },
     originals,
     extend({ graph, scope }) {
-      const users = new Map<Value | Float32Array, { readonly input: Value; readonly linears: string[] }>();
-      for (const [name, { input }] of scope.linears) {
-        if ((needs.get(name) ?? 'none') === 'none') continue;
-        const key = importance?.get(name) ?? input;
-        users.set(key, { input, linears: [...(users.get(key)?.linears ?? []), name] });
-      }
-      for (const [key, { input, linears }] of users) {
+      for (const [key, { input, linears }] of usersOf(scope, needs, importance)) {
         const kind = linears.map((name) => needs.get(name)!).reduce(moreOf) as Collected['kind'];
         const weighted = key !== input;
         const index = inputs.push({ kind, columns: input.shape.at(-1) as number, linears, weighted }) - 1;
@@ -100,6 +98,17 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
         for (const [name, shape] of addSums(graph, input, { kind, weighted }, index))
           sums[name] = tensor('float32', shape, new Float32Array(shape.reduce((a, b) => a * b)));
       }
+    },
+    extendAlone() {
+      complete = completed(sums, inputs);
+      spare = {};
+      sums = Object.fromEntries(Object.entries(sums).filter(([name]) => !isCross(name)));
+      return ({ graph, scope }) => {
+        for (const [index, { kind, linears, weighted }] of inputs.entries()) {
+          const { input } = scope.linears.get(linears[0])!;
+          addSums(graph, input, { kind: withoutCross(kind), weighted }, index);
+        }
+      };
     },
     extendOriginal({ graph, scope }) {
       for (const [index, { kind, columns, linears }] of inputs.entries()) {
@@ -126,15 +135,55 @@ export function openCollector(needs: Needs, importance?: TokenWeights): Collecto
       const found = new Map<string, Statistic>();
       inputs.forEach(({ kind, columns, linears }, index) => {
         const sum = (part: string) => sums[sumName(index, part)]?.data as Float32Array | undefined;
+        const compared = (part: string) => complete?.[sumName(index, part)]?.data as Float32Array;
         const gram = holds(kind, 'gram') ? assembled(columns, (piece) => sum(piece)!) : undefined;
         const squares = gram ? diagonal(gram, columns) : sum('squares')!;
         checkFinite(squares, linears);
-        const [sizes, peaks, cross] = [sum('sizes'), sum('peaks'), sum('cross')];
-        for (const name of linears) found.set(name, { tokens, squares, sizes, peaks, gram, cross });
+        const [sizes, peaks, cross] = [sum('sizes'), sum('peaks'), sum('cross') ?? compared('cross')];
+        const comparedGram = complete && cross ? assembled(columns, compared) : undefined;
+        for (const name of linears)
+          found.set(name, { tokens, squares, sizes, peaks, gram, cross, comparedGram });
       });
       return found;
     },
   };
+}
+
+/** What layers are fed that somebody needs something of, by that or by how a layer weighs it, with the layers. */
+function usersOf(scope: Part['scope'], needs: Needs, importance: TokenWeights | undefined) {
+  const users = new Map<Value | Float32Array, { readonly input: Value; readonly linears: string[] }>();
+  for (const [name, { input }] of scope.linears) {
+    if ((needs.get(name) ?? 'none') === 'none') continue;
+    const key = importance?.get(name) ?? input;
+    users.set(key, { input, linears: [...(users.get(key)?.linears ?? []), name] });
+  }
+  return users;
+}
+
+const withoutCross = (kind: Collected['kind']): Collected['kind'] =>
+  kind === 'cross' ? 'gram' : kind === 'all' ? 'full' : kind;
+
+const isCross = (sum: string): boolean => sum.endsWith('.cross');
+
+/** Copies where the sums go on. */
+function completed(sums: Readonly<Record<string, Tensor>>, inputs: readonly Collected[]) {
+  const found: Record<string, Tensor> = {};
+  for (const [index, { kind, columns }] of inputs.entries()) {
+    if (!holds(kind, 'cross')) continue;
+    const cross = sumName(index, 'cross');
+    found[cross] = sums[cross];
+    for (const piece of pieceNames(columns)) {
+      const { data, dims } = sums[sumName(index, piece)];
+      found[sumName(index, piece)] = tensor('float32', dims, (data as Float32Array).slice());
+    }
+  }
+  return found;
+}
+
+function pieceNames(columns: number): readonly string[] {
+  const { count } = piecesOf(columns);
+  const rows = Array.from({ length: count }, (_, row) => row);
+  return rows.flatMap((row) => rows.slice(row).map((column) => pieceName(row, column)));
 }
 
 const sumName = (index: number, part: string): string => `statistic.${index}.${part}`;
@@ -250,7 +299,7 @@ function identity(size: number): Float32Array {
 }
 
 /** For a method that may overwrite what it gets. */
-export function ownCopy({ gram, cross, squares, sizes, peaks, tokens }: Statistic): Statistic {
+export function ownCopy({ gram, cross, comparedGram, squares, sizes, peaks, tokens }: Statistic): Statistic {
   return {
     tokens,
     squares: squares?.slice(),
@@ -258,5 +307,6 @@ export function ownCopy({ gram, cross, squares, sizes, peaks, tokens }: Statisti
     peaks: peaks?.slice(),
     gram: gram?.slice(),
     cross: cross?.slice(),
+    comparedGram: comparedGram?.slice(),
   };
 }

@@ -32,6 +32,12 @@ export const fewBytes = 2 ** 29;
 /** Sequences of one run. */
 const rowsOf = ([{ length }]: readonly Int32Array[], most: number) => Math.max(1, Math.floor(most / length));
 
+/** A share of the sequences, in whole runs of theirs. */
+export function firstOf(sequences: readonly Int32Array[], share: number): readonly Int32Array[] {
+  const rows = rowsOf(sequences, batchTokens);
+  return sequences.slice(0, rows * Math.ceil((share * sequences.length) / rows));
+}
+
 /** Tokens of the smallest run, of at most so many. */
 export function fewestTokens(sequences: readonly Int32Array[], most = batchTokens): number {
   if (sequences.length === 0) return Number.POSITIVE_INFINITY;
@@ -104,7 +110,8 @@ export const fedBy = (
 
 /**
  * What the part's linear layers need, over all batches.
- * @param original the same part before it was compressed, with what the original model feeds it; for "cross"
+ * @param original the same part before it was compressed, with what the original model feeds it; for "cross", which
+ *   is of as many batches
  * @param cut the stage of a cut block that asks; afterwards both are fed what is kept there, if it is
  */
 export async function collect(
@@ -124,10 +131,12 @@ export async function collect(
       ? await openPassage(original, collector.extendOriginal, original.used ? ahead(cut) : cut)
       : undefined;
   let first = 0;
+  const compared = original?.sizes.length ?? 0;
   for (const [index, [rows, time]] of ours.sizes.entries()) {
     signal?.throwIfAborted();
     const tokens = rows * time;
-    const seen = await before?.advance(index, { names: collector.originals });
+    if (index === compared && collector.originals.length > 0) await passage.reopen(collector.extendAlone());
+    const seen = index < compared ? await before?.advance(index, { names: collector.originals }) : {};
     const known = { ...collector.feeds(first, tokens), ...seen };
     collector.take(await passage.advance(index, { names: [], others: collector.outputs, known }), tokens);
     first += tokens;
@@ -160,6 +169,8 @@ interface Asked {
 interface Passage {
   /** Runs a batch, which is replaced by what the slice keeps. @returns the outputs asked for, valid until the next run */
   advance(index: number, asked: Asked): Promise<Record<string, Tensor>>;
+  /** Another extension for the batches to come. */
+  reopen(extend: PartOptions['extend']): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -168,13 +179,15 @@ async function openPassage(
   extend: PartOptions['extend'],
   cut: Omit<Cut, 'from'> | undefined,
 ): Promise<Passage> {
-  const { open, temporary, at, width, sizes, feeds, spare } = fed;
-  // A head's logits would be the largest thing of all.
-  const stage = await open({ extend, extensionOnly: true, temporary, cut: cut && { ...cut, from: at } });
+  const { at, width, sizes, feeds, spare, temporary } = fed;
+  const opened = (extend: PartOptions['extend']) =>
+    // A head's logits would be the largest thing of all.
+    fed.open({ extend, extensionOnly: true, temporary, cut: cut && { ...cut, from: at } });
+  let stage = await opened(extend);
   const toEnd = cut !== undefined && cut.at === cut.stages.length;
   const kept: readonly Kept[] = toEnd ? [{ name: 'hidden', shape: [width] }] : stage.kept;
   const keeps = cut !== undefined && isKept(kept, fed);
-  const run = runsOf(stage);
+  let run = runsOf(stage);
   const { stores, left } = keeps ? storesFor(kept, fed) : { stores: new Map<string, Store>(), left: [] };
   const computed = keeps ? kept.filter(({ passed }) => passed === undefined) : [];
   return {
@@ -190,6 +203,11 @@ async function openPassage(
           kept.map(({ name, passed }) => [name, passed === undefined ? found[name] : before[passed]]),
         );
       return Object.fromEntries([...names, ...Object.keys(others ?? {})].map((name) => [name, found[name]]));
+    },
+    async reopen(extend) {
+      await stage.release();
+      stage = await opened(extend);
+      run = runsOf(stage);
     },
     async close() {
       if (keeps) {

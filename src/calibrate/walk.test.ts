@@ -169,6 +169,48 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
     expect(seen.get(1)!.gram).not.toEqual(seen.get(0)!.gram);
   });
 
+  it('compares with the original on a share of the text where that is enough', async () => {
+    const compare = async (compared: number, texts: readonly Int32Array[]) => {
+      const seen: Pick<Statistic, 'tokens' | 'cross' | 'comparedGram' | 'gram'>[] = [];
+      const halving: LinearMethod<unknown> = {
+        ...recording('cross', 0.5).method,
+        sequential: () => true,
+        compared: () => compared,
+        async compress({ rows, columns, values }, { tokens, gram, cross, comparedGram }) {
+          seen.push({
+            tokens,
+            gram: gram!.slice(),
+            cross: cross!.slice(),
+            comparedGram: comparedGram?.slice(),
+          });
+          return denseValues(
+            values.map((value) => value / 2),
+            rows,
+            columns,
+          );
+        },
+      };
+      await walk(model, texts, { assign: blocks(halving) });
+      return seen;
+    };
+    const long = Array.from({ length: 16 }, (_, text) =>
+      Int32Array.from({ length: 256 }, (_, i) => (text * 31 + i * 7) % model.config.vocabulary),
+    );
+    const [part, whole, half] = [
+      await compare(1, long.slice(0, 8)),
+      await compare(1, long),
+      await compare(0.5, long),
+    ];
+    half.forEach(({ tokens, gram, cross, comparedGram }, index) => {
+      expect(tokens).toBe(16 * 256);
+      expect(gram).toEqual(whole[index].gram);
+      expect(comparedGram).toEqual(part[index].gram);
+      expect(cross).toEqual(part[index].cross);
+    });
+    expect(half.at(-1)!.cross!.some((value) => value !== 0)).toBe(true);
+    expect(whole[0].comparedGram).toBeUndefined();
+  });
+
   it('hands over column norms, which are the diagonal of the Gram matrix', async () => {
     const grams = recording('gram');
     const norms = recording('norm');

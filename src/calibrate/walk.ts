@@ -18,11 +18,11 @@ import { predictionGradients } from './importance.ts';
 import type { Compressing } from './compress.ts';
 import { compressingShare, compressMatrix, retrainBlock, rounded, trainBlock } from './compress.ts';
 import type { LayerRow, Planned, WalkOptions } from './planned.ts';
-import { askForMetrics, checkPlan, isInTurn, isTrained, planOf } from './planned.ts';
+import { askForMetrics, checkPlan, comparedShare, isInTurn, isTrained, planOf } from './planned.ts';
 import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
-import { collect, fedBy, fewestTokens, finishSlices, hiddenOf } from './streams.ts';
+import { collect, fedBy, fewestTokens, finishSlices, firstOf, hiddenOf } from './streams.ts';
 import { steadyThreads } from './threads.ts';
 
 export interface Walked {
@@ -131,8 +131,7 @@ async function openStreams(state: State, sequences: readonly Int32Array[]): Prom
   const trainings = plan.every(({ name, place }) => place !== 'block' || rows.has(name))
     ? []
     : (options.trainings ?? []);
-  const compared =
-    trainings.length > 0 || plan.some((planned) => planned.statistic === 'cross' || isTrained(planned));
+  const compared = comparedShare(plan, trainings);
   const shares = fisherShares(state);
   const asked = {
     names: new Set(options.importance ? [] : shares.keys()),
@@ -142,10 +141,11 @@ async function openStreams(state: State, sequences: readonly Int32Array[]): Prom
     asked.names.size > 0 || asked.metrics
       ? await predictionGradients(model, sequences, asked, { ...options, seed: options.seed ?? 0 })
       : undefined;
-  const embed = (weights: PartOptions['weights']) => hiddenOf(runner, sequences, weights, options.signal);
+  const embed = (weights: PartOptions['weights'], share = 1) =>
+    hiddenOf(runner, firstOf(sequences, share), weights, options.signal);
   return {
     hidden: await embed({ matrices, vectors }),
-    original: compared ? await embed(model) : undefined,
+    original: compared > 0 ? await embed(model, compared) : undefined,
     importance: shares.size > 0 ? weighed(shares, options.importance ?? found!.importance) : undefined,
     metrics: options.metrics ?? found?.metrics,
     spare: {},

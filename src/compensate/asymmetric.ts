@@ -19,7 +19,7 @@ import { damp } from './cholesky.ts';
 const steps = 12;
 
 /**
- * @param gram X^T X, row-major [columns, columns]
+ * @param gram X^T X, row-major [columns, columns], of the tokens that `cross` is of
  * @param cross X^T (X' - X), row-major [columns, columns]
  * @param share of the correction that is made
  */

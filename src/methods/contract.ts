@@ -35,6 +35,8 @@ export interface Statistic {
    * compressed; with "cross". Methods may overwrite it.
    */
   readonly cross?: Float32Array | undefined;
+  /** X^T X of the tokens that "cross" is of, where these are not all. */
+  readonly comparedGram?: Float32Array | undefined;
 }
 
 /** A step of a recipe, as its file has it. */
@@ -58,6 +60,8 @@ export interface LinearMethod<Options = unknown> extends Common<Options> {
   at?(options: Options, name: string, config: Configuration): Options;
   /** The share, 0 to 1, by which tokens count by how much predictions hang on what the layer gives for them. */
   fisher?(options: Options): number;
+  /** The share of the text, above 0 to 1, on which "cross" is enough; all without it. */
+  compared?(options: Options): number;
   /** Whether a block's layers are compressed in the order they run, each fed by those before it. */
   sequential?(options: Options): boolean;
   /**

@@ -239,12 +239,14 @@ function betweenLayers(facts: Facts, chosen: readonly PlannedMatrix[]): number {
 const trained = ({ matrices, recipe }: Facts): boolean =>
   blockTrainings(recipe).length > 0 || matrices.some(({ assigned }) => assigned?.method.shape === 'train');
 
-/** What the compressed model makes of the text and, where somebody compares, what the original does. */
+/** What the compressed model makes of the text and, where somebody compares, what the original does of a share of it. */
 function streams(facts: Facts): number {
-  const compared = facts.matrices.some(
-    ({ assigned }) => assigned && asLinear(assigned.method).statistic(assigned.options) === 'cross',
-  );
-  return trained(facts) || compared ? 2 : 1;
+  if (trained(facts)) return 2;
+  const shares = facts.matrices.map(({ assigned }) => {
+    if (!assigned || asLinear(assigned.method).statistic(assigned.options) !== 'cross') return 0;
+    return asLinear(assigned.method).compared?.(assigned.options) ?? 1;
+  });
+  return 1 + most(shares);
 }
 
 /** A rewrite of the whole model leaves its weights in float32 until they are compressed. */

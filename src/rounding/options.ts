@@ -72,6 +72,14 @@ export const compensation = {
     .max(1)
     .default(0)
     .describe('Share of what earlier layers lost that is made up for, too (GPTAQ).'),
+  compared: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(1)
+    .describe(
+      'Share of the calibration text on which that loss is measured, for which the original runs, too.',
+    ),
   fisher,
   sequential: z
     .boolean()

@@ -42,6 +42,7 @@ export const ggml: LinearMethod<GgmlOptions> = {
     ],
   bySquares: { fit: 'importance' },
   fisher: ({ fit, fisher }) => (fit === 'plain' ? 0 : fisher),
+  compared: ({ compared }) => compared,
   sequential: ({ fit, sequential }) => sequential && fit !== 'plain',
   at(options, name, config) {
     if (options.pure || !(options.type in ggufFileTypes)) return options;
@@ -57,9 +58,11 @@ export const ggml: LinearMethod<GgmlOptions> = {
     const importance = importanceOf(statistic, columns);
     // Levels that are not evenly spaced are not on a grid.
     if (fit === 'importance' || !isGrid(type)) return quantizeTo(type, weight, importance);
-    const { gram, cross } = statistic;
+    const { gram, cross, comparedGram } = statistic;
     if (!gram) throw new LapidaryError({ what: 'compensating errors needs the Gram matrix of the inputs' });
-    const target = cross ? await correctedWeight(weight, gram, cross, { asymmetric, damping }) : weight;
+    const target = cross
+      ? await correctedWeight(weight, comparedGram ?? gram, cross, { asymmetric, damping })
+      : weight;
     const bytes = await compensated(type, target, gram, importance, damping);
     return blockEncoding(type, [rows, columns], stored('uint8', [rows, bytes.length / rows], bytes));
   },

@@ -34,10 +34,11 @@ export const gptq: LinearMethod<GptqOptions> = {
   options,
   statistic: ({ asymmetric }) => (asymmetric > 0 ? 'cross' : 'gram'),
   fisher: ({ fisher }) => fisher,
+  compared: ({ compared }) => compared,
   sequential: ({ sequential }) => sequential,
-  async compress(weight, { gram, cross }, choice) {
+  async compress(weight, { gram, cross, comparedGram }, choice) {
     if (!gram) throw new LapidaryError({ what: 'gptq needs the Gram matrix of the layer inputs' });
-    const target = cross ? await correctedWeight(weight, gram, cross, choice) : weight;
+    const target = cross ? await correctedWeight(weight, comparedGram ?? gram, cross, choice) : weight;
     const { numbers } = choice;
     return numbers === 'integers'
       ? integersIn(choice, await compensateIntegers(target, gram, choice))
