@@ -5,6 +5,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import { halfToFloat } from '../base/half.ts';
+import { elementCount } from '../base/tensor.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Feeds, Session, SessionOptions, Tensor } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
@@ -23,6 +24,7 @@ export interface FileRunner {
    * @param tokens of all sequences, as many of each; several sequences take one token each behind a cache
    * @param keep how many of the last positions' logits are wanted; 0: all
    * @param rows sequences, one where it is not said
+   * @param place what the logits are written into, where they are as many; those of an earlier step, if nobody reads them
    * @returns logits float32 [rows, tokens or keep, vocabulary] whatever the file computes in, and the cache with the tokens in it
    */
   step(
@@ -31,6 +33,7 @@ export interface FileRunner {
     cache: Cache,
     keep: number,
     rows?: number,
+    place?: Tensor,
   ): Promise<{ logits: Tensor; cache: Cache }>;
   close(): Promise<void>;
 }
@@ -61,19 +64,25 @@ export async function openFile(source: string | Graph, options: SessionOptions =
           emptyPast(path, name, dtype, [rows, ...shape.slice(1)]),
         ]),
       ),
-    step: (tokens, past, cache, keep, rows = 1) => step(session, names, tokens, past, cache, keep, rows),
+    step: (tokens, past, cache, keep, rows = 1, place = undefined) =>
+      step(session, names, { tokens, past, cache, keep, batch: rows, place }),
     close: () => session.release(),
   };
+}
+
+interface Step {
+  readonly tokens: Int32Array;
+  readonly past: number;
+  readonly cache: Cache;
+  readonly keep: number;
+  readonly batch: number;
+  readonly place: Tensor | undefined;
 }
 
 async function step(
   session: Session,
   names: ReadonlySet<string>,
-  tokens: Int32Array,
-  past: number,
-  cache: Cache,
-  keep: number,
-  batch: number,
+  { tokens, past, cache, keep, batch, place }: Step,
 ): Promise<{ logits: Tensor; cache: Cache }> {
   const count = tokens.length / batch;
   const feeds: Record<string, Tensor> = {
@@ -95,12 +104,22 @@ async function step(
   if (names.has('num_logits_to_keep')) {
     feeds.num_logits_to_keep = tensor('int64', [], BigInt64Array.of(BigInt(keep)));
   }
-  const outputs = await session.run(feeds);
+  const room = placeFor(place, [batch, keep || count]);
+  const wanted = session.outputs.map(({ name }) => [name, name === 'logits' ? room : null]);
+  const outputs = await session.run(feeds, Object.fromEntries(wanted));
   const next: Record<string, Tensor> = {};
   for (const [name, value] of Object.entries(outputs)) {
     if (name.startsWith('present.')) next[name.replace('present.', 'past_key_values.')] = value;
   }
   return { logits: widened(outputs.logits), cache: next };
+}
+
+/** Logits that are written over, where those of so many positions are as many. */
+function placeFor(place: Tensor | undefined, positions: readonly number[]): Tensor | null {
+  const vocabulary = place?.dims.at(-1);
+  if (!place || vocabulary === undefined) return null;
+  const shape = [...positions, vocabulary];
+  return place.type === 'float32' && place.size === elementCount(shape) ? place.reshape(shape) : null;
 }
 
 /** What an empty cache is, by type; integers are those of `measureCache`. */
@@ -136,13 +155,21 @@ export async function fileScorer(path: string, options: ScorerOptions = {}): Pro
     vocabulary,
     close: () => runner.close(),
     async *score(sequences, signal) {
+      let logits: Tensor | undefined;
       for (const [index, sequence] of sequences.entries()) {
         let cache = runner.empty();
         for (const { start, rows } of cutsOf(sequence.length, most ?? rowsOf(vocabulary))) {
           signal?.throwIfAborted();
-          const result = await runner.step(sequence.subarray(start, start + rows), start, cache, 0);
-          cache = result.cache;
-          yield { sequence: index, start, rows, logits: result.logits.reshape([rows, vocabulary]) };
+          const result = await runner.step(
+            sequence.subarray(start, start + rows),
+            start,
+            cache,
+            0,
+            1,
+            logits,
+          );
+          ({ cache, logits } = result);
+          yield { sequence: index, start, rows, logits: logits.reshape([rows, vocabulary]) };
         }
       }
     },
