@@ -126,7 +126,9 @@ function textOptions(): Option[] {
       '--field <name>',
       'field or column that holds text or messages (default: "text", "messages" or "conversations")',
     ),
-    new Option('--sequences <number>', 'calibration sequences (default: 128)').argParser(wholeNumber),
+    new Option('--sequences <number>', 'calibration sequences (default: 128; for pebble 48)').argParser(
+      wholeNumber,
+    ),
     new Option('--length <tokens>', 'tokens a sequence (default: 512)').argParser(wholeNumber),
   ];
 }

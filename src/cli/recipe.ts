@@ -21,7 +21,7 @@ import { kept } from '../formats/recommend.ts';
 import type { Method, StepInput } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
-import { isShipped } from '../open.ts';
+import { isShipped, shipped } from '../open.ts';
 import { flagOf } from '../recipe/options.ts';
 import type { RecipeInput } from '../recipe/recipe.ts';
 import { parseRecipe, readRecipe } from '../recipe/recipe.ts';
@@ -68,6 +68,8 @@ export function recipeInput(
   const recommended = named ? undefined : keeps ? kept(stored) : anew;
   const planned = stepsOf(file, format, given, recommended, anew.step);
   const steps = given('imatrix') === undefined ? planned : bySquares(planned);
+  // A first look at what the package does.
+  const quick = isShipped(model) && path === undefined && calibration === undefined;
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'imatrix', 'evaluation'].map(given)].every(
@@ -84,7 +86,7 @@ export function recipeInput(
       data: given('calibration'),
       imatrix: given('imatrix'),
       generated: given('generatedCalibration'),
-      sequences: given('sequences'),
+      sequences: given('sequences') ?? (quick ? shipped.sequences : undefined),
       length: given('length'),
     }),
     evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),
