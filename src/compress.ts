@@ -11,7 +11,6 @@ import { answersOf, asksPrompts } from './generate/answers.ts';
 import { applyRecipe } from './run/apply.ts';
 import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkFinite } from './base/finite.ts';
-import type { Progress } from './base/progress.ts';
 import { silent } from './base/progress.ts';
 import type { LayerRow } from './calibrate/planned.ts';
 import type { Walked } from './calibrate/walk.ts';
@@ -23,7 +22,6 @@ import { foretold, opening } from './formats/foretold.ts';
 import { formats } from './formats/index.ts';
 import { checkKept, settled } from './formats/settle.ts';
 import { checkWindows, withSpared } from './formats/spared.ts';
-import type { SessionOptions } from './graph/session.ts';
 import type { Importance } from './run/importance.ts';
 import { readImportance } from './run/importance.ts';
 import type { Journal } from './io/journal.ts';
@@ -38,6 +36,8 @@ import type { OpenedCheckpoint } from './open.ts';
 import { openForCompression } from './open.ts';
 import type { Plan } from './plan/plan.ts';
 import { checkDisk, memoryWarning, planRun } from './plan/plan.ts';
+import type { CompressOptions, Run } from './run/asked.ts';
+import { runOf } from './run/asked.ts';
 import type { Texts } from './run/prepare.ts';
 import { calibrationFile, readTexts } from './run/prepare.ts';
 import type { Recipe } from './recipe/recipe.ts';
@@ -46,31 +46,15 @@ import { emptyPage, reportHtml } from './report/html.ts';
 import type { CompressReport } from './report/report.ts';
 import { changesSince, dataOf, describeRun, provenance } from './report/run.ts';
 
-export interface CompressOptions {
-  readonly recipe: Recipe;
-  /** The folder to write; it appears when everything in it is whole. */
-  readonly out: string;
-  /** Replaces whatever is in the folder; without it, only what the same recipe made of the same model and texts. */
-  readonly overwrite?: boolean | undefined;
-  readonly session?: Pick<SessionOptions, 'device' | 'threads'> | undefined;
-  /** Whether it is measured how fast original and result run, for which the original is written, too; by default. */
-  readonly speed?: boolean | undefined;
-  /** Whether both answer a few prompts; by default, unless speed is not measured and the original is large. */
-  readonly answers?: boolean | undefined;
-  readonly progress?: Progress | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly warn?: ((line: string) => void) | undefined;
-  /** Told what the run is about to do: what was chosen, where it continues. */
-  readonly say?: ((line: string) => void) | undefined;
-}
-
 /**
- * Compresses a model and proves what was lost. A run that ends early keeps a journal beside `out`: the same call
- * continues from there, to the same bytes.
+ * Compresses a model and proves what was lost: by a recipe, by steps, or by what is recommended for an engine and bits. A
+ * run that ends early keeps a journal beside `out`: the same call continues from there, to the same bytes.
+ * @returns what was saved and lost, and `out`, the folder that was written
  * @throws LapidaryError on bad input, and with exit code verification when the written file does not compute what the
  *   model in memory does; nothing is left under its final name then
  */
-export async function compress(options: CompressOptions): Promise<CompressReport> {
+export async function compress(asked: CompressOptions): Promise<CompressReport> {
+  const options = await runOf(asked);
   let output: OutputFolder | undefined;
   let journal: Journal | undefined;
   try {
@@ -92,10 +76,7 @@ export async function compress(options: CompressOptions): Promise<CompressReport
   }
 }
 
-function openOutput(
-  { out, overwrite = false, recipe }: CompressOptions,
-  made: Prepared['made'],
-): OutputFolder {
+function openOutput({ out, overwrite = false, recipe }: Run, made: Prepared['made']): OutputFolder {
   return createOutputFolder(out, {
     overwrite,
     mayReplace: (folder) => mayReplace(folder, recipe, made),
@@ -103,8 +84,9 @@ function openOutput(
   });
 }
 
-/** What a run will need, without doing it: bytes of memory by phase, bytes on the disk. */
-export async function planOf(options: CompressOptions): Promise<Plan> {
+/** What the same `compress` will need, without doing it: bytes of memory by phase, bytes on the disk. */
+export async function planOf(asked: CompressOptions): Promise<Plan> {
+  const options = await runOf(asked);
   const { out, speed, answers } = options;
   const { recipe, original, texts } = await prepare(options);
   return planRun({ original, recipe, texts, out, speed, answers });
@@ -128,7 +110,7 @@ interface Prepared {
  *   to is found out then
  */
 async function prepare(
-  options: CompressOptions,
+  options: Run,
   begin: (made: Prepared['made'], recipe: Recipe) => void = () => {},
 ): Promise<Prepared> {
   const clock = stopwatch();
@@ -149,10 +131,11 @@ async function prepare(
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   const read = inputsOf(recipe).map(identify);
   const importance = readImportance(recipe, original.model, (line) => void notes.push(line));
-  const { session, progress, signal } = options;
+  const { device, threads, progress, signal } = options;
   let made: Prepared['made'] = {};
   const texts = await readTexts(recipe, original, (line) => void notes.push(line), {
-    ...session,
+    device,
+    threads,
     progress,
     signal,
     begin: () => {
@@ -174,14 +157,14 @@ const inputsOf = (recipe: Recipe): string[] =>
   );
 
 /** Keyed by all that decides the bytes. */
-function journalOf({ made }: Prepared, { recipe, out, session, warn = () => {} }: CompressOptions): Journal {
+function journalOf({ made }: Prepared, { recipe, out, device, warn = () => {} }: Run): Journal {
   const { made: _, ...rest } = plainRecipe(recipe);
-  const key = { ...made, recipe: rest, device: session?.device ?? 'cpu', machine: cpus()[0]?.model.trim() };
+  const key = { ...made, recipe: rest, device: device ?? 'cpu', machine: cpus()[0]?.model.trim() };
   return openJournal(out, key, { warn });
 }
 
 /** What was interrupted, or had no room, can go on; what was refused would be refused again. */
-function leave(journal: Journal, error: unknown, { out, warn = () => {} }: CompressOptions): void {
+function leave(journal: Journal, error: unknown, { out, warn = () => {} }: Run): void {
   const refused =
     error instanceof LapidaryError &&
     (error.exitCode === ExitCode.verification || error.exitCode === ExitCode.usage);
@@ -197,19 +180,21 @@ async function fill(
   output: OutputFolder,
   { original, texts, importance, made, notes, clock }: Prepared,
   journal: Journal,
-  options: CompressOptions,
+  options: Run,
 ): Promise<CompressReport> {
   const {
     recipe,
     out,
     speed,
     answers,
-    session = {},
+    device,
+    threads,
     progress = silent,
     signal,
     warn = () => {},
     say,
   } = options;
+  const session = { device, threads };
   const plan = await planRun({ original, recipe, texts, out, speed, answers });
   checkDisk(plan);
   const tight = memoryWarning(plan);
@@ -263,7 +248,7 @@ async function finish(
     answers,
   }: Omit<Prepared, 'recipe' | 'original' | 'texts' | 'importance'> &
     Pick<Walked, 'layers'> &
-    Pick<CompressOptions, 'out' | 'speed' | 'answers'>,
+    Pick<Run, 'out' | 'speed' | 'answers'>,
 ): Promise<CompressReport> {
   const { recipe, original, texts } = job;
   const format = formats[recipe.export.format];

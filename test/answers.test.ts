@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { generate } from '../src/generate/generate.ts';
+import { writeText } from '../src/generate/generate.ts';
 import { openModel } from '../src/open.ts';
 import { parseReport } from '../src/report/data.ts';
 import { answer, scratchFolder, writeStories } from './command-line.ts';
@@ -48,7 +48,7 @@ describe('answers', () => {
       const { tokenizer } = await openModel(model);
       const options = { maxTokens: 40, context: 64, threads: 1 };
       const [{ prompt, compressed, engine }] = answers!;
-      const again = await generate(opened.model ?? opened.file, tokenizer, prompt, options);
+      const again = await writeText({ source: opened.model ?? opened.file, tokenizer }, prompt, options);
       expect(again.text).toBe(compressed);
       expect(engine).toMatch(format === 'onnx' ? /^ONNX Runtime \d/ : /^Lapidary$/);
       expect(readFileSync(join(scratch.path(format), 'README.md'), 'utf8')).toContain('## What it answers');

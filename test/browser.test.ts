@@ -8,7 +8,7 @@ import { floatToBfloat } from '../src/base/half.ts';
 import { stored } from '../src/base/tensor.ts';
 import { dense } from '../src/encodings/dense.ts';
 import { exportTransformers } from '../src/export/transformers.ts';
-import { generate } from '../src/generate/generate.ts';
+import { writeText } from '../src/generate/generate.ts';
 import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
 import { openFile } from '../src/evaluate/file.ts';
@@ -79,7 +79,7 @@ describe.skipIf(!ready)(`Chromium${ready ? '' : ` (skipped: ${reason})`}`, () =>
       const found = (await inBrowser(ids, 8)) as { logits: number[]; ids: number[] };
       const inMemory = (await logits(model, [ids])).data as Float32Array;
       expect(maxDifference(found.logits, inMemory)).toBeLessThan(1e-3);
-      const ours = await generate(model, numerals, ids.join(' '), { maxTokens: 8 });
+      const ours = await writeText({ source: model, tokenizer: numerals }, ids.join(' '), { maxTokens: 8 });
       expect(found.ids.slice(0, ours.ids.length)).toEqual(ours.ids);
     },
   );
@@ -105,7 +105,7 @@ describe.skipIf(!ready)(`Chromium${ready ? '' : ` (skipped: ${reason})`}`, () =>
     await runner.close();
     // Inputs that are near the middle of two codes may be rounded to either.
     expect(maxDifference(found.logits, expected)).toBeLessThan(within);
-    const ours = await generate(path, numerals, ids.join(' '), { maxTokens: 8 });
+    const ours = await writeText({ source: path, tokenizer: numerals }, ids.join(' '), { maxTokens: 8 });
     expect(found.ids.slice(0, ours.ids.length)).toEqual(ours.ids);
   });
 });

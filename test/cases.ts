@@ -4,7 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { compress, parseRecipe } from '../src/index.ts';
+import { compress } from '../src/index.ts';
+import { checkRecipe } from '../src/recipe/recipe.ts';
 import { scratchFolder } from './command-line.ts';
 import { hasLlama, llamaFolder } from './engines/llama/llama.ts';
 import { transformers } from './engines/transformers.ts';
@@ -39,9 +40,9 @@ export async function written(model: string, format: FormatName): Promise<Result
   const out = scratch.path(`out-${count++}`);
   // Keys and values of the smallest of these models are narrower than a word of GPTQ.
   const steps = [{ method: 'rtn', bits: 4, group: 32, symmetric: format === 'gptq', targets: ['*.mlp.*'] }];
-  const recipe = parseRecipe({ model, steps, export: { format } });
+  const recipe = checkRecipe({ model, steps, export: { format } });
   const notes: string[] = [];
-  await compress({ recipe, out, speed: false, session: { threads: 1 }, warn: (line) => notes.push(line) });
+  await compress({ recipe, out, speed: false, threads: 1, warn: (line) => notes.push(line) });
   return { out, notes, json: (name) => JSON.parse(readFileSync(join(out, name), 'utf8')) };
 }
 

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compressedTensorsLayout } from '../src/export/safetensors/compressed-tensors.ts';
 import { writeCheckpoint } from '../src/export/safetensors/folder.ts';
-import { compress, parseRecipe } from '../src/index.ts';
+import { compress } from '../src/index.ts';
+import { checkRecipe } from '../src/recipe/recipe.ts';
 import { openCheckpoint } from '../src/io/checkpoint.ts';
 import { openSafetensors } from '../src/io/safetensors/read.ts';
 import { loadModel } from '../src/models/index.ts';
@@ -26,7 +27,7 @@ type Steps = readonly { readonly method: string; readonly [option: string]: unkn
 
 async function run(name: string, steps: Steps, more: Record<string, unknown> = {}, model = source) {
   const out = scratch.path(name);
-  const recipe = parseRecipe({ model, steps, export: { format: 'compressed-tensors', ...more } });
+  const recipe = checkRecipe({ model, steps, export: { format: 'compressed-tensors', ...more } });
   const report = await compress({ recipe, out });
   const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'));
   return { out, report, config, settings: config.quantization_config };

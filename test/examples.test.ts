@@ -1,10 +1,8 @@
-/** The examples, run as their heads say. */
+/** The web page of the examples, as its head says; those of the library are in examples-library.test.ts. */
 
-import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { afterAll, expect, it } from 'vitest';
 import { answer, scratchFolder } from './command-line.ts';
 import { chromium, runInChromium } from './engines/chromium.ts';
@@ -15,15 +13,6 @@ const scratch = scratchFolder();
 afterAll(scratch.remove);
 
 const root = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url));
-
-it('the library example runs and says what was saved and what was lost', async () => {
-  const args = ['--import', 'tsx', root('examples/compress.ts'), scratch.path('small')];
-  // As users run it: with the package, not with the sources that types are checked by.
-  const env = { ...process.env, TSX_TSCONFIG_PATH: root('tsconfig.build.json') };
-  const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: root('.'), env });
-  expect(stdout).toMatch(/\d+ bytes became \d+\nKL divergence 0\.\d+, perplexity \d/);
-  expect(stdout).toContain('Once upon a time');
-});
 
 const missing = chromium
   ? transformers

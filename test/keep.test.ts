@@ -7,8 +7,9 @@ import { fitted } from '../src/formats/fitted.ts';
 import { askLlama } from '../src/export/llama/process.ts';
 import { verifyLlama } from '../src/export/llama/verify.ts';
 import { formats } from '../src/formats/index.ts';
-import { generate } from '../src/generate/generate.ts';
-import { compress, parseRecipe } from '../src/index.ts';
+import { writeText } from '../src/generate/generate.ts';
+import { compress } from '../src/index.ts';
+import { checkRecipe } from '../src/recipe/recipe.ts';
 import { logits } from '../src/models/runner.ts';
 import { openForCompression } from '../src/open.ts';
 import { lapidary, scratchFolder, writeStories } from './command-line.ts';
@@ -26,7 +27,7 @@ const sources = new Map<string, string>();
 /** The tiny model, written by a recipe. */
 async function source(name: string, format: string, steps: readonly { method: string }[]): Promise<void> {
   const out = scratch.path(name);
-  const recipe = parseRecipe({ model: scratch.path('tiny'), steps, export: { format } });
+  const recipe = checkRecipe({ model: scratch.path('tiny'), steps, export: { format } });
   const { file } = await compress({ recipe, out, speed: false });
   sources.set(name, format === 'gguf' ? join(out, file.path) : out);
 }
@@ -54,7 +55,7 @@ function keeping(name: string, format: keyof typeof formats, out: string, evalua
   const targets = formats[format].keepsTables ? ['blocks'] : all;
   const steps = [fitted({ method: 'keep', targets }, formats[format])];
   const input = { model: sources.get(name)!, steps, export: { format }, evaluation: { data: evaluation } };
-  return compress({ recipe: parseRecipe(input), out: scratch.path(out), speed: false });
+  return compress({ recipe: checkRecipe(input), out: scratch.path(out), speed: false });
 }
 
 describe('--method keep', () => {
@@ -138,7 +139,7 @@ describe.skipIf(!transformers)(`what was kept, in transformers.js${missing(trans
     const expected = (await logits(model, [ids])).data as Float32Array;
     expect(maxDifference(found, expected) / Math.max(...expected)).toBeLessThan(1e-3);
     const theirs = await engine.generate({ ...feeds, max_new_tokens: 8, do_sample: false });
-    const ours = await generate(model, numerals, ids.join(' '), { maxTokens: 8 });
+    const ours = await writeText({ source: model, tokenizer: numerals }, ids.join(' '), { maxTokens: 8 });
     const behind = Array.from(theirs.data as BigInt64Array, Number).slice(ids.length);
     expect(behind.slice(0, ours.ids.length)).toEqual(ours.ids);
     await engine.dispose();

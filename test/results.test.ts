@@ -7,8 +7,8 @@ import { LapidaryError } from '../src/base/errors.ts';
 import { compress } from '../src/compress.ts';
 import { openJournal } from '../src/io/journal.ts';
 import { createOutputFolder } from '../src/io/output.ts';
-import type { RecipeInput } from '../src/recipe/recipe.ts';
-import { parseRecipe } from '../src/recipe/recipe.ts';
+import type { PlainRecipe } from '../src/recipe/recipe.ts';
+import { checkRecipe } from '../src/recipe/recipe.ts';
 import { answer, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
@@ -25,12 +25,12 @@ beforeAll(async () => {
   writeStories(texts, 12);
 });
 
-const plain: RecipeInput = { steps: [{ method: 'rtn', bits: 4, group: 32 }] };
-const run = (out: string, input: RecipeInput = plain, overwrite?: boolean) =>
-  compress({ recipe: parseRecipe({ model, ...input }), out: scratch.path(out), overwrite, speed: false });
+const plain: PlainRecipe = { steps: [{ method: 'rtn', bits: 4, group: 32 }] };
+const run = (out: string, input: PlainRecipe = plain, overwrite?: boolean) =>
+  compress({ recipe: checkRecipe({ model, ...input }), out: scratch.path(out), overwrite, speed: false });
 
 /** What a run is refused with. */
-async function refusal(out: string, input: RecipeInput): Promise<string> {
+async function refusal(out: string, input: PlainRecipe): Promise<string> {
   const before = readFileSync(join(scratch.path(out), 'recipe.yaml'), 'utf8');
   const error: unknown = await run(out, input).catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(LapidaryError);
@@ -49,7 +49,7 @@ describe('a folder with a result', () => {
     await run('result', { ...plain, model: moved, reason: 'another day' });
   });
 
-  it.each<[string, RecipeInput]>([
+  it.each<[string, PlainRecipe]>([
     ['GGUF', { steps: [{ method: 'ggml', type: 'Q4_0', fit: 'plain' }], export: { format: 'gguf' } }],
     ['MLX', { ...plain, export: { format: 'mlx' } }],
   ])('is replaced by the same recipe in %s, which chooses no accuracy level', async (format, input) => {
@@ -58,7 +58,7 @@ describe('a folder with a result', () => {
     expect(await refusal(format, { ...input, seed: 1 })).toContain('another recipe');
   });
 
-  it.each<[string, RecipeInput, string]>([
+  it.each<[string, PlainRecipe, string]>([
     ['with other bits', { steps: [{ ...plain.steps![0]!, bits: 8 }] }, 'another recipe'],
     ['in another format', { ...plain, export: { format: 'mlx' } }, 'another recipe'],
     ['by another method', { steps: [{ method: 'hqq', bits: 4, group: 32 }] }, 'another recipe'],
@@ -72,7 +72,7 @@ describe('a folder with a result', () => {
 
   it('is not replaced by one that is trained besides, or fitted to another text', async () => {
     const settings = { sequences: 2, length: 32 };
-    const fitted = (data: string): RecipeInput => ({
+    const fitted = (data: string): PlainRecipe => ({
       steps: [{ method: 'gptq', bits: 4, group: 32 }],
       calibration: { data, ...settings },
       evaluation: { ...settings },
@@ -90,7 +90,7 @@ describe('a folder with a result', () => {
 
   it('is replaced when told', async () => {
     await run('told');
-    const input: RecipeInput = { steps: [{ method: 'rtn', bits: 8, group: 32 }] };
+    const input: PlainRecipe = { steps: [{ method: 'rtn', bits: 8, group: 32 }] };
     await run('told', input, true);
     expect(readFileSync(join(scratch.path('told'), 'recipe.yaml'), 'utf8')).toContain('bits: 8');
   });

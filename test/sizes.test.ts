@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compress } from '../src/compress.ts';
 import { expressionOf } from '../src/formats/check.ts';
-import { parseRecipe } from '../src/recipe/recipe.ts';
+import { checkRecipe } from '../src/recipe/recipe.ts';
 import { answer, scratchFolder, writeStories } from './command-line.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
@@ -81,7 +81,7 @@ describe('matrices as a target names them', () => {
 
 describe('a window smaller than the context', () => {
   const recipe = (model: string, format: string) =>
-    parseRecipe({ model, steps: [{ method: 'rtn', group: 32, scales: 'short' }], export: { format } });
+    checkRecipe({ model, steps: [{ method: 'rtn', group: 32, scales: 'short' }], export: { format } });
 
   it.each([
     ['mlx', true],
@@ -94,7 +94,7 @@ describe('a window smaller than the context', () => {
     const warnings: string[] = [];
     const warn = (line: string) => void warnings.push(line);
     const run = { recipe: recipe(model, format), out: scratch.path(`window-${format}`), speed: false, warn };
-    const { notes } = await compress({ ...run, session: { threads: 1 } });
+    const { notes } = await compress({ ...run, threads: 1 });
     const told = expect.stringMatching(/sees all positions, not a window of 16/);
     for (const lines of [warnings, notes])
       expect(lines).toEqual(isTold ? expect.arrayContaining([told]) : expect.not.arrayContaining([told]));

@@ -12,7 +12,7 @@ import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
 const model = scratch.path('tiny');
-const session = { threads: 1 };
+const threads = 1;
 const stories = readFileSync('models/pebble/stories.jsonl', 'utf8').split('\n').slice(0, 6);
 const texts = stories.map((line) => JSON.parse(line).text as string);
 
@@ -31,12 +31,12 @@ afterAll(scratch.remove);
 describe('one document', () => {
   it('is measured to its end, in windows of the length', async () => {
     const data = write('one.txt', texts.join('\n'));
-    const whole = await measure(model, { data, session, length: 32 });
+    const whole = await measure(model, { data, threads, length: 32 });
     expect(whole.tokens).toBeGreaterThan(600);
     expect(whole.perplexity.low).toBeLessThan(whole.perplexity.value);
-    const longer = await measure(model, { data, session });
+    const longer = await measure(model, { data, threads });
     expect(longer.tokens).toBe(whole.tokens);
-    expect((await measure(model, { data, session, length: 32, documents: 3 })).tokens).toBe(3 * 31);
+    expect((await measure(model, { data, threads, length: 32, documents: 3 })).tokens).toBe(3 * 31);
   });
 
   it('that is one sequence has no intervals, in tables and in JSON', async () => {
@@ -66,7 +66,7 @@ describe('chat data', () => {
       'chats.jsonl',
       chats.map((messages) => ({ messages })),
     );
-    await expect(measure(model, { data, session })).rejects.toThrow(
+    await expect(measure(model, { data, threads })).rejects.toThrow(
       /no chat template(.|\n)*chat_template.jinja/,
     );
   });
@@ -89,10 +89,10 @@ describe('chat data', () => {
         'written.jsonl',
         written.map((text) => ({ text })),
       ),
-      session,
+      threads,
     });
     for (const data of [named(['role', 'content'], 'messages'), named(['from', 'value'], 'conversations')])
-      expect(await measure(chatty, { data, session })).toEqual(plain);
+      expect(await measure(chatty, { data, threads })).toEqual(plain);
     const { compressed } = await compress({
       recipe: parseRecipe({
         model: chatty,
@@ -101,7 +101,7 @@ describe('chat data', () => {
       }),
       out: scratch.path('chatty-4bit'),
       speed: false,
-      session,
+      threads,
     });
     expect(compressed.kl!.mean).toBeGreaterThan(0);
   });
@@ -111,7 +111,7 @@ describe('chat data', () => {
     await writeTinyCheckpoint(strict);
     writeFileSync(join(strict, 'chat_template.jinja'), "{{ raise_exception('no systems') }}");
     const data = write('refused.jsonl', [{ messages: chats[0] }]);
-    await expect(measure(strict, { data, session })).rejects.toThrow(/conversation 1.*(.|\n)*no systems/);
+    await expect(measure(strict, { data, threads })).rejects.toThrow(/conversation 1.*(.|\n)*no systems/);
   });
 });
 
@@ -127,8 +127,8 @@ describe('texts that begin with BOS', () => {
       texts.map((text) => ({ text: `<s>${text}` })),
     );
     const [a, b] = [
-      await measure(model, { data: plain, session }),
-      await measure(model, { data: begun, session }),
+      await measure(model, { data: plain, threads }),
+      await measure(model, { data: begun, threads }),
     ];
     expect(b).toEqual(a);
   });
@@ -138,11 +138,11 @@ describe('texts that begin with BOS', () => {
     async () => {
       const [a, b] = await Promise.all(
         ['plain', 'begins-with-bos'].map((name) =>
-          measure(`${cases}/odd-width`, { data: `${cases}/texts/${name}.jsonl`, session }),
+          measure(`${cases}/odd-width`, { data: `${cases}/texts/${name}.jsonl`, threads }),
         ),
       );
       expect(b!.perplexity).toEqual(a!.perplexity);
-      const array = await measure(`${cases}/odd-width`, { data: `${cases}/texts/array.json`, session });
+      const array = await measure(`${cases}/odd-width`, { data: `${cases}/texts/array.json`, threads });
       expect(array).toEqual(a);
       expect((await readDocuments(`${cases}/texts/messages.jsonl`))[0]).toHaveLength(2);
     },

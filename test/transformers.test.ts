@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExportedFile, TransformersOptions } from '../src/export/transformers.ts';
 import { exportTransformers } from '../src/export/transformers.ts';
 import { verifyExport } from '../src/export/verify.ts';
-import { generate } from '../src/generate/generate.ts';
+import { writeText } from '../src/generate/generate.ts';
 import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
@@ -81,7 +81,9 @@ async function expectSame(
   // Inputs rounded to eight bits may turn a near-tie: there our way with the same file is compared.
   const { folder, file } = loaded;
   const source = file.levels.includes(4) ? join(folder, file.path) : model;
-  const ours = await generate(source, numerals, ids[0].slice(0, 8).join(' '), { maxTokens: 12 });
+  const ours = await writeText({ source, tokenizer: numerals }, ids[0].slice(0, 8).join(' '), {
+    maxTokens: 12,
+  });
   const theirs = await greedy(loaded, ids[0].slice(0, 8), 12);
   expect(theirs.slice(0, ours.ids.length)).toEqual(ours.ids);
 }
@@ -197,7 +199,11 @@ describe.skipIf(!transformers)(`transformers.js${missing}`, () => {
           do_sample: false,
         });
         expect(theirs.startsWith(story)).toBe(true);
-        const ours = await generate(model, loadTokenizer(model.files), 'Once upon a time', { maxTokens: 60 });
+        const ours = await writeText(
+          { source: model, tokenizer: loadTokenizer(model.files) },
+          'Once upon a time',
+          { maxTokens: 60 },
+        );
         expect(`Once upon a time${ours.text}`).toBe(theirs);
       });
 
@@ -217,7 +223,7 @@ describe.skipIf(!transformers)(`transformers.js${missing}`, () => {
         const write = await transformers!.pipeline('text-generation', folder);
         const [{ generated_text: theirs }] = await write('One day', { max_new_tokens: 40, do_sample: false });
         for (const source of [model, join(folder, file.path)]) {
-          const ours = await generate(source, tokenizer, 'One day', { maxTokens: 40 });
+          const ours = await writeText({ source, tokenizer }, 'One day', { maxTokens: 40 });
           expect(`One day${ours.text}`).toBe(theirs);
         }
       });

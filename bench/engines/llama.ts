@@ -24,7 +24,7 @@ import { formats } from '../../src/formats/index.ts';
 import type { StepInput } from '../../src/methods/contract.ts';
 import type { Model } from '../../src/models/model.ts';
 import { openForCompression } from '../../src/open.ts';
-import { parseRecipe } from '../../src/recipe/recipe.ts';
+import { checkRecipe } from '../../src/recipe/recipe.ts';
 import { fresh, leastTimes, rounded } from './times.ts';
 
 const { values: flags, positionals } = parseArgs({
@@ -66,7 +66,7 @@ function stepsOf(text: string): StepInput[] {
 
 const contenders = [{ name: 'original', level: 0, ...(await open(original.model, {})) }];
 for (const text of flags.steps) {
-  const recipe = parseRecipe({ model: path, steps: stepsOf(text) });
+  const recipe = checkRecipe({ model: path, steps: stepsOf(text) });
   const { model } = await applyRecipe(original.model, recipe, { calibration: [] }, {});
   for (const level of [0, 4] as const)
     contenders.push({ name: text, level, ...(await open(model, { accuracyLevel: level })) });

@@ -17,7 +17,7 @@ import { encodedBytes } from '../../src/encodings/encoding.ts';
 import type { Model } from '../../src/models/model.ts';
 import { needsText } from '../../src/run/prepare.ts';
 import type { Recipe } from '../../src/recipe/recipe.ts';
-import { parseRecipe } from '../../src/recipe/recipe.ts';
+import { checkRecipe } from '../../src/recipe/recipe.ts';
 import { sampledSequences } from '../../src/generate/sampled.ts';
 import { openYardstick, show, yardstickFlags } from '../peers/quantizers/tokens.ts';
 
@@ -54,7 +54,7 @@ function sizeOf(model: Model) {
 const peak = () => process.resourceUsage().maxRSS * 1024;
 
 for (const text of flags.recipe) {
-  const recipe = parseRecipe({ steps: JSON.parse(text) as { method: string }[] });
+  const recipe = checkRecipe({ steps: JSON.parse(text) as { method: string }[] });
   const [loadedBytes, start, cpu] = [peak(), performance.now(), process.cpuUsage()];
   const model = await compressed(recipe);
   const { user, system } = process.cpuUsage(cpu);

@@ -355,7 +355,7 @@ async function ours(place: Place, atPath: AtPath, add: Add): Promise<void> {
     calibration: { data: 'text.jsonl' },
   });
   atPath('recipe.yaml', mutateBytes, place('recipe.yaml'), Buffer.from(writeRecipe(recipe)), (path) =>
-    parseRecipe(readRecipe(path), path),
+    readRecipe(path),
   );
   add('report.json', mutateJson, json(exampleReport), (bytes) =>
     parseReport(Buffer.from(bytes).toString(), 'report.json'),

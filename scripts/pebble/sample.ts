@@ -6,7 +6,7 @@
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { generate } from '../../src/generate/generate.ts';
+import { writeText } from '../../src/generate/generate.ts';
 import { openCheckpoint } from '../../src/io/checkpoint.ts';
 import { loadModel } from '../../src/models/index.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
@@ -26,7 +26,7 @@ const model = loadModel(checkpoint);
 const tokenizer = loadTokenizer(checkpoint.files);
 const stories: string[] = [];
 for (let i = 0; stories.length < Number(values.count); i++) {
-  const { text, finish } = await generate(model, tokenizer, '', {
+  const { text, finish } = await writeText({ source: model, tokenizer }, '', {
     temperature: Number(values.temperature),
     seed: Number(values.seed) + i,
     maxTokens: model.config.context,

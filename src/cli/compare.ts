@@ -2,8 +2,8 @@
 
 import { basename } from 'node:path';
 import { Command } from 'commander';
-import type { Measurement } from '../measure/measure.ts';
-import { measureAll } from '../measure/measure.ts';
+import type { Comparison } from '../measure/measure.ts';
+import { compare } from '../measure/measure.ts';
 import type { RunFlags } from './common.ts';
 import { dataOptions, print, runOptions, withProgress } from './common.ts';
 import { interval } from '../report/interval.ts';
@@ -34,22 +34,13 @@ export function command(): Command {
 Example:
   lapidary compare ./my-model ./my-model-onnx-gptq-4bit-g32 ./my-model-onnx-rtn-4bit-g32 --data test.txt`,
     )
-    .action(
-      async (
-        models: readonly string[],
-        { device, threads, against = models[0]!, json, ...options }: Flags,
-      ) => {
-        const session = { device, threads };
-        const rows = await withProgress(async (work) => {
-          const measured = await measureAll(models, { ...options, ...work, session, against });
-          return measured.map((each, index) => ({ model: models[index]!, ...each }));
-        });
-        print(json ? JSON.stringify({ against, models: rows }) : describe(rows));
-      },
-    );
+    .action(async (models: readonly string[], { against = models[0]!, json, ...options }: Flags) => {
+      const rows = await withProgress((work) => compare(models, { ...options, ...work, against }));
+      print(json ? JSON.stringify({ against, models: rows }) : describe(rows));
+    });
 }
 
-function describe(rows: readonly (Measurement & { readonly model: string })[]): string {
+function describe(rows: readonly Comparison[]): string {
   const header = ['model', 'bytes', 'bits a weight', 'perplexity', 'ratio', 'KL', 'same top token'];
   const names = rows.map(({ model }) => basename(model));
   const body = rows.map((row, index) => [

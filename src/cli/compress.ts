@@ -10,13 +10,13 @@ import { formats } from '../formats/index.ts';
 import type { Method } from '../methods/contract.ts';
 import { methods } from '../methods/index.ts';
 import { storedGrid } from '../open.ts';
-import { parseRecipe, plainRecipe } from '../recipe/recipe.ts';
+import { checkRecipe, plainRecipe } from '../recipe/recipe.ts';
 import { compresses } from '../recipe/steps.ts';
+import { defaultFolder } from '../run/default-name.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
 import { examplePrompt } from '../report/use.ts';
 import type { RunFlags } from './common.ts';
-import { defaultFolder } from './default-name.ts';
 import { print, runOptions, wholeNumber, withProgress } from './common.ts';
 import { methodFlags, withMethodHelp } from './method-flags.ts';
 import { describePlan } from './plan.ts';
@@ -184,7 +184,7 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   const open = flags.method === undefined && flags.recipe === undefined;
   const revision = given('revision') as string | undefined;
   const stored = open ? await withProgress((work) => storedGrid(model, { ...work, revision })) : undefined;
-  const recipe = parseRecipe(recipeInput(model, flags.recipe, given, stored), 'command line');
+  const recipe = checkRecipe(recipeInput(model, flags.recipe, given, stored), 'command line');
   const out = flags.out ?? defaultFolder(recipe);
   if (out === '') {
     throw new LapidaryError(
@@ -194,7 +194,7 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   }
   const { overwrite, device, threads, speed } = flags;
   const answers = flags.answers ? undefined : false;
-  const options = { recipe, out, overwrite, speed, answers, session: { device, threads } };
+  const options = { recipe, out, overwrite, speed, answers, device, threads };
   if (flags.memory) {
     const plan = await withProgress((work) => planOf({ ...work, ...options }));
     return print(flags.json ? JSON.stringify(plan) : describePlan(plan));

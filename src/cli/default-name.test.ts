@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { parseRecipe } from '../recipe/recipe.ts';
-import { defaultFolder } from './default-name.ts';
+import { checkRecipe } from '../recipe/recipe.ts';
+import { defaultFolder } from '../run/default-name.ts';
 import { recipeInput } from './recipe.ts';
 
 const nameOf = (model: string | undefined, flags: Readonly<Record<string, unknown>> = {}): string =>
-  defaultFolder(parseRecipe(recipeInput(model, undefined, (name) => flags[name])));
+  defaultFolder(checkRecipe(recipeInput(model, undefined, (name) => flags[name])));
 
 describe('the folder of a result that nobody named', () => {
   it.each([

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { parseRecipe } from '../recipe/recipe.ts';
+import { checkRecipe } from '../recipe/recipe.ts';
 import { recipeInput } from './recipe.ts';
 
 describe('engines that --for names', () => {
   const flags = (values: Readonly<Record<string, unknown>>) =>
-    parseRecipe(recipeInput(undefined, undefined, (name) => values[name]));
+    checkRecipe(recipeInput(undefined, undefined, (name) => values[name]));
 
   it('WebAssembly: products of 8-bit integers, or weights restored at load', () => {
     const wide = flags({ for: 'wasm' });

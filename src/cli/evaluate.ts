@@ -39,10 +39,7 @@ Examples:
   lapidary evaluate ./my-model-onnx-gptq-4bit-g32 --against ./my-model --data test.jsonl --json`,
     )
     .action(async (model: string, flags: Flags) => {
-      const { device, threads, ...options } = flags;
-      const measured = await withProgress((work) =>
-        measure(model, { ...options, ...work, session: { device, threads } }),
-      );
+      const measured = await withProgress((work) => measure(model, { ...flags, ...work }));
       print(flags.json ? JSON.stringify(measured) : describe(measured));
     });
 }

@@ -1,7 +1,7 @@
 /** `lapidary generate`: text from a model, as it comes. */
 
 import { Command, Option } from 'commander';
-import { generate } from '../generate/generate.ts';
+import { generate } from '../generate/generator.ts';
 import { openModel, shipped } from '../open.ts';
 import type { RunFlags } from './common.ts';
 import { print, realNumber, runOptions, wholeNumber, withProgress } from './common.ts';
@@ -55,11 +55,9 @@ Examples:
           process.stdout.write(before + text);
           before = '';
         };
-        const result = await generate(opened, prompt, {
-          ...options,
-          signal,
-          ...(json ? {} : { onText: write }),
-        });
+        const writing = generate(opened, prompt, { ...options, signal });
+        if (!json) for await (const piece of writing) write(piece);
+        const result = await writing;
         if (!json) print(before);
         signal.throwIfAborted();
         if (json) print(JSON.stringify(result));

@@ -54,10 +54,8 @@ Examples:
   llama-quantize --imatrix imatrix.gguf model-f16.gguf model-q4.gguf Q4_K_M`,
     )
     .action(async (model: string, flags: Flags) => {
-      const { device, threads, outputFormat: form, ...options } = flags;
-      const written = await withProgress((work) =>
-        imatrix(model, { ...options, ...work, form, session: { device, threads } }),
-      );
+      const { outputFormat: form, ...options } = flags;
+      const written = await withProgress((work) => imatrix(model, { ...options, ...work, form }));
       print(flags.json ? JSON.stringify(written) : describe(model, written));
     });
 }

@@ -7,7 +7,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { shortly } from '../run/held.ts';
 import type { FoundJournal, Key } from '../io/journal.ts';
 import { findJournals, removeJournal } from '../io/journal.ts';
-import { parseRecipe } from '../recipe/recipe.ts';
+import { checkRecipe } from '../recipe/recipe.ts';
 import { jsonOption, print } from './common.ts';
 import { formatBytes, table } from './table.ts';
 
@@ -93,7 +93,7 @@ function describe(left: readonly FoundJournal[], removed: readonly FoundJournal[
 function runOf(key: Key | undefined): string {
   if (!key) return 'unknown';
   try {
-    return `${key.source}: ${shortly(parseRecipe(isObject(key.recipe) ? key.recipe : {}))}`;
+    return `${key.source}: ${shortly(checkRecipe(isObject(key.recipe) ? key.recipe : {}))}`;
   } catch {
     return `${key.source}: by another version`;
   }

@@ -23,8 +23,8 @@ import { findMethod, methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
 import { isShipped, shipped } from '../open.ts';
 import { flagOf } from '../recipe/options.ts';
-import type { RecipeInput } from '../recipe/recipe.ts';
-import { parseRecipe, readRecipe } from '../recipe/recipe.ts';
+import type { PlainRecipe } from '../recipe/recipe.ts';
+import { checkRecipe, recipeFile } from '../recipe/recipe.ts';
 import { compresses } from '../recipe/steps.ts';
 
 /**
@@ -37,10 +37,10 @@ export function recipeInput(
   path: string | undefined,
   given: (name: string) => unknown,
   stored?: StoredGrid,
-): RecipeInput {
+): PlainRecipe {
   const defined = (values: Record<string, unknown>) =>
     Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-  const file = path === undefined ? {} : recipeFile(path);
+  const file = path === undefined ? {} : readInput(path);
   const section = (name: 'calibration' | 'evaluation' | 'export', values: Record<string, unknown>) => ({
     ...file[name],
     ...defined(values),
@@ -100,7 +100,7 @@ export function recipeInput(
         floats: given('floats'),
       }),
     }),
-  } as RecipeInput;
+  } as PlainRecipe;
 }
 
 /** Whether flags ask for more of the method than bits. */
@@ -128,9 +128,9 @@ function checkNotGiven(flag: string, formats: readonly FormatName[], given: (nam
 }
 
 /** Checked before flags go over it, so that an error names the file. */
-function recipeFile(path: string): Partial<RecipeInput> {
-  const file = readRecipe(path);
-  parseRecipe({ steps: [{ method: methods[0]!.name }], ...file }, path);
+function readInput(path: string): Partial<PlainRecipe> {
+  const file = recipeFile(path);
+  checkRecipe({ steps: [{ method: methods[0]!.name }], ...file }, path);
   return file;
 }
 
@@ -142,7 +142,7 @@ type Options = Readonly<Record<string, unknown>>;
  * matrix or the format keeps these as they are. Flags go over a recipe's.
  */
 function stepsOf(
-  file: Partial<RecipeInput>,
+  file: Partial<PlainRecipe>,
   format: FormatName,
   given: (name: string) => unknown,
   recommended: Recommendation | undefined,
@@ -154,7 +154,13 @@ function stepsOf(
   );
   const method = given('method') as string | undefined;
   const steps = file.steps
-    ? changedSteps(file.steps, format, format !== (file.export?.format ?? 'onnx'), method, options)
+    ? changedSteps(
+        file.steps as readonly Step[],
+        format,
+        format !== (file.export?.format ?? 'onnx'),
+        method,
+        options,
+      )
     : namedSteps(method, format, options, recommended?.step);
   const last = steps.findLast(({ targets }) => targets !== undefined)!;
   const asked = given('embeddingBits');

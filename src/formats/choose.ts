@@ -18,6 +18,7 @@ import type { Destination, FormatName } from './engines.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
 import type { Recommendation } from './recommend.ts';
+import { kept } from './recommend.ts';
 
 export interface Asked extends Destination {
   /** Where the model is, if it is on this machine. */
@@ -163,4 +164,18 @@ export function bySquares(steps: readonly PlannedStep[]): PlannedStep[] {
     const enough = method.shape === 'linear' ? (method.bySquares as Options | undefined) : undefined;
     return { ...enough, ...step };
   });
+}
+
+/** The steps for who names no method, and why these. */
+export function recommendedSteps(
+  asked: Asked,
+  given: { readonly stored?: StoredGrid | undefined; readonly embeddingBits?: number | undefined },
+): { readonly steps: readonly PlannedStep[]; readonly reason: string } {
+  const { format, imatrix } = asked;
+  const chosen = canKeep(given.stored, asked) ? kept(given.stored) : recommendation(asked);
+  const chain = stepsOfChain(chosen.step.method, { format, start: chosen.step, options: {} });
+  const bits = given.embeddingBits;
+  const { steps, tables } = withTables(chain, { format, bits, recommended: chosen.tables });
+  const all = [...steps, ...tables];
+  return { steps: imatrix ? bySquares(all) : all, reason: chosen.reason };
 }

@@ -10,7 +10,7 @@ import type { OpenedCheckpoint } from '../open.ts';
 import type { OptionInfo } from '../recipe/options.ts';
 import { describeOptions, flagOf } from '../recipe/options.ts';
 import { stepNeedsText } from '../run/prepare.ts';
-import { parseRecipe } from '../recipe/recipe.ts';
+import { checkRecipe } from '../recipe/recipe.ts';
 import { compresses } from '../recipe/steps.ts';
 import { fitted } from './fitted.ts';
 import { formats } from './index.ts';
@@ -125,7 +125,7 @@ const recommends = (format: FormatName, { name }: Method): boolean =>
 
 /** Whether one of a method's own steps does, with the options that they have by themselves. */
 const needsText = (method: Method): boolean =>
-  parseRecipe({ steps: stepsOf(method) }).steps.some((step) => stepNeedsText(step));
+  checkRecipe({ steps: stepsOf(method) }).steps.some((step) => stepNeedsText(step));
 
 export interface FormatAnswer {
   readonly format: FormatName;
@@ -145,7 +145,7 @@ export async function formatsOf(method: Method, model: OpenedCheckpoint): Promis
   const answers: FormatAnswer[] = [];
   for (const [format, { label, engines, check }] of entries) {
     const steps = stepsOf(method, format);
-    const refused = await refusal(() => check(parseRecipe({ steps, export: { format } }), model));
+    const refused = await refusal(() => check(checkRecipe({ steps, export: { format } }), model));
     answers.push({ format, label, engines: Object.keys(engines), refused });
   }
   return answers;

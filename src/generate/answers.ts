@@ -2,8 +2,9 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { Greedy, Written } from '../formats/format.ts';
-import { continuation, endsOf, generateEach } from './generate.ts';
+import { continuation, endsOf, writeEach } from './generate.ts';
 import type { GenerateOptions } from './generate.ts';
+import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import { parameters } from '../models/size.ts';
 import type { OpenedCheckpoint } from '../open.ts';
@@ -46,7 +47,7 @@ export async function answersOf(
   file: string,
   { opened, checks, race }: Pick<Written, 'opened' | 'checks' | 'race'>,
   evaluated: readonly Int32Array[],
-  options: Pick<GenerateOptions, 'device' | 'threads' | 'signal'>,
+  options: Pick<SessionOptions, 'device' | 'threads'> & Pick<GenerateOptions, 'signal'>,
 ): Promise<readonly Answers[]> {
   const { tokenizer, context } = original;
   const prompts = (asked(tokenizer) ?? beginnings(tokenizer, evaluated)).filter(
@@ -54,8 +55,8 @@ export async function answersOf(
   );
   const ids = prompts.map((prompt) => prompt.ids);
   const own = async (source: Model | string) => {
-    const all = { ...options, maxTokens: answerTokens, context };
-    return (await generateEach(source, tokenizer, ids, all)).map(({ text }) => text);
+    const all = { ...options, maxTokens: answerTokens };
+    return (await writeEach({ source, tokenizer, context }, ids, all)).map(({ text }) => text);
   };
   const engines = async (greedy: Greedy, path: string) => {
     const ends = [...endsOf(tokenizer, original.model)];

@@ -1,39 +1,40 @@
 /** Text from a model: a prompt goes in at once, then token by token behind a cache of keys and values. */
 
 import { LapidaryError } from '../base/errors.ts';
-import type { FileRunner } from '../evaluate/file.ts';
+import type { Cache, FileRunner } from '../evaluate/file.ts';
 import { openFile } from '../evaluate/file.ts';
 import { exportGraph } from '../export/graph.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
-import type { Opened } from '../open.ts';
-import { openModel } from '../open.ts';
 import type { SamplingOptions } from './sample.ts';
 import { checkOption, sampler } from './sample.ts';
+import { commonPrefix, firstOf } from './prefix.ts';
 import type { ChatMessage } from '../tokenizer/chat.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { decodeStream } from '../tokenizer/tokenizer.ts';
 
-export interface GenerateOptions extends SamplingOptions, Pick<SessionOptions, 'device' | 'threads'> {
+export interface GenerateOptions extends SamplingOptions {
   /** New tokens at most; 128 where it is not given. */
   readonly maxTokens?: number | undefined;
-  /** Takes the prompt as what a user says, by the model's chat template. */
+  /** Takes a prompt in plain text as what a user says, by the model's chat template. */
   readonly chat?: boolean | undefined;
-  /** Tokens that prompt and text have together at most; the model's context, where that is known. */
+  /** Tokens that prompt and text have together at most; the model's context where it is not given. */
   readonly context?: number | undefined;
+  /** Ends the text with what there is: no error, `finish` is "aborted". */
   readonly signal?: AbortSignal | undefined;
-  /** Told new text as soon as it is certain. */
-  readonly onText?: ((text: string) => void) | undefined;
 }
 
 export interface Generation {
   /** Without the prompt. */
   readonly text: string;
+  /** Token ids of the text, without the one that ended it. */
   readonly ids: readonly number[];
   readonly promptTokens: number;
+  /** Of these, tokens whose keys and values were there from the conversation before: only the others were computed. */
+  readonly cachedTokens: number;
   /** Why it ended: the model said so, `maxTokens`, the context is full, or the signal. */
   readonly finish: 'eos' | 'length' | 'context' | 'aborted';
-  /** Tokens of the prompt a second, and tokens after the first new one a second; NaN where there were none. */
+  /** Computed tokens of the prompt a second, and tokens after the first new one a second; NaN where there were none. */
   readonly prefillTokensPerSecond: number;
   readonly decodeTokensPerSecond: number;
 }
@@ -41,94 +42,114 @@ export interface Generation {
 /** Text to go on from, or a conversation to answer, by the model's chat template. */
 export type Prompt = string | readonly ChatMessage[];
 
-/**
- * @param source a model that `openModel` has opened, or what it would open: a folder, a hub id, a file
- * @throws LapidaryError on options out of range, a prompt that fills the context, or logits that are not finite
- */
-export function generate(
-  source: Opened | string,
-  prompt: Prompt,
-  options?: GenerateOptions,
-): Promise<Generation>;
-/** @param source a model in memory, or the path of an exported ONNX file */
-export function generate(
-  source: Model | string,
-  tokenizer: Tokenizer,
-  prompt: Prompt,
-  options?: GenerateOptions,
-): Promise<Generation>;
-export async function generate(
-  source: Opened | Model | string,
-  second: Prompt | Tokenizer,
-  third: Prompt | GenerateOptions = {},
-  options: GenerateOptions = {},
-): Promise<Generation> {
-  if (isTokenizer(second)) return written(source as Model | string, second, third as Prompt, options);
-  const opened = typeof source === 'string' ? await openModel(source) : (source as Opened);
-  const own = { context: opened.context, ...(third as GenerateOptions) };
-  return written(opened.model ?? opened.file, opened.tokenizer, second, own);
+/** What writes: a model in memory or the path of an exported ONNX file, with its tokenizer. */
+export interface Writer {
+  readonly source: Model | string;
+  readonly tokenizer: Tokenizer;
+  /** In tokens; of a model in memory its own where it is not given. */
+  readonly context?: number | undefined;
 }
 
-const isTokenizer = (value: Prompt | Tokenizer): value is Tokenizer =>
-  typeof value === 'object' && 'encode' in value;
+/** A prompt that fits, and how to go on from it. */
+export interface Request {
+  readonly ids: Int32Array;
+  readonly limit: number;
+  /** Why it ends there. */
+  readonly full: 'length' | 'context';
+  readonly ends: ReadonlySet<number>;
+  readonly pick: (logits: Float32Array) => number;
+  readonly tokenizer: Tokenizer;
+  readonly stopped: () => boolean;
+}
 
-async function written(
-  source: Model | string,
-  tokenizer: Tokenizer,
+/** What an engine has read last: token ids, and their keys and values. */
+export interface Held {
+  readonly ids: ArrayLike<number>;
+  readonly cache: Cache;
+}
+
+export const engineOf = (source: Writer['source'], session: Pick<SessionOptions, 'device' | 'threads'>) =>
+  openFile(typeof source === 'string' ? source : exportGraph(source), session);
+
+/** Besides the caller's own signal. */
+type Stops = readonly AbortSignal[];
+
+/**
+ * Checks all that can be wrong before an engine is opened.
+ * @throws LapidaryError on options out of range, an empty prompt, one that fills the context, or a chat without a template
+ */
+export function requestOf(
+  writer: Writer,
   prompt: Prompt,
   options: GenerateOptions,
+  stops: Stops = [],
+): Request {
+  return requestFor(writer, encodePrompt(writer.tokenizer, prompt, options.chat ?? false), options, stops);
+}
+
+/** @param ids of the prompt, at least one */
+function requestFor(
+  { source, tokenizer, ...writer }: Writer,
+  ids: Int32Array,
+  options: GenerateOptions,
+  stops: Stops = [],
+): Request {
+  const { maxTokens = 128, signal } = options;
+  const fits = Number.isSafeInteger(maxTokens) && maxTokens >= 0;
+  checkOption('max-tokens', maxTokens, fits, 'a whole number from 0');
+  const model = typeof source === 'string' ? undefined : source;
+  const context = options.context ?? writer.context ?? model?.config.context ?? Number.POSITIVE_INFINITY;
+  if (ids.length >= context) {
+    throw new LapidaryError({
+      what: 'the prompt leaves no room in the context',
+      expected: `fewer than ${context} tokens`,
+      found: `${ids.length}`,
+      fix: 'shorten the prompt',
+    });
+  }
+  const room = context - ids.length;
+  return {
+    ids,
+    limit: Math.min(maxTokens, room),
+    full: room < maxTokens ? 'context' : 'length',
+    ends: endsOf(tokenizer, model),
+    pick: sampler(options),
+    tokenizer,
+    stopped: () => [signal, ...stops].some((each) => each?.aborted),
+  };
+}
+
+/** One text, by an engine that is opened for it alone. @throws LapidaryError as `requestOf`, or on logits that are not finite */
+export async function writeText(
+  writer: Writer,
+  prompt: Prompt,
+  { device, threads, ...options }: GenerateOptions & Pick<SessionOptions, 'device' | 'threads'> = {},
+  { tell, stops }: { readonly tell?: (text: string) => void; readonly stops?: Stops } = {},
 ): Promise<Generation> {
-  const { maxTokens = 128 } = options;
-  checkOption(
-    'max-tokens',
-    maxTokens,
-    Number.isSafeInteger(maxTokens) && maxTokens >= 0,
-    'a whole number from 0',
-  );
-  const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
-  const [result] = await generateEach(source, tokenizer, [ids], options);
-  return result!;
+  const request = requestOf(writer, prompt, options, stops);
+  const runner = await engineOf(writer.source, { device, threads });
+  try {
+    return (await answer(runner, request, undefined, tell)).generation;
+  } finally {
+    await runner.close();
+  }
 }
 
 /**
  * To several prompts, one after the other, by an engine that is opened once.
  * @param prompts token ids, none empty
- * @throws LapidaryError as `generate`
+ * @throws LapidaryError as `writeText`
  */
-export async function generateEach(
-  source: Model | string,
-  tokenizer: Tokenizer,
+export async function writeEach(
+  writer: Writer,
   prompts: readonly Int32Array[],
-  options: GenerateOptions,
+  { device, threads, ...options }: GenerateOptions & Pick<SessionOptions, 'device' | 'threads'>,
 ): Promise<Generation[]> {
-  const { maxTokens = 128, signal, onText, device, threads } = options;
-  const pick = sampler(options);
-  const model = typeof source === 'string' ? undefined : source;
-  const context = options.context ?? model?.config.context ?? Number.POSITIVE_INFINITY;
-  const longest = Math.max(...prompts.map((ids) => ids.length));
-  if (longest >= context) {
-    throw new LapidaryError({
-      what: 'the prompt leaves no room in the context',
-      expected: `fewer than ${context} tokens`,
-      found: `${longest}`,
-      fix: 'shorten the prompt',
-    });
-  }
-  const ends = endsOf(tokenizer, model);
-  const runner = await openFile(model ? exportGraph(model) : (source as string), { device, threads });
-  const results: Generation[] = [];
+  const requests = prompts.map((ids) => requestFor(writer, ids, options));
+  const runner = await engineOf(writer.source, { device, threads });
   try {
-    for (const ids of prompts) {
-      const limit = Math.min(maxTokens, context - ids.length);
-      const stream = decodeStream(tokenizer, ids);
-      const result = await decode(runner, ids, { limit, ends, pick, signal }, (id) =>
-        onText?.(stream.push(id)),
-      );
-      onText?.(stream.end());
-      const text = continuation(tokenizer, ids, result.ids);
-      const finish = result.finish === 'length' && limit < maxTokens ? 'context' : result.finish;
-      results.push({ ...result, text, finish, promptTokens: ids.length });
-    }
+    const results: Generation[] = [];
+    for (const request of requests) results.push((await answer(runner, request)).generation);
     return results;
   } finally {
     await runner.close();
@@ -139,27 +160,50 @@ export async function generateEach(
 export const endsOf = (tokenizer: Tokenizer, model: Model | undefined): ReadonlySet<number> =>
   new Set([...tokenizer.eos, ...(model?.config.eos ?? [])]);
 
-interface Decoding {
-  readonly limit: number;
-  readonly ends: ReadonlySet<number>;
-  readonly pick: (logits: Float32Array) => number;
-  readonly signal: AbortSignal | undefined;
+/**
+ * @param held what the engine has read before: the tokens that the prompt begins with are not computed again
+ * @param tell told new text as soon as it is certain
+ * @returns the text, and what the engine has read now
+ */
+export async function answer(
+  runner: FileRunner,
+  request: Request,
+  held?: Held,
+  tell: (text: string) => void = () => {},
+): Promise<{ readonly generation: Generation; readonly held: Held }> {
+  const { ids: prompt, tokenizer, full } = request;
+  const stream = decodeStream(tokenizer, prompt);
+  const { finish, cached, ids, ...rest } = await decode(runner, request, held, (id) => tell(stream.push(id)));
+  tell(stream.end());
+  const generation = {
+    text: continuation(tokenizer, prompt, ids),
+    ids,
+    promptTokens: prompt.length,
+    cachedTokens: cached,
+    finish: finish ?? full,
+    prefillTokensPerSecond: rest.prefill,
+    decodeTokensPerSecond: rest.decode,
+  };
+  return { generation, held: rest.held };
 }
 
 async function decode(
   runner: FileRunner,
-  prompt: Int32Array,
-  { limit, ends, pick, signal }: Decoding,
+  { ids: prompt, limit, ends, pick, stopped }: Request,
+  before: Held | undefined,
   onToken: (id: number) => void,
 ) {
+  // The last token is computed in any case: its logits are wanted.
+  const cached = before ? Math.min(commonPrefix(before.ids, prompt), prompt.length - 1) : 0;
   const ids: number[] = [];
-  let finish: Generation['finish'] = 'length';
-  let cache = runner.empty();
-  let next = prompt;
+  let finish: 'eos' | 'aborted' | undefined;
+  let cache = cached > 0 ? firstOf(before!.cache, cached) : runner.empty();
+  let past = cached;
+  let next = prompt.subarray(cached);
   const started = performance.now();
   let prefilled = started;
-  for (let past = 0; ids.length < limit;) {
-    if (signal?.aborted) {
+  while (ids.length < limit) {
+    if (stopped()) {
       finish = 'aborted';
       break;
     }
@@ -180,14 +224,16 @@ async function decode(
   }
   const seconds = (performance.now() - prefilled) / 1000;
   const steps = finish === 'eos' ? ids.length : ids.length - 1;
+  const computed = prompt.length - cached;
   return {
     ids,
     finish,
-    prefillTokensPerSecond: prefilled > started ? prompt.length / ((prefilled - started) / 1000) : Number.NaN,
-    decodeTokensPerSecond: steps > 0 ? steps / seconds : Number.NaN,
+    cached,
+    prefill: prefilled > started ? computed / ((prefilled - started) / 1000) : Number.NaN,
+    decode: steps > 0 ? steps / seconds : Number.NaN,
+    held: { ids: [...prompt, ...ids].slice(0, past), cache },
   };
 }
-
 function encodePrompt(tokenizer: Tokenizer, prompt: Prompt, chat: boolean): Int32Array {
   const said = typeof prompt === 'string' ? (chat ? [{ role: 'user', content: prompt }] : undefined) : prompt;
   if (said && !tokenizer.chat) {

@@ -22,7 +22,7 @@ import { bytes, multiplyAdds, parameters } from '../models/size.ts';
 import type { Opened, OpenedCheckpoint, OpenedWeights } from '../open.ts';
 import { openModel } from '../open.ts';
 
-export interface MeasureOptions {
+export interface MeasureOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly data: string;
   readonly separator?: string | undefined;
   readonly field?: string | undefined;
@@ -34,7 +34,6 @@ export interface MeasureOptions {
   readonly against?: string | undefined;
   readonly revision?: string | undefined;
   readonly seed?: number | undefined;
-  readonly session?: Pick<SessionOptions, 'device' | 'threads'> | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly warn?: ((line: string) => void) | undefined;
@@ -42,16 +41,38 @@ export interface MeasureOptions {
 
 export type Measurement = Evaluation & Cost;
 
+type Session = Pick<SessionOptions, 'device' | 'threads'>;
+
 /** @throws LapidaryError on a model or text that cannot be used */
 export async function measure(location: string | undefined, options: MeasureOptions): Promise<Measurement> {
   const [measured] = await measureAll([location], options);
   return measured!;
 }
 
+/** One of several models on the same text. */
+export interface Comparison extends Measurement {
+  /** As it was named. */
+  readonly model: string;
+}
+
+/**
+ * Several models on the same text, side by side: bytes, perplexity, and how far each is from the first, or from `against`.
+ * @param models folders, hub ids, .gguf or .onnx files
+ * @returns one for each, in order
+ * @throws LapidaryError on a model or text that cannot be used
+ */
+export async function compare(
+  models: readonly string[],
+  { against = models[0], ...options }: MeasureOptions,
+): Promise<Comparison[]> {
+  const measured = await measureAll(models, { ...options, against });
+  return measured.map((each, index) => ({ model: models[index]!, ...each }));
+}
+
 /** Several models on the same text; all are opened before the first is measured, so that a wrong name costs no time. */
 export async function measureAll(
   locations: readonly (string | undefined)[],
-  { against, revision, ...options }: MeasureOptions,
+  { against, revision, device, threads, ...options }: MeasureOptions,
 ): Promise<Measurement[]> {
   const { separator, field, documents, length, warn = () => {} } = options;
   const models: Opened[] = [];
@@ -77,7 +98,11 @@ export async function measureAll(
         ? options.progress
         : ({ phase, ...event }: ProgressEvent) =>
             options.progress?.({ ...event, phase: `${phase} ${opened.name}` });
-    const measured = await measureOpened(opened, original, evaluated, { ...options, progress });
+    const measured = await measureOpened(opened, original, evaluated, {
+      ...options,
+      progress,
+      session: { device, threads },
+    });
     results.push({ ...measured, ...costOf(opened) });
   }
   return results;
@@ -88,8 +113,8 @@ export async function measureOpened(
   opened: Opened,
   against: Opened | undefined,
   { sequences, characters }: Documents,
-  options: Pick<MeasureOptions, 'seed' | 'session' | 'progress' | 'signal'> &
-    Pick<EvaluateOptions, 'details'>,
+  options: Pick<MeasureOptions, 'seed' | 'progress' | 'signal'> &
+    Pick<EvaluateOptions, 'details'> & { readonly session?: Session },
 ): Promise<Evaluation> {
   const scorer = await openScorer(opened, options.session);
   const original = against && (await openScorer(against, options.session));
@@ -112,8 +137,8 @@ export async function measureRivals(
   {
     choose,
     ...options
-  }: Pick<MeasureOptions, 'seed' | 'session' | 'progress' | 'signal'> &
-    Pick<RivalsOptions, 'details' | 'choose'>,
+  }: Pick<MeasureOptions, 'seed' | 'progress' | 'signal'> &
+    Pick<RivalsOptions, 'details' | 'choose'> & { readonly session?: Session },
 ): Promise<Taken> {
   const original = await openScorer(against, options.session);
   try {
@@ -124,7 +149,7 @@ export async function measureRivals(
   }
 }
 
-async function openScorers(models: readonly Opened[], session: MeasureOptions['session']): Promise<Scorer[]> {
+async function openScorers(models: readonly Opened[], session: Session | undefined): Promise<Scorer[]> {
   const scorers: Scorer[] = [];
   try {
     for (const model of models) scorers.push(await openScorer(model, session));
@@ -135,7 +160,7 @@ async function openScorers(models: readonly Opened[], session: MeasureOptions['s
   }
 }
 
-async function openScorer(opened: Opened, session: MeasureOptions['session'] = {}): Promise<Scorer> {
+async function openScorer(opened: Opened, session: Session = {}): Promise<Scorer> {
   return opened.model ? modelScorer(opened.model, session) : fileScorer(opened.file, session);
 }
 

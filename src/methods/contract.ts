@@ -285,3 +285,30 @@ export interface Family {
   readonly baseline: Method;
   readonly methods: readonly Method[];
 }
+
+/**
+ * What a method adds to its shape, so that recipes are typed by it: its name as a literal, and the schema that its options
+ * are checked by: `LinearMethod<Options> & Named<'gptq', typeof options>`.
+ */
+export interface Named<Name extends string, Schema extends z.ZodType> {
+  readonly name: Name;
+  readonly options: Schema;
+}
+
+/** What a recipe's step says besides the method: its options by their schema, and targets where it compresses matrices. */
+export type StepOptions<M extends Method> = Flat<
+  (unknown extends z.input<M['options']> ? Readonly<Record<string, unknown>> : z.input<M['options']>) &
+    (M extends { readonly shape: 'linear' } | { readonly shape: 'train'; readonly scope: 'block' }
+      ? { readonly targets?: readonly string[] | undefined }
+      : unknown)
+>;
+
+/** A step of a recipe by a method's name; none where the method's type does not tell it. */
+export type StepOf<M extends Method> = M extends Method
+  ? string extends M['name']
+    ? never
+    : Flat<{ readonly method: M['name'] } & StepOptions<M>>
+  : never;
+
+/** An intersection as one object, as editors show it. */
+type Flat<T> = { [Key in keyof T]: T[Key] };

@@ -2,10 +2,15 @@
 
 import { closest, distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import type { Family, Method } from './contract.ts';
+import type { Family, Method, StepOf } from './contract.ts';
 import { quantize } from './quantize/index.ts';
 
-export const families: readonly Family[] = [quantize];
+const all = [quantize] as const satisfies readonly Family[];
+
+export const families: readonly Family[] = all;
+
+/** A step by one of these methods, as recipes have it: see `StepOf`. */
+export type BuiltInStep = StepOf<(typeof all)[number]['methods'][number]>;
 
 export const methods: readonly Method[] = families.flatMap((family) => family.methods);
 

@@ -11,8 +11,8 @@ import { openForCompression } from '../open.ts';
 import type { Plan } from './plan.ts';
 import { checkDisk, memoryWarning, planRun } from './plan.ts';
 import { assignment, readTexts } from '../run/prepare.ts';
-import type { RecipeInput } from '../recipe/recipe.ts';
-import { parseRecipe } from '../recipe/recipe.ts';
+import type { PlainRecipe } from '../recipe/recipe.ts';
+import { checkRecipe } from '../recipe/recipe.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'lapidary-plan-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -30,8 +30,8 @@ const rtn = (bits: number, ...targets: ('blocks' | 'embeddings')[]) => ({
 });
 const gptq = { method: 'gptq', bits: 4, group: 32, targets: ['blocks' as const] };
 
-async function planned(input: Partial<RecipeInput>, out = join(folder, 'out')): Promise<Plan> {
-  const recipe = parseRecipe({ steps: [gptq], ...input });
+async function planned(input: Partial<PlainRecipe>, out = join(folder, 'out')): Promise<Plan> {
+  const recipe = checkRecipe({ steps: [gptq], ...input });
   const texts = await readTexts(recipe, original, () => {});
   return planRun({ original, recipe, texts, out });
 }
@@ -75,7 +75,7 @@ describe('the memory of a run', () => {
   });
 
   it('holds no calibration text where there is none, and no evaluation', async () => {
-    const recipe = parseRecipe({ steps: [rtn(4, 'blocks')] });
+    const recipe = checkRecipe({ steps: [rtn(4, 'blocks')] });
     const texts = { calibration: [], verification: Int32Array.of(1, 2, 3) };
     const plan = await planRun({ original, recipe, texts, out: folder });
     const parts = phaseOf(plan, 'compress the blocks').parts.map(({ what }) => what);
@@ -85,7 +85,7 @@ describe('the memory of a run', () => {
   });
 
   it('knows of answers to prompts where they are asked: of small models always, of large ones with their speed', async () => {
-    const recipe = parseRecipe({ steps: [rtn(4, 'blocks')] });
+    const recipe = checkRecipe({ steps: [rtn(4, 'blocks')] });
     const texts = { calibration: [], verification: Int32Array.of(1, 2, 3) };
     const asks = async (model: Model, input: { speed?: boolean; answers?: boolean }) => {
       const large = { ...original, model };
@@ -102,7 +102,7 @@ describe('the memory of a run', () => {
   });
 
   it('holds cosines of all positions up to a length, behind which they are computed', async () => {
-    const recipe = parseRecipe({ steps: [rtn(4, 'blocks')] });
+    const recipe = checkRecipe({ steps: [rtn(4, 'blocks')] });
     const texts = { calibration: [], verification: Int32Array.of(1, 2, 3) };
     const { model } = original;
     const resultOf = async (context: number) => {
@@ -120,7 +120,7 @@ describe('the memory of a run', () => {
     const texts = { calibration: [], verification: Int32Array.of(1, 2, 3) };
     const kernels = async (fit: string, imatrix?: string) => {
       const steps = [{ method: 'ggml', type: 'Q4_K_M', fit, targets: ['embeddings' as const] }];
-      const recipe = parseRecipe({ steps, export: { format: 'gguf' }, calibration: { imatrix } });
+      const recipe = checkRecipe({ steps, export: { format: 'gguf' }, calibration: { imatrix } });
       const plan = await planRun({ original: wide, recipe, texts, out: folder });
       return partOf(plan, 'compress the embeddings', 'memory of the kernels');
     };
@@ -154,7 +154,7 @@ describe('the disk that a run takes', () => {
     async (steps, activations) => {
       const input = { steps: [...steps], export: { activations } };
       const { disk } = await planned(input);
-      const assign = assignment(parseRecipe(input), original.model);
+      const assign = assignment(checkRecipe(input), original.model);
       const { model } = await walk(original.model, [], { assign });
       for (const [index, each] of [model, original.model].entries()) {
         const [{ bytes }] = exportTransformers(each, join(folder, `${index}`), { files: [{ activations }] });

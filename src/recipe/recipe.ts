@@ -9,8 +9,9 @@ import { z } from 'zod';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { isObject, shortened } from '../base/json.ts';
 import { parseYaml } from '../base/yaml.ts';
-import type { Method } from '../methods/contract.ts';
+import type { Method, StepOptions } from '../methods/contract.ts';
 import { withoutAddress } from '../io/hub.ts';
+import type { BuiltInStep } from '../methods/index.ts';
 import { findMethod } from '../methods/index.ts';
 import { parseOptions } from './options.ts';
 import { checkOrder } from './stages.ts';
@@ -90,7 +91,32 @@ const schema = z.strictObject({
   made: z.looseObject({}).optional().describe('versions and hashes of the run that wrote this file'),
 });
 
-export type RecipeInput = z.input<typeof schema>;
+/** A recipe as its file has it, with steps that are not checked yet. */
+export type PlainRecipe = z.input<typeof schema>;
+
+/** A step by a method of one's own, which is given as the object itself: `step` makes it. */
+export interface OwnStep {
+  readonly method: Method;
+  readonly targets?: readonly string[] | undefined;
+  readonly [option: string]: unknown;
+}
+
+/** A method by its name, its options, and which matrices it is for: a misspelt one does not compile. */
+export type RecipeStep = BuiltInStep | OwnStep;
+
+/** What a recipe says of itself; all that is left out has a default, but for the steps. */
+export interface RecipeInput extends Omit<PlainRecipe, 'steps'> {
+  readonly steps: readonly RecipeStep[];
+}
+
+/**
+ * A step by a method of one's own, typed by the schema of its options (see `Named`). A recipe.yaml that a run writes names
+ * the method, and can be read where a method of that name is known.
+ */
+export const step = <M extends Method>(method: M, options?: StepOptions<M>): OwnStep => ({
+  ...options,
+  method,
+});
 
 export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
 
@@ -98,7 +124,10 @@ export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: 
  * Fills in defaults and checks every option. In place of a name a step may have a method itself, of somebody's own.
  * @throws LapidaryError naming the option and the nearest known one, or steps in an order that makes no sense
  */
-export function parseRecipe(input: unknown, where = 'recipe'): Recipe {
+export const parseRecipe = (input: RecipeInput): Recipe => checkRecipe(input);
+
+/** `parseRecipe` for what nobody has typed: YAML, JSON, flags. */
+export function checkRecipe(input: unknown, where = 'recipe'): Recipe {
   const { own, named } = withNames(input);
   const { steps: given, ...rest } = parseOptions(schema, named, where);
   const steps = given.map((step, index) => parseStep(step, own[index], `${where}, steps.${index}`));
@@ -124,7 +153,10 @@ function withNames(input: unknown): {
 const isMethod = (value: unknown): value is Method =>
   isObject(value) &&
   typeof value.name === 'string' &&
-  ['linear', 'rewrite', 'train'].includes(String(value.shape));
+  ['linear', 'rewrite', 'train'].includes(String(value.shape)) &&
+  // No file holds a function.
+  isObject(value.options) &&
+  typeof value.options.safeParse === 'function';
 
 function parseStep(
   { method: name, targets, ...rest }: z.output<typeof schema>['steps'][number],
@@ -146,8 +178,11 @@ function parseStep(
   );
 }
 
-/** @throws LapidaryError on a file that cannot be read or is not a mapping in YAML, with its line. */
-export function readRecipe(path: string): Record<string, unknown> {
+/** The recipe in a file, whole. @throws LapidaryError on a file that cannot be read, or what is no recipe */
+export const readRecipe = (path: string): Recipe => checkRecipe(recipeFile(path), path);
+
+/** As it stands in the file. @throws LapidaryError on a file that cannot be read or is not a mapping in YAML, with its line. */
+export function recipeFile(path: string): Record<string, unknown> {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -174,7 +209,7 @@ function notARecipe(where: string, found: string): LapidaryError {
   return new LapidaryError({ what: 'this is not a recipe', where, expected, found }, ExitCode.usage);
 }
 
-/** The recipe as plain data, methods by name: what `parseRecipe` takes, but for somebody's own methods. */
+/** The recipe as plain data, methods by name: what `checkRecipe` takes, but for somebody's own methods. */
 export function plainRecipe({ steps, made, ...rest }: Recipe): Record<string, unknown> {
   return {
     ...rest,
@@ -183,7 +218,7 @@ export function plainRecipe({ steps, made, ...rest }: Recipe): Record<string, un
   };
 }
 
-/** A step as `parseRecipe` takes it, its method itself. */
+/** A step as `checkRecipe` takes it, its method itself. */
 export const inputOf = ({ method, options, ...step }: Step): Record<string, unknown> => ({
   method,
   ...('targets' in step ? { targets: step.targets } : {}),
@@ -192,7 +227,7 @@ export const inputOf = ({ method, options, ...step }: Step): Record<string, unkn
 
 /** The recipe with other steps, checked again. */
 export const withSteps = (recipe: Recipe, steps: readonly unknown[]): Recipe =>
-  parseRecipe({ ...recipe, steps });
+  checkRecipe({ ...recipe, steps });
 
-/** The complete recipe as YAML: what `readRecipe` and `parseRecipe` take. */
+/** The complete recipe as YAML: what `readRecipe` takes. */
 export const writeRecipe = (recipe: Recipe): string => stringify(plainRecipe(recipe));

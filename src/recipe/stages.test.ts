@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { ModelRewrite } from '../methods/contract.ts';
-import { parseRecipe } from './recipe.ts';
+import { checkRecipe } from './recipe.ts';
 import { stagesOf } from './stages.ts';
 
 /** Somebody's own method: the last layer goes. */
@@ -18,7 +18,7 @@ const shorter: ModelRewrite = {
 
 /** Stages in words: "quarot, walk (gptq, rtn), e2e-qp". */
 const inWords = (...steps: readonly object[]): string =>
-  stagesOf(parseRecipe({ steps }).steps)
+  stagesOf(checkRecipe({ steps }).steps)
     .map((stage) =>
       stage.kind === 'walk'
         ? `walk (${stage.steps.map(({ method }) => method.name).join(', ')})`
@@ -45,7 +45,7 @@ describe('the steps of a recipe', () => {
   });
 
   it('tell a rewrite which walk comes after it', () => {
-    const [first, second] = stagesOf(parseRecipe({ steps: [own, quarot, gptq] }).steps);
+    const [first, second] = stagesOf(checkRecipe({ steps: [own, quarot, gptq] }).steps);
     for (const stage of [first, second])
       expect(stage!.kind === 'rewrite' && stage!.next.map(({ method }) => method.name)).toEqual(['gptq']);
   });
@@ -65,6 +65,6 @@ describe('an order that makes no sense is refused, saying which would', () => {
       /what gptq made of them would be lost\n.*put it before gptq/,
     ],
   ])('%s', (_, steps, message) => {
-    expect(() => parseRecipe({ steps })).toThrow(message);
+    expect(() => checkRecipe({ steps })).toThrow(message);
   });
 });

@@ -156,7 +156,7 @@ export type ReportTensor = ReportData['tensors'][number];
 export type ReportEvaluation = NonNullable<ReportData['evaluation']>;
 
 /** Reads report.json back. @throws LapidaryError on what is not one */
-export function parseReport(text: string, where: string): ReportData {
+export function parseReport(text: string, where = 'report.json'): ReportData {
   const value = parseJson(text, { where, what: 'this is not a report' });
   if (isObject(value) && typeof value.format === 'number' && value.format !== format) {
     throw new LapidaryError({

@@ -7,16 +7,14 @@ import { groupSizes } from '../encodings/grouped.ts';
 import { numberFormats } from '../encodings/levels/numbers.ts';
 import { numberNames } from '../encodings/levels.ts';
 
-const groups = z.union([z.literal(-1), ...groupSizes.map((size) => z.literal(size))]);
+const groups = z.literal([-1, ...groupSizes]);
 
 export const gridOptions = {
   bits: z
     .union([z.literal(2), z.literal(3), z.literal(4), z.literal(8)])
     .default(4)
     .describe('Bits of a weight; 3 is stored in 4.'),
-  group: groups
-    .default(32)
-    .describe('Weights along a row that share a scale; -1 for the whole row.') as z.ZodType<GroupSize>,
+  group: groups.default(32).describe('Weights along a row that share a scale; -1 for the whole row.'),
   symmetric: z.boolean().default(false).describe('No zero points: codes lie evenly around zero.'),
   range: z
     .enum(['minmax', 'mse'])
@@ -41,7 +39,7 @@ export const numberOptions = {
     .optional()
     .describe(
       'Weights along a row that share a scale; -1 for the whole row. Left out: 32, or what the number format has.',
-    ) as z.ZodType<GroupSize | undefined>,
+    ),
 };
 
 /** With the group that the numbers have, where none was asked for. */

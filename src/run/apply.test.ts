@@ -10,7 +10,7 @@ import { openJournal } from '../io/journal.ts';
 import type { Model } from '../models/model.ts';
 import { logits } from '../models/runner.ts';
 import { parameters } from '../models/size.ts';
-import { parseRecipe } from '../recipe/recipe.ts';
+import { checkRecipe } from '../recipe/recipe.ts';
 import type { ApplyOptions } from './apply.ts';
 import { applyRecipe } from './apply.ts';
 
@@ -23,7 +23,7 @@ const gptq = { method: 'gptq', bits: 4, group: -1 };
 const shorter = { method: removeLayers };
 
 const apply = (steps: readonly object[], options: Partial<ApplyOptions> = {}) =>
-  applyRecipe(model, parseRecipe({ steps }), { calibration }, { threads: 1, ...options });
+  applyRecipe(model, checkRecipe({ steps }), { calibration }, { threads: 1, ...options });
 
 const codesOf = ({ matrices }: Model, name: string) => [...matrices.get(name)!.tensors.get('codes')!.bytes()];
 
@@ -42,7 +42,7 @@ describe('a recipe whose steps change the structure', () => {
     const both = await apply([shorter, gptq]);
     const alone = await applyRecipe(
       cut.model,
-      parseRecipe({ steps: [gptq] }),
+      checkRecipe({ steps: [gptq] }),
       { calibration },
       { threads: 1 },
     );

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { canonical, isObject } from '../base/json.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { parseRecipe, plainRecipe, readRecipe } from '../recipe/recipe.ts';
+import { checkRecipe, plainRecipe, recipeFile } from '../recipe/recipe.ts';
 import { isCompression, methodsOf } from '../recipe/steps.ts';
 
 /** Hashes of what went in. */
@@ -26,7 +26,7 @@ export function mayReplace(folder: string, recipe: Recipe, made: Readonly<Record
   if (!existsSync(path)) return false;
   let input: Record<string, unknown>;
   try {
-    input = readRecipe(path);
+    input = recipeFile(path);
   } catch {
     return false;
   }
@@ -50,7 +50,7 @@ export function mayReplace(folder: string, recipe: Recipe, made: Readonly<Record
 /** Undefined where this version does not read it. */
 function parsed(input: Record<string, unknown>): Recipe | undefined {
   try {
-    return parseRecipe(input);
+    return checkRecipe(input);
   } catch {
     return undefined;
   }

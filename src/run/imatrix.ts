@@ -13,7 +13,8 @@ import type { ImatrixForm } from '../io/imatrix/imatrix.ts';
 import { writeImatrix } from '../io/imatrix/imatrix.ts';
 import { openForCompression } from '../open.ts';
 
-export interface ImatrixOptions extends Pick<DataOptions, 'separator' | 'field'> {
+export interface ImatrixOptions
+  extends Pick<DataOptions, 'separator' | 'field'>, Pick<SessionOptions, 'device' | 'threads'> {
   /** As of `compress`: text, or chat messages, which go through the model's template. */
   readonly data: string;
   /** The file to write. */
@@ -29,7 +30,6 @@ export interface ImatrixOptions extends Pick<DataOptions, 'separator' | 'field'>
   /** Collects for the head, too (a tied one's embedding), which is usually better rounded without. */
   readonly processOutput?: boolean | undefined;
   readonly revision?: string | undefined;
-  readonly session?: Pick<SessionOptions, 'device' | 'threads'> | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly warn?: ((line: string) => void) | undefined;
@@ -55,7 +55,7 @@ export async function imatrix(
   location: string | undefined,
   { data, out, separator, field, ...options }: ImatrixOptions,
 ): Promise<WrittenImatrix> {
-  const { overwrite = false, chunkSize = 512, processOutput, session, progress, signal } = options;
+  const { overwrite = false, chunkSize = 512, processOutput, device, threads, progress, signal } = options;
   const { form = out.toLowerCase().endsWith('.dat') ? 'dat' : 'gguf' } = options;
   if (existsSync(out) && !overwrite) {
     throw new LapidaryError(
@@ -83,7 +83,13 @@ export async function imatrix(
   }
   const documents = renderedTexts(await readDocuments(data, { separator, field }), tokenizer, data);
   const chunks = chunksOf(documents, tokenizer, { length, count: options.chunks });
-  const entries = await collectImatrix(model, chunks, { ...session, head: processOutput, progress, signal });
+  const entries = await collectImatrix(model, chunks, {
+    device,
+    threads,
+    head: processOutput,
+    progress,
+    signal,
+  });
   const made = { entries, datasets: [data], chunks: chunks.length, chunkSize: length };
   await writeImatrix(out, made, form);
   return { out, form, entries: entries.size, chunks: chunks.length, chunkSize: length };

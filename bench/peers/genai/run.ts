@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { exportTransformers } from '../../../src/export/transformers.ts';
-import { generate } from '../../../src/generate/generate.ts';
+import { writeText } from '../../../src/generate/generate.ts';
 import { rtn } from '../../../src/methods/quantize/rtn.ts';
 import { linearLayers } from '../../../src/models/size.ts';
 import { openForCompression } from '../../../src/open.ts';
@@ -39,7 +39,7 @@ for (const [what, one] of Object.entries({ original: model, '4 bits': { ...model
   const folder = mkdtempSync(join(tmpdir(), 'lapidary-genai-'));
   try {
     const [{ path }] = exportTransformers(one, folder);
-    const ours = await generate(join(folder, path), tokenizer, prompt, {
+    const ours = await writeText({ source: join(folder, path), tokenizer }, prompt, {
       maxTokens: Number(flags.tokens),
       temperature: 0,
       context: model.config.context,

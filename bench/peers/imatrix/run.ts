@@ -24,7 +24,7 @@ import { writeGguf } from '../../../src/io/gguf/write.ts';
 import type { ImatrixEntry } from '../../../src/io/imatrix/imatrix.ts';
 import { readImatrix, writeImatrix } from '../../../src/io/imatrix/imatrix.ts';
 import { ggufOf } from '../../../src/models/gguf-write.ts';
-import { parseRecipe } from '../../../src/recipe/recipe.ts';
+import { checkRecipe } from '../../../src/recipe/recipe.ts';
 import { imatrixCases } from '../../../test/imatrix-cases.ts';
 
 const { values: flags } = parseArgs({
@@ -97,7 +97,7 @@ try {
         calibration: { imatrix: ours },
         export: { format: 'gguf' as const },
       };
-      await compress({ recipe: parseRecipe(recipe), out, speed: false });
+      await compress({ recipe: checkRecipe(recipe), out, speed: false });
       const file = readdirSync(out).find((each) => each.endsWith('.gguf'))!;
       const equal = equalTensors(join(out, file), quantized);
       console.log(JSON.stringify({ bench: 'imatrix', model: name, form, type: 'Q2_K', equal }));

@@ -9,7 +9,7 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import type { Block, BlockRewrite, Matrix } from '../contract.ts';
+import type { Block, BlockRewrite, Matrix, Named } from '../contract.ts';
 import { diagonalBlocks, groupEnergies, rowEnergies } from '../../compensate/output-error.ts';
 import type { Folded, Scaling } from '../../transform/scaling.ts';
 import {
@@ -48,7 +48,7 @@ const smallest = 1e-4;
 /** The authors' clipping: ranges shrink by twentieths, nearly to a half. */
 const clipping = { steps: 20, tried: 10 } as const;
 
-export const awq: BlockRewrite<AwqOptions> = {
+export const awq: BlockRewrite<AwqOptions> & Named<'awq', typeof options> = {
   shape: 'rewrite',
   scope: 'block',
   name: 'awq',

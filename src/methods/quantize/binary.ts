@@ -11,10 +11,9 @@ import { checkFiniteMatrix } from '../../base/finite.ts';
 import { defaultThreads } from '../../base/threads.ts';
 import { binary as signPlanes } from '../../encodings/binary.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
-import type { GroupSize } from '../../encodings/grouped.ts';
 import { groupSizes, groupsOf } from '../../encodings/grouped.ts';
 import { storedScale } from '../../encodings/levels/numbers.ts';
-import type { LinearMethod, Matrix } from '../contract.ts';
+import type { LinearMethod, Matrix, Named } from '../contract.ts';
 import type { Tools } from '../../compensate/columns.ts';
 import {
   byDiagonal,
@@ -33,9 +32,9 @@ const options = z.strictObject({
     .default(2)
     .describe('Signs of a weight: its own (1), and that of what this leaves (2).'),
   group: z
-    .union([z.literal(-1), ...groupSizes.map((size) => z.literal(size))])
+    .literal([-1, ...groupSizes])
     .default(64)
-    .describe('Weights along a row that share a scale; -1 for the whole row.') as z.ZodType<GroupSize>,
+    .describe('Weights along a row that share a scale; -1 for the whole row.'),
   damping,
 });
 export type BinaryOptions = z.infer<typeof options>;
@@ -45,7 +44,7 @@ const blockSize = 128;
 /** Times that scales and signs are fitted in turn, at most. */
 const rounds = 10;
 
-export const binary: LinearMethod<BinaryOptions> = {
+export const binary: LinearMethod<BinaryOptions> & Named<'binary', typeof options> = {
   shape: 'linear',
   name: 'binary',
   summary:

@@ -16,7 +16,7 @@ import type { Tensor } from '../../graph/session.ts';
 import { embedded, forward } from '../../models/hidden.ts';
 import type { Model } from '../../models/model.ts';
 import { idsTensor, openRunner } from '../../models/runner.ts';
-import type { Changes, ModelTraining, TrainingContext } from '../contract.ts';
+import type { Changes, ModelTraining, Named, TrainingContext } from '../contract.ts';
 import type { Student } from '../../train/passes.ts';
 import { openPasses } from '../../train/passes.ts';
 import type { Parameter } from '../../train/relative-adam.ts';
@@ -36,7 +36,7 @@ const options = z.strictObject({
 });
 export type E2eQpOptions = z.infer<typeof options>;
 
-export const e2eQp: ModelTraining<E2eQpOptions> = {
+export const e2eQp: ModelTraining<E2eQpOptions> & Named<'e2e-qp', typeof options> = {
   shape: 'train',
   scope: 'model',
   name: 'e2e-qp',

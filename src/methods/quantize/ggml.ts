@@ -11,7 +11,7 @@ import type { BlockType } from '../../encodings/blocks/index.ts';
 import { blockEncoding, blockTypeFor, blockTypes, quantizeTo } from '../../encodings/blocks/index.ts';
 import { dense, retyped } from '../../encodings/dense.ts';
 import { ggufFileTypes, typeInMix } from '../../models/gguf-mixes.ts';
-import type { LinearMethod, Statistic } from '../contract.ts';
+import type { LinearMethod, Named, Statistic } from '../contract.ts';
 import { compensated } from '../../compensate/block-types.ts';
 import { correctedWeight } from '../../compensate/asymmetric.ts';
 import { compensation, damping } from '../../rounding/options.ts';
@@ -31,7 +31,7 @@ const options = z.strictObject({
 });
 export type GgmlOptions = z.infer<typeof options>;
 
-export const ggml: LinearMethod<GgmlOptions> = {
+export const ggml: LinearMethod<GgmlOptions> & Named<'ggml', typeof options> = {
   shape: 'linear',
   name: 'ggml',
   summary: 'Block types of ggml, for llama.cpp: scales with importance, errors compensated as in GPTQ.',

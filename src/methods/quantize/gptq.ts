@@ -11,7 +11,7 @@ import { columnOptions, compensateIntegers } from '../../compensate/integers.ts'
 import { compensateLevels } from '../../compensate/levels.ts';
 import { integersIn, plainly } from '../../rounding/nearest.ts';
 import { compensation, numberOptions, withGroup } from '../../rounding/options.ts';
-import type { LinearMethod } from '../contract.ts';
+import type { LinearMethod, Named } from '../contract.ts';
 
 const { activationOrder, staticGroups, damping, passes, blockSize } = columnOptions;
 const schema = z.strictObject({
@@ -26,7 +26,7 @@ const schema = z.strictObject({
 const options = schema.transform(withGroup);
 export type GptqOptions = z.output<typeof options>;
 
-export const gptq: LinearMethod<GptqOptions> = {
+export const gptq: LinearMethod<GptqOptions> & Named<'gptq', typeof options> = {
   shape: 'linear',
   name: 'gptq',
   summary:

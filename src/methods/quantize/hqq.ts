@@ -17,7 +17,7 @@ import { groupsOf } from '../../encodings/grouped.ts';
 import { shifted } from '../../encodings/shifted.ts';
 import type { Area, Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
-import type { LinearMethod, Matrix } from '../contract.ts';
+import type { LinearMethod, Matrix, Named } from '../contract.ts';
 import { gridOptions } from '../../rounding/options.ts';
 import type { Parameters, Tiles } from '../../rounding/tiles.ts';
 import { collect, groupLength, reserveParameters, rowMajor, toTiles } from '../../rounding/tiles.ts';
@@ -47,7 +47,7 @@ const compress = async (weight: Matrix, choice: HqqOptions): Promise<Encoding> =
   return shifted(codes, offsets);
 };
 
-export const hqq: LinearMethod<HqqOptions> = {
+export const hqq: LinearMethod<HqqOptions> & Named<'hqq', typeof options> = {
   shape: 'linear',
   name: 'hqq',
   summary:

@@ -20,7 +20,7 @@ import { spqr } from './spqr.ts';
 import { w4a8 } from './w4a8.ts';
 import { w8a8 } from './w8a8.ts';
 
-export const quantize: Family = {
+export const quantize = {
   name: 'quantize',
   title: 'Quantization',
   baseline: rtn,
@@ -44,4 +44,4 @@ export const quantize: Family = {
     w4a8,
     w8a8,
   ],
-};
+} as const satisfies Family;

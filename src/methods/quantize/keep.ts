@@ -9,7 +9,7 @@ import { stored } from '../../base/tensor.ts';
 import { inGroups } from '../../encodings/blocks/index.ts';
 import { dense, lazyValues } from '../../encodings/dense.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
-import type { LinearMethod } from '../contract.ts';
+import type { LinearMethod, Named } from '../contract.ts';
 
 const options = z.strictObject({
   form: z
@@ -31,7 +31,7 @@ const inFloats = (encoding: Encoding): Encoding =>
 /** What it came to is asked for before the work and in it. */
 const known = new WeakMap<Encoding, Encoding>();
 
-export const keep: LinearMethod<KeepOptions> = {
+export const keep: LinearMethod<KeepOptions> & Named<'keep', typeof options> = {
   shape: 'linear',
   name: 'keep',
   summary: 'Takes over what is quantized already, without loss; what is stored as floats stays so.',

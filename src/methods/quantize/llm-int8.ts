@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import { withColumns } from '../../encodings/composite.ts';
-import type { LinearMethod } from '../contract.ts';
+import type { LinearMethod, Named } from '../contract.ts';
 import { gridOptions } from '../../rounding/options.ts';
 import { largest, takeColumns } from '../../rounding/columns-apart.ts';
 import { integersOf, nearest } from '../../rounding/rows.ts';
@@ -32,7 +32,7 @@ const options = z.strictObject({
 });
 export type LlmInt8Options = z.infer<typeof options>;
 
-export const llmInt8: LinearMethod<LlmInt8Options> = {
+export const llmInt8: LinearMethod<LlmInt8Options> & Named<'llm-int8', typeof options> = {
   shape: 'linear',
   name: 'llm-int8',
   summary:

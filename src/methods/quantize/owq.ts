@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { withColumns } from '../../encodings/composite.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
-import type { LinearMethod, Matrix } from '../contract.ts';
+import type { LinearMethod, Matrix, Named } from '../contract.ts';
 import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
 import { fitColumns, freeColumns } from '../../compensate/least-squares.ts';
 import { largest, takeColumns } from '../../rounding/columns-apart.ts';
@@ -24,7 +24,7 @@ const options = z.strictObject({
 });
 export type OwqOptions = z.infer<typeof options>;
 
-export const owq: LinearMethod<OwqOptions> = {
+export const owq: LinearMethod<OwqOptions> & Named<'owq', typeof options> = {
   shape: 'linear',
   name: 'owq',
   summary: 'OWQ (arXiv:2306.02272): GPTQ, with the columns that rounding would hurt most kept in float16.',

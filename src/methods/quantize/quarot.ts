@@ -7,7 +7,7 @@
  */
 
 import { z } from 'zod';
-import type { ModelRewrite } from '../contract.ts';
+import type { ModelRewrite, Named } from '../contract.ts';
 import { fold } from '../../transform/rotation/fold.ts';
 import { rotate } from '../../transform/rotation/rotate.ts';
 import { randomHeads, randomStream, withTurner } from '../../transform/rotation/rotation.ts';
@@ -15,7 +15,7 @@ import { randomHeads, randomStream, withTurner } from '../../transform/rotation/
 const options = z.strictObject({});
 export type QuarotOptions = z.infer<typeof options>;
 
-export const quarot: ModelRewrite<QuarotOptions> = {
+export const quarot: ModelRewrite<QuarotOptions> & Named<'quarot', typeof options> = {
   shape: 'rewrite',
   scope: 'model',
   changes: 'weights',

@@ -5,12 +5,12 @@
 import { z } from 'zod';
 import { plainly } from '../../rounding/nearest.ts';
 import { numberOptions, withGroup } from '../../rounding/options.ts';
-import type { LinearMethod } from '../contract.ts';
+import type { LinearMethod, Named } from '../contract.ts';
 
 const options = z.strictObject(numberOptions).transform(withGroup);
 export type RtnOptions = z.output<typeof options>;
 
-export const rtn: LinearMethod<RtnOptions> = {
+export const rtn: LinearMethod<RtnOptions> & Named<'rtn', typeof options> = {
   shape: 'linear',
   name: 'rtn',
   summary: 'Round-to-nearest: every weight takes the nearest code; needs no data.',

@@ -6,7 +6,7 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import type { Block, BlockRewrite, Matrix, Statistic } from '../contract.ts';
+import type { Block, BlockRewrite, Matrix, Named, Statistic } from '../contract.ts';
 import type { Scaling } from '../../transform/scaling.ts';
 import {
   changes,
@@ -35,7 +35,7 @@ const smallest = 1e-5;
 /** Of the search, from no share to all. */
 const steps = 20;
 
-export const smoothquant: BlockRewrite<SmoothQuantOptions> = {
+export const smoothquant: BlockRewrite<SmoothQuantOptions> & Named<'smoothquant', typeof options> = {
   shape: 'rewrite',
   scope: 'block',
   name: 'smoothquant',

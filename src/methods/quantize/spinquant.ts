@@ -9,7 +9,7 @@
 
 import { z } from 'zod';
 import { random } from '../../base/random.ts';
-import type { ModelRewrite, RewriteContext } from '../contract.ts';
+import type { ModelRewrite, Named, RewriteContext } from '../contract.ts';
 import type { Model } from '../../models/model.ts';
 import { openCayley, unlearned } from '../../transform/rotation/cayley.ts';
 import { fold } from '../../transform/rotation/fold.ts';
@@ -44,7 +44,7 @@ const options = z.strictObject({
 });
 export type SpinquantOptions = z.infer<typeof options>;
 
-export const spinquant: ModelRewrite<SpinquantOptions> = {
+export const spinquant: ModelRewrite<SpinquantOptions> & Named<'spinquant', typeof options> = {
   shape: 'rewrite',
   scope: 'model',
   changes: 'weights',

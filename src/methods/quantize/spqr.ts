@@ -17,7 +17,7 @@ import type { KeptWeights } from '../../encodings/composite.ts';
 import { withSparse } from '../../encodings/composite.ts';
 import { groupedInBytes } from '../../encodings/byte-scales.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
-import type { LinearMethod, Matrix } from '../contract.ts';
+import type { LinearMethod, Matrix, Named } from '../contract.ts';
 import { damp } from '../../compensate/cholesky.ts';
 import { byDiagonal, factorizeDamped, withTools } from '../../compensate/columns.ts';
 import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
@@ -37,7 +37,7 @@ const options = z.strictObject({
 });
 export type SpqrOptions = z.infer<typeof options>;
 
-export const spqr: LinearMethod<SpqrOptions> = {
+export const spqr: LinearMethod<SpqrOptions> & Named<'spqr', typeof options> = {
   shape: 'linear',
   name: 'spqr',
   summary:

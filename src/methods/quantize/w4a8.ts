@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import { roundedActivations } from '../../encodings/rounded.ts';
-import type { LinearMethod } from '../contract.ts';
+import type { LinearMethod, Named } from '../contract.ts';
 import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
 import { gridOptions } from '../../rounding/options.ts';
 import { roundToNearest } from '../../rounding/nearest.ts';
@@ -22,7 +22,7 @@ const options = z.strictObject({
 });
 export type W4a8Options = z.infer<typeof options>;
 
-export const w4a8: LinearMethod<W4a8Options> = {
+export const w4a8: LinearMethod<W4a8Options> & Named<'w4a8', typeof options> = {
   shape: 'linear',
   name: 'w4a8',
   summary: 'GPTQ (arXiv:2210.17323) for weights, and inputs rounded to 8 or fewer bits, token by token.',

@@ -5,7 +5,7 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import type { LinearMethod } from '../contract.ts';
+import type { LinearMethod, Named } from '../contract.ts';
 import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
 import { gridOptions } from '../../rounding/options.ts';
 import { integersOf, nearest, rowGrid } from '../../rounding/rows.ts';
@@ -27,7 +27,7 @@ const options = z.strictObject({
 });
 export type W8a8Options = z.infer<typeof options>;
 
-export const w8a8: LinearMethod<W8a8Options> = {
+export const w8a8: LinearMethod<W8a8Options> & Named<'w8a8', typeof options> = {
   shape: 'linear',
   name: 'w8a8',
   summary:
