@@ -1,15 +1,13 @@
-/** What both models wrote behind the same prompts. */
+/** What both models wrote behind the same prompts, with the place where they part. */
 
 import type { ReportData } from '../src/report/schema.ts';
-import { h, table } from './dom.ts';
+import type { Child } from './dom.ts';
+import { cards, h } from './dom.ts';
+
+type Answers = NonNullable<ReportData['answers']>[number];
 
 export function answers({ answers: all = [] }: ReportData): HTMLElement | undefined {
   if (all.length === 0) return undefined;
-  const rows = all.map(({ prompt, original, compressed }) => [
-    prompt,
-    original.trim(),
-    original === compressed ? 'the same' : compressed.trim(),
-  ]);
   return h(
     'section',
     { id: 'answers' },
@@ -17,8 +15,40 @@ export function answers({ answers: all = [] }: ReportData): HTMLElement | undefi
     h(
       'p',
       { class: 'small' },
-      `Each token the most likely one, 40 at most${all[0]!.engine ? `, in ${all[0]!.engine}` : ''}.`,
+      `Each token the most likely one, 40 at most${all[0]!.engine ? `, in ${all[0]!.engine}` : ''}. In grey what both say; once one word differs, all behind it may.`,
     ),
-    table(['Prompt', 'Original', 'Compressed'], rows, { caption: 'Answers of both models', left: [1, 2] }),
+    cards(['Prompt', 'Original', 'Compressed'], h('tbody', { role: 'rowgroup' }, all.map(row)), {
+      caption: 'Answers of both models',
+      name: 'answers',
+    }),
   );
+}
+
+function row({ prompt, original, compressed }: Answers): HTMLElement {
+  const shared = sharedBeginning(original, compressed);
+  const cell = (name: string, label: string, ...children: readonly Child[]) =>
+    h('td', { role: 'cell', class: name }, h('span', { class: 'name' }, label), h('p', {}, children));
+  const said = (text: string) => [
+    h('span', { class: 'shared' }, text.slice(0, shared).trimStart()),
+    text.slice(shared).trimEnd(),
+  ];
+  return h(
+    'tr',
+    { role: 'row' },
+    cell('prompt', 'Prompt', h('bdi', {}, prompt)),
+    cell('said-original', 'Original', h('bdi', {}, said(original))),
+    cell(
+      'said-compressed',
+      'Compressed',
+      original === compressed ? 'the same' : h('bdi', {}, said(compressed)),
+    ),
+  );
+}
+
+/** Length of what two texts begin with alike, in whole words. */
+function sharedBeginning(a: string, b: string): number {
+  if (a === b) return a.length;
+  let length = 0;
+  while (length < a.length && a[length] === b[length]) length++;
+  return a.slice(0, length).search(/\S*$/);
 }

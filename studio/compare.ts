@@ -79,10 +79,10 @@ function overview(runs: readonly Run[]): HTMLElement {
       bytes(compressed.bytes),
       size(original.bytes, compressed.bytes),
       compressed.bitsPerWeight.toFixed(2),
-      compressed.perplexity ? withInterval(compressed.perplexity, 3) : '',
-      kl ? [significant(kl.mean), range(interval(kl, significant))] : '',
-      agreement ? percent(agreement.value, 1) : '',
-      speed?.compressed ? whole(Math.round(speed.compressed.decodeTokensPerSecond)) : '',
+      compressed.perplexity ? withInterval(compressed.perplexity, 3) : '–',
+      kl ? [significant(kl.mean), range(interval(kl, significant))] : '–',
+      agreement ? percent(agreement.value, 1) : '–',
+      speed?.compressed ? whole(Math.round(speed.compressed.decodeTokensPerSecond)) : '–',
       report.target,
     ];
   });
@@ -96,10 +96,10 @@ function overview(runs: readonly Run[]): HTMLElement {
     bytes(original.bytes),
     '',
     original.bitsPerWeight.toFixed(2),
-    original.perplexity ? withInterval(original.perplexity, 3) : '',
+    original.perplexity ? withInterval(original.perplexity, 3) : '–',
     '',
     '',
-    speed?.original ? whole(Math.round(speed.original.decodeTokensPerSecond)) : '',
+    speed?.original ? whole(Math.round(speed.original.decodeTokensPerSecond)) : '–',
     '',
   ];
   const head = [

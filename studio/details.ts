@@ -55,17 +55,19 @@ export function details(report: ReportData): HTMLElement {
 }
 
 function tensorTable({ tensors }: ReportData): HTMLElement {
+  const pruned = tensors.some(({ sparsity }) => sparsity !== undefined);
   return table(
-    ['Tensor', 'Shape', 'Before', '', 'After', '', 'Method', 'Error'],
-    tensors.map(({ name, shape, before, after, method, error, errorOf }) => [
+    ['Tensor', 'Shape', 'Before', '', 'After', '', 'Method', 'Error', ...(pruned ? ['Zeros'] : [])],
+    tensors.map(({ name, shape, before, after, method, error, errorOf, sparsity }) => [
       h('code', {}, name),
       shape.join(' × '),
-      before.label,
-      bytes(before.bytes),
-      after.label,
-      bytes(after.bytes),
+      before?.label ?? '–',
+      before ? bytes(before.bytes) : '–',
+      after?.label ?? 'removed',
+      after ? bytes(after.bytes) : '–',
       method ?? '',
       error === undefined ? '' : `${percent(error)} of ${errorOf}`,
+      ...(pruned ? [sparsity === undefined ? '' : percent(sparsity, 1)] : []),
     ]),
     { caption: 'Tensors before and after', left: [1, 2, 4, 6] },
   );

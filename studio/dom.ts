@@ -64,6 +64,29 @@ export function table(
   );
 }
 
+/** A table of few columns that hold texts: they have room side by side, and on a phone each row becomes a card. */
+export function cards(
+  head: readonly string[],
+  bodies: Child,
+  { caption, name }: { readonly caption: string; readonly name: string },
+): HTMLElement {
+  return h(
+    'table',
+    { class: `cards ${name}`, role: 'table' },
+    h('caption', { class: 'unseen' }, caption),
+    h(
+      'thead',
+      { role: 'rowgroup' },
+      h(
+        'tr',
+        { role: 'row' },
+        head.map((cell) => h('th', { scope: 'col', role: 'columnheader' }, cell)),
+      ),
+    ),
+    bodies,
+  );
+}
+
 /** A folded part; what is in it is made when it is opened, or before it is printed. */
 export function folded(
   title: string,

@@ -41,12 +41,10 @@ export function inBrackets(estimate: Omit<Estimate, 'value'>, show: Parameters<t
 
 export const whole = (value: number) => value.toLocaleString('en');
 
-export function times(before: number, after: number): string {
-  return `${significant(before / after)}×`;
-}
-
-/** "3.02× smaller", "1.52× larger" */
+/** "3.02× smaller", "1.52× larger", "the same size"; of what was not there before, or is gone, that */
 export function size(before: number, after: number): string {
+  if (before === after) return 'the same size';
+  if (before === 0 || after === 0) return after === 0 ? 'removed' : 'added';
   return after > before
     ? `${significant(after / before)}× larger`
     : `${significant(before / after)}× smaller`;

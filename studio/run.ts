@@ -12,6 +12,7 @@ import { positionsFigure } from './positions.ts';
 import { sequencesFigure } from './sequences.ts';
 import { sizeFigure } from './size.ts';
 import { checks, keyFigures, notes, title } from './summary.ts';
+import { structureSection } from './structure.ts';
 import { tokensSection } from './tokens.ts';
 
 /** @param card a link to how the model is used */
@@ -22,6 +23,7 @@ export function runPage(report: ReportData, card?: string): Child[] {
     keyFigures(report),
     notes(report),
     answers(report),
+    structureSection(report),
     checks(report),
     figures('matrices', 'Where the bytes and the errors are', [sizeFigure(report), errorFigure(report)]),
     losses.length > 0 ? figures('text', 'Where the loss is in the text', losses) : undefined,

@@ -4,7 +4,7 @@ import * as Plot from '@observablehq/plot';
 import type { ReportData, ReportTensor } from '../src/report/schema.ts';
 import type { View } from './figure.ts';
 import { figure, key, tipX } from './figure.ts';
-import { bytes, size as sizes, times } from './format.ts';
+import { bytes, size as sizes } from './format.ts';
 
 interface Row {
   readonly name: string;
@@ -16,7 +16,6 @@ interface Row {
 export function sizeFigure({ tensors, compressed }: ReportData): HTMLElement {
   const kinds = groups(tensors, ({ kind }) => kind);
   const layers = layerRows(tensors);
-  const stored = tensors.reduce((sum, { after }) => sum + after.bytes, 0);
   const legend = () =>
     key([
       ['before', 'original'],
@@ -47,17 +46,17 @@ export function sizeFigure({ tensors, compressed }: ReportData): HTMLElement {
   ];
   return figure({
     title: 'Bytes before and after',
-    caption: `The weights alone: ${bytes(stored)} of the ${bytes(compressed.bytes)} that are written.`,
+    caption: `The weights alone: ${bytes(sum.after)} of the ${bytes(compressed.bytes)} that are written.`,
     views,
     data: {
-      head: ['Kind', 'Tensors', 'Before', 'After', 'Smaller'],
+      head: ['Kind', 'Tensors', 'Before', 'After', 'Change'],
       rows: () =>
         kinds.map(({ name, tensors, before, after }) => [
           name,
           tensors,
           bytes(before),
           bytes(after),
-          times(before, after),
+          sizes(before, after),
         ]),
     },
     wide: true,
@@ -73,7 +72,8 @@ function groups(tensors: readonly ReportTensor[], nameOf: (tensor: ReportTensor)
 }
 
 function total(tensors: readonly ReportTensor[]): Pick<Row, 'before' | 'after'> {
-  const sum = (when: 'before' | 'after') => tensors.reduce((all, tensor) => all + tensor[when].bytes, 0);
+  const sum = (when: 'before' | 'after') =>
+    tensors.reduce((all, tensor) => all + (tensor[when]?.bytes ?? 0), 0);
   return { before: sum('before'), after: sum('after') };
 }
 
@@ -92,7 +92,7 @@ function tensorRows(tensors: readonly ReportTensor[]): Row[] {
     layer ?? (kind === 'embedding' || kind === 'positions' ? -1 : 1e9);
   return tensors
     .toSorted((a, b) => order(a) - order(b))
-    .map(({ name, before, after }) => ({ name, tensors: 1, before: before.bytes, after: after.bytes }));
+    .map((tensor) => ({ name: tensor.name, tensors: 1, ...total([tensor]) }));
 }
 
 function describe({ name, tensors, before, after }: Row): string {
@@ -101,6 +101,9 @@ function describe({ name, tensors, before, after }: Row): string {
 }
 
 const isLarger = ({ before, after }: Row): boolean => after > before;
+
+/** The shorter of both bars is drawn over the longer one, so that both are seen. */
+const inFront = { fill: 'var(--before-soft)', stroke: 'var(--before)' } as const;
 
 /** Name and numbers above each bar, so that the bars have the whole width on a phone too. */
 function byKind(rows: readonly Row[], width: number): Plot.PlotOptions {
@@ -116,13 +119,12 @@ function byKind(rows: readonly Row[], width: number): Plot.PlotOptions {
     marks: [
       Plot.barX(rows, { ...bar, x: 'before', fill: 'var(--before-soft)', stroke: 'var(--before)' }),
       Plot.barX(rows, { ...bar, x: 'after', fill: 'var(--after)' }),
-      // Where the bar before it is under a longer one.
-      Plot.barX(rows.filter(isLarger), { ...bar, x: 'before', fill: 'none', stroke: 'var(--surface)' }),
+      Plot.barX(rows.filter(isLarger), { ...bar, x: 'before', ...inFront }),
       Plot.text(rows, { ...text, text: 'name', frameAnchor: 'left', fontWeight: 600 }),
       Plot.text(rows, {
         ...text,
         text: ({ before, after }: Row) =>
-          `${bytes(before)} → ${bytes(after)}${width < 340 ? '' : `  (${times(before, after)})`}`,
+          `${bytes(before)} → ${bytes(after)}${width < 340 ? '' : `  (${sizes(before, after)})`}`,
         frameAnchor: 'right',
         fill: 'var(--muted)',
       }),
@@ -163,7 +165,13 @@ function columns(rows: readonly Row[], width: number, ticks: readonly string[]):
         insetLeft: gap,
         insetRight: gap,
       }),
-      Plot.barY(rows.filter(isLarger), { x: 'name', y: 'before', fill: 'none', stroke: 'var(--surface)' }),
+      Plot.barY(rows.filter(isLarger), {
+        x: 'name',
+        y: 'before',
+        ...inFront,
+        insetLeft: gap,
+        insetRight: gap,
+      }),
       tipX(rows, { x: 'name', y: 'before', title: describe }),
       Plot.ruleY([0]),
     ],

@@ -1,5 +1,6 @@
 /** The top of a run's page: what was done, saved and lost, in words and key figures. */
 
+import { isFaster, isSlower } from '../src/evaluate/pace.ts';
 import type { ReportData } from '../src/report/schema.ts';
 import type { Child } from './dom.ts';
 import { h, table } from './dom.ts';
@@ -8,7 +9,8 @@ import { bytes, count, fixed, inBrackets, interval, percent, significant, size, 
 
 /** @param card a link to how the model is used */
 export function title(report: ReportData, card?: string): HTMLElement {
-  const { name, model, modelType, target, compressed, summary, timings } = report;
+  const { name, model, modelType, target, original, summary, timings } = report;
+  const made = [...(timings.finished === undefined ? [] : [date(timings.finished)]), ...versions(report)];
   return h(
     'div',
     { class: 'title' },
@@ -17,12 +19,11 @@ export function title(report: ReportData, card?: string): HTMLElement {
     h(
       'dl',
       { class: 'facts' },
-      fact('Original', `${model} (${modelType}, ${count(compressed.parameters)} parameters)`),
+      fact('Original', `${model} (${modelType}, ${count(original.parameters)} parameters)`),
       fact('Written', target),
       fact('What was done', summary),
-      ...(timings.finished === undefined
-        ? []
-        : [fact('When', timings.finished.slice(0, 16).replace('T', ' ') + ' UTC')]),
+      ...(made.length > 0 ? [fact('Made', made.join(', '))] : []),
+      fact('Machine', timings.machine),
       ...(card === undefined ? [] : [fact('How to use it', h('a', { href: card }, 'in its card'))]),
     ),
   );
@@ -32,8 +33,15 @@ function fact(name: string, value: Child): Child {
   return h('div', {}, h('dt', {}, name), h('dd', {}, value));
 }
 
+/** "2026-12-01 02:03 UTC" */
+const date = (finished: string): string => `${finished.slice(0, 16).replace('T', ' ')} UTC`;
+
+/** Of what took part: "lapidary 0.1.0". */
+const versions = ({ reproduction }: ReportData): string[] =>
+  reproduction.filter(([, value]) => /^\d+\.\d+\S*$/.test(value)).map((each) => each.join(' '));
+
 function inShort({ original, compressed }: ReportData): string {
-  const change = size(original.bytes, compressed.bytes).replace('×', ' times');
+  const change = size(original.bytes, compressed.bytes).replace('×', ' times').replace(/^t/, 'T');
   const { kl, agreement, perplexity } = compressed;
   if (!agreement || !kl || !perplexity || !original.perplexity)
     return `${change}; what was lost was not measured.`;
@@ -99,7 +107,8 @@ function tile({ label, value, unit, details, worse, meaning }: Tile): HTMLElemen
   );
 }
 
-function costTiles({ original, compressed }: ReportData): Tile[] {
+function costTiles({ original, compressed, tensors }: ReportData): Tile[] {
+  const zeros = sparsity(tensors);
   return [
     {
       label: 'Size',
@@ -115,7 +124,38 @@ function costTiles({ original, compressed }: ReportData): Tile[] {
       worse: compressed.bitsPerWeight > original.bitsPerWeight,
       meaning: 'What is stored for one parameter, scales and zero points included, over the whole model.',
     },
+    ...(compressed.parameters === original.parameters
+      ? []
+      : [
+          {
+            label: 'Parameters',
+            value: count(compressed.parameters),
+            details: [`was ${count(original.parameters)}`],
+            worse: compressed.parameters > original.parameters,
+            meaning: 'Weights that the model has.',
+          },
+        ]),
+    ...(zeros === undefined
+      ? []
+      : [
+          {
+            label: 'Zeros',
+            value: percent(zeros, 1),
+            details: [],
+            meaning: 'Share of the weights that are zero, of the matrices that were pruned.',
+          },
+        ]),
   ];
+}
+
+/** Over all matrices that have one; undefined where none has. */
+function sparsity(tensors: ReportData['tensors']): number | undefined {
+  const pruned = tensors.filter((tensor) => tensor.sparsity !== undefined);
+  const elements = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+  const sum = (value: (tensor: ReportData['tensors'][number]) => number) =>
+    pruned.reduce((all, tensor) => all + value(tensor), 0);
+  if (pruned.length === 0) return undefined;
+  return sum((tensor) => tensor.sparsity! * elements(tensor.shape)) / sum(({ shape }) => elements(shape));
 }
 
 function speedTiles({ speed }: ReportData): Tile[] {
@@ -126,9 +166,9 @@ function speedTiles({ speed }: ReportData): Tile[] {
     value: whole(Math.round(compressed[key])),
     unit: 'tokens/s',
     details: original
-      ? [`was ${whole(Math.round(original[key]))}: ${pace(compressed[key] / original[key])}`]
+      ? [`was ${whole(Math.round(original[key]))}: ${pace(compressed[key], original[key])}`]
       : [],
-    worse: original !== undefined && compressed[key] < original[key],
+    worse: original !== undefined && isSlower(compressed[key], original[key]),
     meaning: `${meaning}, in ${engine}.`,
   });
   return [
@@ -137,9 +177,11 @@ function speedTiles({ speed }: ReportData): Tile[] {
   ];
 }
 
-/** "1.4× faster", "1.2× slower" */
-const pace = (ratio: number): string =>
-  ratio < 1 ? `${significant(1 / ratio, 2)}× slower` : `${significant(ratio, 2)}× faster`;
+/** "1.4× faster", "1.2× slower", "about as fast" */
+function pace(rate: number, before: number): string {
+  if (isSlower(rate, before)) return `${significant(before / rate, 2)}× slower`;
+  return isFaster(rate, before) ? `${significant(rate / before, 2)}× faster` : 'about as fast';
+}
 
 function lossTiles({ original, compressed }: ReportData): Tile[] {
   const { perplexity, perplexityRatio, kl, agreement, bitsPerCharacter } = compressed;
@@ -205,20 +247,25 @@ export function notes({ notes }: ReportData): HTMLElement | undefined {
     h(
       'ul',
       {},
-      notes.map((note) => h('li', {}, note)),
+      notes.map((note) => h('li', {}, wholeFlags(note))),
     ),
   );
 }
 
-/** A path that breaks behind its folders, never inside a name's ending. */
-const breakable = (path: string): Child =>
-  path.split('/').flatMap((part, index) => (index === 0 ? [part] : [h('wbr'), `/${part}`]));
+/** Flags of the command line do not break behind their dashes. */
+const wholeFlags = (text: string): Child =>
+  text
+    .split(/(--[a-z][\w-]*)/)
+    .map((part) => (part.startsWith('--') ? h('span', { class: 'whole' }, part) : part));
+
+/** A path that breaks behind folders and the words of a name, never inside its ending. */
+const breakable = (path: string): Child => path.split(/(?<=[/_-])/).flatMap((part) => [h('wbr'), part]);
 
 /** The written files, and the engines that loaded them. */
 export function checks({ files }: ReportData): HTMLElement {
   const rows = files.flatMap(({ path, type, bytes: size, checks: done }) => {
     const file = (verdict: Child, ...rest: readonly Child[]) => [
-      h('code', {}, breakable(path)),
+      h('code', { class: 'path' }, breakable(path)),
       verdict,
       ...rest,
       bytes(size),

@@ -2,7 +2,7 @@
 
 import type { ReportEvaluation } from '../src/report/schema.ts';
 import type { Child } from './dom.ts';
-import { h } from './dom.ts';
+import { cards, h } from './dom.ts';
 import { percent, significant, whole } from './format.ts';
 
 type Changed = ReportEvaluation['changed'][number];
@@ -10,53 +10,62 @@ type Answer = Changed['original'];
 
 const first = 10;
 
-export function tokensSection({ changed: moved }: ReportEvaluation): HTMLElement | undefined {
-  if (moved.length === 0) return undefined;
-  // Answers that became others first; within these and the rest, worst first, as they come.
-  const changed = moved.toSorted((a, b) => Number(isSame(a)) - Number(isSame(b)));
-  const body = h('tbody', { role: 'rowgroup' }, changed.slice(0, first).map(row));
+export function tokensSection({ changed: all }: ReportEvaluation): HTMLElement | undefined {
+  if (all.length === 0) return undefined;
+  const [changed, moved] = [all.filter((each) => !isSame(each)), all.filter(isSame)];
+  const few = changed.slice(0, first);
+  const groups = (became: readonly Changed[], stayed: readonly Changed[]) => [
+    group('Another token became most likely', became, 0),
+    group('The same token is most likely, its probability moved', stayed, changed.length),
+  ];
+  const section = (bodies: Child) =>
+    cards(['Text, and the token to be predicted', 'Original', 'Compressed', 'KL'], bodies, {
+      caption: 'Tokens by KL divergence, worst first',
+      name: 'tokens',
+    });
+  const shown = section(groups(few, moved.slice(0, first - few.length)));
   const more = h(
     'button',
     {
       type: 'button',
       class: 'more',
       onclick: () => {
-        body.append(...changed.slice(first).map((token, index) => row(token, first + index)));
+        shown.replaceWith(section(groups(changed, moved)));
         more.remove();
       },
     },
-    `Show all ${changed.length}`,
+    `Show all ${all.length}`,
   );
-  const head = ['Text, and the token to be predicted', 'Original', 'Compressed', 'KL'];
   return h(
     'section',
     { id: 'tokens' },
-    h('h2', {}, 'Where its answers changed most'),
+    h('h2', {}, changed.length > 0 ? 'Where its answers changed most' : 'Where its predictions moved most'),
     h(
       'p',
       {},
-      'Of the tokens with the largest divergence, first those where another token became most likely. Marked is what stands in the text; beside it, what each model found most likely, and below that, in grey, how likely it found the token of the text. ',
+      'Marked is what stands in the text; beside it what each model found most likely, with its probability as a bar. Below the bar, in grey, where that is another token: how likely it found the one of the text. ',
       h('span', { class: 'ws' }, '·'),
       ' is a space, ',
       h('span', { class: 'ws' }, '↵'),
       ' a new line.',
     ),
+    shown,
+    all.length > first ? more : undefined,
+  );
+}
+
+/** @param before how many are counted before these */
+function group(name: string, tokens: readonly Changed[], before: number): HTMLElement | undefined {
+  if (tokens.length === 0) return undefined;
+  return h(
+    'tbody',
+    { role: 'rowgroup' },
     h(
-      'table',
-      { class: 'tokens', role: 'table' },
-      h('caption', { class: 'unseen' }, 'Tokens by KL divergence, worst first'),
-      h(
-        'thead',
-        { role: 'rowgroup' },
-        h(
-          'tr',
-          { role: 'row' },
-          head.map((cell) => h('th', { scope: 'col', role: 'columnheader' }, cell)),
-        ),
-      ),
-      body,
+      'tr',
+      { role: 'row', class: 'group' },
+      h('th', { scope: 'rowgroup', role: 'rowheader', colspan: 4 }, name),
     ),
-    changed.length > first ? more : undefined,
+    tokens.map((token, index) => row(token, before + index)),
   );
 }
 

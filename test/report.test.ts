@@ -7,9 +7,7 @@ import type { ReportData } from '../src/report/data.ts';
 import { parseReport } from '../src/report/data.ts';
 import { reportHtml } from '../src/report/html.ts';
 import { answer, lapidary, scratchFolder } from './command-line.ts';
-import { chromium } from './engines/chromium.ts';
-import type { Browser, Page, PageOptions } from './engines/pages.ts';
-import { openBrowser } from './engines/pages.ts';
+import { describePages } from './engines/describe-pages.ts';
 
 const scratch = scratchFolder();
 afterAll(scratch.remove);
@@ -145,7 +143,7 @@ const look = `(() => {
     outside,
     cells: count('g[aria-label="cell"] rect'),
     bars: count('g[aria-label="bar"] rect'),
-    tokens: count('.tokens tbody tr'),
+    tokens: count('.tokens tbody tr:not(.group)'),
     unnamed: count('figure svg[role="img"]:not([aria-label])') + count('button:empty'),
     background: getComputedStyle(document.body).backgroundColor,
     texts: ['.value', '.meaning', '.was', '.tile h3', 'figcaption', '.key'].map((selector) => [
@@ -166,104 +164,84 @@ interface Look {
   readonly texts: readonly (readonly [string, string, string])[];
 }
 
-describe.skipIf(!chromium)(
-  `the page in Chromium${chromium ? '' : ' (skipped: there is none; CHROMIUM may name one)'}`,
-  () => {
-    let browser: Browser;
-    beforeAll(async () => {
-      browser = await openBrowser();
-    });
-    afterAll(() => browser?.close());
+describePages('the page', (open) => {
+  const looks = [
+    { scheme: 'light', width: 1280 },
+    { scheme: 'light', width: 360 },
+    { scheme: 'dark', width: 1280 },
+    { scheme: 'dark', width: 360 },
+  ] as const;
 
-    let pages = 0;
-    async function open(reports: readonly ReportData[], options: Partial<PageOptions> = {}): Promise<Page> {
-      const file = scratch.path(`page-${++pages}.html`);
-      writeFileSync(file, reportHtml(reports));
-      return browser.open(file, { width: 1280, scheme: 'light', ...options });
+  it.each(looks)('shows one run: $scheme, $width pixels wide', async (options) => {
+    const report = readReport(gptq);
+    const page = await open(reportHtml([report]), options);
+    const seen = (await page.evaluate(look)) as Look;
+    expect(page.problems).toEqual([]);
+    expect(page.requests, 'its own file and nothing else').toHaveLength(1);
+    expect(seen.width, 'no scrolling sideways').toBeLessThanOrEqual(options.width);
+    expect(seen.outside, 'labels cut off').toEqual([]);
+    expect(seen.figures).toHaveLength(6);
+    for (const [index, title] of seen.figures.entries()) expect(seen.marks[index], title).toBeGreaterThan(3);
+    expect(seen.cells, 'layers by kinds').toBe(6 * 7);
+    const kinds = new Set(report.tensors.map(({ kind }) => kind)).size;
+    expect(seen.bars, 'kinds before and after, sequences').toBe(
+      2 * kinds + report.evaluation!.sequences.length,
+    );
+    expect(seen.tokens).toBe(10);
+    expect(seen.unnamed).toBe(0);
+    for (const [selector, colour, background] of seen.texts) {
+      expect(contrast(colour, background), selector).toBeGreaterThan(4.5);
     }
+    const [red] = seen.background.match(/\d+/g)!.map(Number);
+    if (options.scheme === 'dark') expect(red).toBeLessThan(60);
+    else expect(red).toBeGreaterThan(200);
+    await page.screenshot(scratch.path(`${options.scheme}-${options.width}.png`));
+    expect(pngSize(scratch.path(`${options.scheme}-${options.width}.png`)).height).toBeGreaterThan(3000);
+  });
 
-    const looks = [
-      { scheme: 'light', width: 1280 },
-      { scheme: 'light', width: 360 },
-      { scheme: 'dark', width: 1280 },
-      { scheme: 'dark', width: 360 },
-    ] as const;
+  it.each(looks)('compares runs: $scheme, $width pixels wide', async (options) => {
+    const page = await open(reportHtml([readReport(gptq), readReport(other)]), options);
+    const seen = (await page.evaluate(look.replace(/texts: .*?\]\),/s, 'texts: [],'))) as Look;
+    expect(page.problems).toEqual([]);
+    expect(page.requests).toHaveLength(1);
+    expect(seen.width).toBeLessThanOrEqual(options.width);
+    expect(seen.outside).toEqual([]);
+    expect(seen.figures).toHaveLength(2);
+    const count = (selector: string) => page.evaluate(`document.querySelectorAll('${selector}').length`);
+    expect(await count('#comparison g[aria-label="dot"] circle'), 'a point for each run').toBe(2);
+    expect(await count('#comparison section > .scroll tbody tr, #comparison > .scroll tbody tr')).toBe(3);
+    expect(await count('#layers g[aria-label="line"] path'), 'a line for each run and kind').toBe(2 * 7);
+    await page.evaluate(
+      `{ const pages = document.querySelector('select'); pages.value = '1'; pages.dispatchEvent(new Event('change')); }`,
+    );
+    expect(await page.evaluate('document.querySelector("h1").textContent')).toBe('pebble-other');
+  });
 
-    it.each(looks)('shows one run: $scheme, $width pixels wide', async (options) => {
-      const report = readReport(gptq);
-      const page = await open([report], options);
-      const seen = (await page.evaluate(look)) as Look;
-      expect(page.problems).toEqual([]);
-      expect(page.requests, 'its own file and nothing else').toHaveLength(1);
-      expect(seen.width, 'no scrolling sideways').toBeLessThanOrEqual(options.width);
-      expect(seen.outside, 'labels cut off').toEqual([]);
-      expect(seen.figures).toHaveLength(6);
-      for (const [index, title] of seen.figures.entries())
-        expect(seen.marks[index], title).toBeGreaterThan(3);
-      expect(seen.cells, 'layers by kinds').toBe(6 * 7);
-      const kinds = new Set(report.tensors.map(({ kind }) => kind)).size;
-      expect(seen.bars, 'kinds before and after, sequences').toBe(
-        2 * kinds + report.evaluation!.sequences.length,
-      );
-      expect(seen.tokens).toBe(10);
-      expect(seen.unnamed).toBe(0);
-      for (const [selector, colour, background] of seen.texts) {
-        expect(contrast(colour, background), selector).toBeGreaterThan(4.5);
-      }
-      const [red] = seen.background.match(/\d+/g)!.map(Number);
-      if (options.scheme === 'dark') expect(red).toBeLessThan(60);
-      else expect(red).toBeGreaterThan(200);
-      await page.screenshot(scratch.path(`${options.scheme}-${options.width}.png`));
-      expect(pngSize(scratch.path(`${options.scheme}-${options.width}.png`)).height).toBeGreaterThan(3000);
-      await page.close();
-    });
-
-    it.each(looks)('compares runs: $scheme, $width pixels wide', async (options) => {
-      const page = await open([readReport(gptq), readReport(other)], options);
-      const seen = (await page.evaluate(look.replace(/texts: .*?\]\),/s, 'texts: [],'))) as Look;
-      expect(page.problems).toEqual([]);
-      expect(page.requests).toHaveLength(1);
-      expect(seen.width).toBeLessThanOrEqual(options.width);
-      expect(seen.outside).toEqual([]);
-      expect(seen.figures).toHaveLength(2);
-      const count = (selector: string) => page.evaluate(`document.querySelectorAll('${selector}').length`);
-      expect(await count('#comparison g[aria-label="dot"] circle'), 'a point for each run').toBe(2);
-      expect(await count('#comparison section > .scroll tbody tr, #comparison > .scroll tbody tr')).toBe(3);
-      expect(await count('#layers g[aria-label="line"] path'), 'a line for each run and kind').toBe(2 * 7);
-      await page.evaluate(
-        `{ const pages = document.querySelector('select'); pages.value = '1'; pages.dispatchEvent(new Event('change')); }`,
-      );
-      expect(await page.evaluate('document.querySelector("h1").textContent')).toBe('pebble-other');
-      await page.close();
-    });
-
-    it('draws another view, shows all tokens, folds out numbers and details, and changes its colours', async () => {
-      const report = readReport(gptq);
-      const page = await open([report]);
-      const count = (selector: string) => page.evaluate(`document.querySelectorAll('${selector}').length`);
-      await page.click('figure .switch label:nth-of-type(3) input');
-      const sequences = report.evaluation!.sequences.length;
-      expect(await count('g[aria-label="bar"] rect')).toBe(2 * report.tensors.length + sequences);
-      await page.click('.more');
-      expect(await count('.tokens tbody tr')).toBe(50);
-      expect(await count('details tbody tr'), 'made when they are opened').toBe(0);
-      await page.evaluate('for (const each of document.querySelectorAll("details")) each.open = true');
-      await page.evaluate(`new Promise((done) => {
+  it('draws another view, shows all tokens, folds out numbers and details, and changes its colours', async () => {
+    const report = readReport(gptq);
+    const page = await open(reportHtml([report]));
+    const count = (selector: string) => page.evaluate(`document.querySelectorAll('${selector}').length`);
+    await page.click('figure .switch label:nth-of-type(3) input');
+    const sequences = report.evaluation!.sequences.length;
+    expect(await count('g[aria-label="bar"] rect')).toBe(2 * report.tensors.length + sequences);
+    await page.click('.more');
+    expect(await count('.tokens tbody tr:not(.group)')).toBe(50);
+    expect(await count('details tbody tr'), 'made when they are opened').toBe(0);
+    await page.evaluate('for (const each of document.querySelectorAll("details")) each.open = true');
+    await page.evaluate(`new Promise((done) => {
         const look = () => (document.querySelector('#details details:first-of-type tbody tr') ? done() : setTimeout(look, 10));
         look();
       })`);
-      expect(await count('#details details:first-of-type tbody tr')).toBe(report.tensors.length);
-      expect(
-        await page.evaluate('JSON.parse(document.querySelector("pre").textContent).steps[0].method'),
-      ).toBe('gptq');
-      const before = await page.evaluate('getComputedStyle(document.body).backgroundColor');
-      await page.click('.theme input[value="dark"]');
-      expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).not.toBe(before);
-      expect(page.problems).toEqual([]);
-      await page.close();
-    });
-  },
-);
+    expect(await count('#details details:first-of-type tbody tr')).toBe(report.tensors.length);
+    expect(await page.evaluate('JSON.parse(document.querySelector("pre").textContent).steps[0].method')).toBe(
+      'gptq',
+    );
+    const before = await page.evaluate('getComputedStyle(document.body).backgroundColor');
+    await page.click('.theme input[value="dark"]');
+    expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).not.toBe(before);
+    expect(page.problems).toEqual([]);
+  });
+});
 
 function pngSize(path: string): { readonly width: number; readonly height: number } {
   const header = readFileSync(path);

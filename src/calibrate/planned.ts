@@ -64,6 +64,8 @@ export interface LayerRow {
   /** Relative squared error: of the outputs where inputs were seen ("outputs"), else of the weights. */
   readonly error: number;
   readonly errorOf: 'outputs' | 'weights';
+  /** Share of its weights that are zero, where a method chose these. */
+  readonly sparsity?: number | undefined;
   readonly bytesBefore: number;
   readonly bytesAfter: number;
   /** Of the method alone, in the run that did it; of a whole block where it is trained, shared out by size. */

@@ -86,10 +86,15 @@ describe('details of an evaluation', () => {
     expect(divergences.reduce((sum, bucket) => sum + bucket.tokens, 0)).toBe(tokens);
   });
 
-  it('name the tokens that changed most, worst first, with what stood before them', () => {
+  it('name the tokens that changed most, first those whose answer became another, worst first, with what stood before', () => {
     const { changed } = details;
     expect(changed).toHaveLength(50);
-    expect(changed.map(({ kl }) => kl)).toEqual([...compared.kl].sort((a, b) => b - a).slice(0, 50));
+    const worst = (became: boolean) =>
+      compared.kl
+        .filter((_, token) => (compared.top[token] !== compared.originalTop[token]) === became)
+        .sort()
+        .reverse();
+    expect(changed.map(({ kl }) => kl)).toEqual([...worst(true).slice(0, 40), ...worst(false).slice(0, 10)]);
     const offsets = [0, 39, 738, 739];
     for (const { sequence, position, kl, context, target, original, compressed } of changed) {
       const token = offsets[sequence] + position - 1;

@@ -25,7 +25,10 @@ export interface EvaluationDetails {
   readonly positions: readonly ({ readonly from: number; readonly to: number } & MeanLoss)[];
   /** How many tokens have a KL divergence in [from, to), nats: from 0, then two edges a decade, up to the largest. */
   readonly divergences: readonly { readonly from: number; readonly to: number; readonly tokens: number }[];
-  /** Tokens that diverge at all, by KL, worst first, 50 at most. */
+  /**
+   * Tokens that diverge at all, 50 at most: first those that another became most likely for, then those that moved,
+   * for which a fifth of the places is kept. Both by KL, worst first.
+   */
   readonly changed: readonly ChangedToken[];
 }
 
@@ -53,6 +56,7 @@ export interface Answer {
 
 const mostBuckets = 64;
 const mostChanged = 50;
+const keptForMoved = 10;
 const contextLength = 24;
 
 /**
@@ -83,7 +87,7 @@ export function evaluationDetails(sequences: readonly Int32Array[], compared: Co
       ...means,
     })),
     divergences: histogram(compared.kl),
-    changed: worst(compared.kl).map((token) => {
+    changed: worst(compared).map((token) => {
       const { sequence, position } = places[token];
       const ids = sequences[sequence];
       return {
@@ -143,8 +147,11 @@ function histogram(values: Float32Array): EvaluationDetails['divergences'] {
   return ends.map((to, index) => ({ from: edges[index], to, tokens: counts[index] }));
 }
 
-/** Indices of the largest values above 0, the largest first. */
-function worst(values: Float32Array): number[] {
-  const above = [...values.keys()].filter((index) => values[index] > 0);
-  return above.sort((a, b) => values[b] - values[a]).slice(0, mostChanged);
+/** Indices of the tokens that are shown. */
+function worst({ kl, top, originalTop }: Comparison): number[] {
+  const above = [...kl.keys()].filter((index) => kl[index] > 0).sort((a, b) => kl[b] - kl[a]);
+  const became = above.filter((index) => top[index] !== originalTop[index]);
+  const moved = above.filter((index) => top[index] === originalTop[index]);
+  const first = became.slice(0, mostChanged - Math.min(keptForMoved, moved.length));
+  return [...first, ...moved.slice(0, mostChanged - first.length)];
 }

@@ -64,6 +64,3 @@ async function once(
   }
   return { prefill: (read - started) / 1000, decode: (performance.now() - read) / 1000 };
 }
-
-/** Whether a rate is lower than another by more than medians of short runs differ. */
-export const isSlower = (rate: number, before: number): boolean => rate < 0.9 * before;

@@ -10,7 +10,7 @@ import type { Encoding } from '../encodings/encoding.ts';
 import type { Evaluation } from '../evaluate/evaluate.ts';
 import type { Taken } from '../evaluate/rivals.ts';
 import type { Speed, SpeedOptions } from '../evaluate/speed.ts';
-import { isSlower } from '../evaluate/speed.ts';
+import { isSlower } from '../evaluate/pace.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';

@@ -39,7 +39,7 @@ const answerTokens = 40;
 
 /**
  * Both answer greedily, at most 40 tokens each, to the same three prompts: questions by the chat template where there is
- * one, else the beginnings of the evaluation text.
+ * one, else beginnings of the evaluation text that differ.
  * @param file where it is; @param written as its users run it: by an engine of its own, where that is there
  */
 export async function answersOf(
@@ -95,8 +95,13 @@ function beginnings({ encode, decode }: Tokenizer, evaluated: readonly Int32Arra
     const text = 'Once upon a time';
     return [{ text, ids: encode(text, { special: true }) }];
   }
-  return evaluated.slice(0, questions.length).map((sequence) => {
+  // Texts may begin alike; asking the same twice shows nothing.
+  const found = new Map<string, Prompt>();
+  for (const sequence of evaluated) {
     const ids = sequence.slice(0, Math.min(promptTokens, sequence.length));
-    return { text: decode(ids, { skipSpecial: true }), ids };
-  });
+    const text = decode(ids, { skipSpecial: true });
+    if (!found.has(text)) found.set(text, { text, ids });
+    if (found.size === questions.length) break;
+  }
+  return [...found.values()];
 }

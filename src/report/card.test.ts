@@ -88,6 +88,14 @@ describe('the model card', () => {
     expect(card).toContain('| generation, tokens a second | 100 | 50 (slower) |');
   });
 
+  it('says that a result is larger, and calls it quantized only where a weight has fewer bits', () => {
+    const card = modelCard({ ...data, after: { ...data.after, bytes: 9_000_000, bitsPerWeight: 16 } });
+    expect(lines(card)).toContain('| size of the weights | 8.00 MB | 9.00 MB (larger) |');
+    const [, front] = card.split('---\n');
+    expect(parse(front)).toMatchObject({ base_model: 'org/tiny' });
+    expect(parse(front)).not.toHaveProperty('base_model_relation');
+  });
+
   it('has no row and no field for what is not known', () => {
     const { evaluation: _, ...rest } = data;
     const bare = { bytes: 1, bitsPerWeight: 4, ...counts };

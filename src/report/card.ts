@@ -9,7 +9,7 @@ import { interval } from './interval.ts';
 import type { ReportData } from './schema.ts';
 import type { Estimate } from '../evaluate/evaluate.ts';
 import type { Speed } from '../evaluate/speed.ts';
-import { isSlower } from '../evaluate/speed.ts';
+import { isSlower } from '../evaluate/pace.ts';
 import type { Origin } from '../io/origin.ts';
 import type { CardFormat } from './card-format.ts';
 import type { Measures } from './report.ts';
@@ -117,7 +117,11 @@ function frontMatter(data: CardData): string {
     ...(license ? { license } : {}),
     ...(licenseName ? { license_name: licenseName } : {}),
     ...(licenseLink ? { license_link: licenseLink } : {}),
-    ...(baseModel ? { base_model: baseModel, base_model_relation: 'quantized' } : {}),
+    ...(baseModel ? { base_model: baseModel } : {}),
+    // Hubs have a word for fewer bits a weight, and none for fewer weights.
+    ...(baseModel && data.after.bitsPerWeight < data.before.bitsPerWeight
+      ? { base_model_relation: 'quantized' }
+      : {}),
     ...(data.format.library ? { library_name: data.format.library } : {}),
     pipeline_tag: 'text-generation',
     tags: ['lapidary', ...data.format.tags, data.modelType],
@@ -145,7 +149,10 @@ function measurementRows(before: Measures, after: Measures): string[][] {
     return m.speed && `${m.speed[kind].toFixed(0)}${slower ? ' (slower)' : ''}`;
   };
   return [
-    ...row('size of the weights', (m) => megabytes(m.bytes)),
+    ...row(
+      'size of the weights',
+      (m) => `${megabytes(m.bytes)}${m === after && m.bytes > before.bytes ? ' (larger)' : ''}`,
+    ),
     ...row('bits a weight', (m) => m.bitsPerWeight.toFixed(2)),
     ...row('perplexity', (m) => m.perplexity && interval(m.perplexity, 3)),
     ...row('bits a character', (m) => m.bitsPerCharacter && interval(m.bitsPerCharacter, 4)),

@@ -50,13 +50,41 @@ describe('a report', () => {
   it('lists every tensor once, with all bytes before and after', async () => {
     const { original, compressed, data } = await run('llama');
     const sum = (when: 'before' | 'after') =>
-      data.tensors.reduce((all, tensor) => all + tensor[when].bytes, 0);
+      data.tensors.reduce((all, tensor) => all + tensor[when]!.bytes, 0);
     expect(sum('before')).toBe(bytes(original));
     expect(sum('after')).toBe(bytes(compressed));
     expect(new Set(data.tensors.map(({ name }) => name)).size).toBe(data.tensors.length);
     const weights = data.tensors.reduce((all, { shape }) => all + shape.reduce((a, b) => a * b, 1), 0);
     expect(weights).toBe(parameters(original));
     expect(data.name).toBe('tiny-rtn-4bit');
+  });
+
+  it('says what went, what came and what the model is built of since', async () => {
+    const { original, compressed: all } = await run('llama');
+    const last = original.config.layers.length - 1;
+    const inLast = (name: string) => name.startsWith(original.architecture.layerName(last));
+    const without = <T>(map: ReadonlyMap<string, T>) => new Map([...map].filter(([name]) => !inLast(name)));
+    const compressed = {
+      ...all,
+      config: { ...all.config, layers: all.config.layers.slice(0, last) },
+      matrices: without(all.matrices),
+      vectors: without(all.vectors),
+    };
+    const { data } = await run('llama', { compressed });
+    const gone = data.tensors.filter(({ layer }) => layer === last);
+    expect(gone.length).toBeGreaterThan(7);
+    expect(gone.every(({ before, after }) => before !== undefined && after === undefined)).toBe(true);
+    const stored = data.tensors.reduce((sum, { after }) => sum + (after?.bytes ?? 0), 0);
+    expect(stored).toBe(bytes(compressed));
+    expect(data.structure).toMatchObject({ before: { layers: last + 1 }, after: { layers: last } });
+    expect(data.structure!.after.heads).toHaveLength(last);
+    // The other way round they are new.
+    const grown = await run('llama', { original: compressed, compressed: all });
+    const came = grown.data.tensors.filter(({ layer }) => layer === last);
+    expect(came.map(({ name }) => name).sort()).toEqual(gone.map(({ name }) => name).sort());
+    expect(came.every(({ before, after }) => before === undefined && after !== undefined)).toBe(true);
+    expect(parseReport(JSON.stringify(grown.data), 'report.json')).toEqual(grown.data);
+    expect((await run('llama')).data).not.toHaveProperty('structure');
   });
 
   it('names kinds as short as they are clear', async () => {

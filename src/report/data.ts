@@ -9,13 +9,14 @@ import { layerOf } from '../models/size.ts';
 import { plainRecipe } from '../recipe/recipe.ts';
 import type { CompressReport, Measures } from './report.ts';
 import type { ReportData, ReportEvaluation, ReportMeasures, ReportTensor } from './schema.ts';
+import { structureChange } from './structure.ts';
 
 export type { ReportData } from './schema.ts';
 export { parseReport } from './schema.ts';
 
 /** What the report has beyond the run's own. */
 export interface ReportParts {
-  /** With the same names of tensors. */
+  /** Tensors have the names that they have in the other, where they are in both. */
   readonly original: Model;
   readonly compressed: Model;
   /** What was written: "ONNX for transformers.js (q4)", "GGUF Q4_K_M". */
@@ -52,6 +53,7 @@ export function reportData(report: CompressReport, parts: ReportParts): ReportDa
     ...(Object.keys(speed).length > 0 ? { speed: { ...speed, engine } } : {}),
     files: parts.files.map(fileOf),
     tensors: tensorsOf(report, parts),
+    ...defined('structure', structureChange(parts.original.config, parts.compressed.config)),
     ...(report.answers?.length > 0 ? { answers: report.answers } : {}),
     ...defined('evaluation', details && evaluationOf(details, evaluationData, parts.decode)),
     // As JSON has it: without fields that are undefined.
@@ -90,15 +92,16 @@ function fileOf({ path, type, bytes, checks }: ReportData['files'][number]): Rep
   return { path, type, bytes, checks: plain };
 }
 
-/** Matrices in the order they are computed, then vectors. */
+/** Matrices in the order they are computed, those that are new behind the others, then vectors. */
 function tensorsOf({ layers }: CompressReport, { original, compressed }: ReportParts): ReportTensor[] {
   const rows = new Map(layers.map((row) => [row.name, row]));
-  const targets = targetsOf(original);
+  const added = targetsOf(compressed).filter(({ name }) => !original.matrices.has(name));
+  const targets = [...targetsOf(original), ...added];
   const nameOf = kindNames(targets.map(({ name, layer }) => withinLayer(original, name, layer)));
   const matrices = targets.map(({ name, place, layer, shape }): ReportTensor => {
-    const [before, after] = [original, compressed].map((model) => {
-      const encoding = model.matrices.get(name)!;
-      return { label: encoding.label, bytes: encodedBytes(encoding) };
+    const [before, after] = [original, compressed].map(({ matrices }) => {
+      const encoding = matrices.get(name);
+      return encoding && { label: encoding.label, bytes: encodedBytes(encoding) };
     });
     const row = rows.get(name);
     return {
@@ -106,9 +109,9 @@ function tensorsOf({ layers }: CompressReport, { original, compressed }: ReportP
       kind: place === 'block' ? nameOf(withinLayer(original, name, layer)) : place,
       ...defined('layer', layer),
       shape: [...shape],
-      before,
-      after: row ? { label: row.encoding, bytes: row.bytesAfter } : after,
-      ...(row ? { method: row.method } : {}),
+      ...defined('before', before),
+      ...defined('after', after && row ? { label: row.encoding, bytes: row.bytesAfter } : after),
+      ...(row ? { method: row.method, ...defined('sparsity', row.sparsity) } : {}),
       // Of a matrix of zeros no relative error is known.
       ...(row && Number.isFinite(row.error) ? { error: row.error, errorOf: row.errorOf } : {}),
     };
@@ -117,16 +120,20 @@ function tensorsOf({ layers }: CompressReport, { original, compressed }: ReportP
 }
 
 function vectorsOf(original: Model, compressed: Model): ReportTensor[] {
-  return [...original.vectors].map(([name, vector]) => {
-    const layer = layerOf(original, name);
-    const after = compressed.vectors.get(name)!;
+  const all = new Map([...compressed.vectors, ...original.vectors]);
+  const names = [...new Set([...original.vectors.keys(), ...compressed.vectors.keys()])];
+  return names.map((name) => {
+    const [before, after] = [original, compressed].map(({ vectors }) => {
+      const vector = vectors.get(name);
+      return vector && { label: vector.dtype, bytes: vector.byteLength };
+    });
     return {
       name,
       kind: 'norms and biases',
-      ...defined('layer', layer),
-      shape: [...vector.shape],
-      before: { label: vector.dtype, bytes: vector.byteLength },
-      after: { label: after.dtype, bytes: after.byteLength },
+      ...defined('layer', layerOf(original.vectors.has(name) ? original : compressed, name)),
+      shape: [...all.get(name)!.shape],
+      ...defined('before', before),
+      ...defined('after', after),
     };
   });
 }

@@ -66,13 +66,29 @@ const tensor = z.object({
   kind: z.string(),
   /** Of a block's tensor. */
   layer: z.number().optional(),
+  /** As it was, or where it was not there before, as it is. */
   shape: list(z.number()),
-  before: stored,
-  after: stored,
+  /** Missing where it was not there before. */
+  before: stored.optional(),
+  /** Missing where it is gone. */
+  after: stored.optional(),
+  /** Share of its weights that are zero, where these were chosen: pruned. */
+  sparsity: z.number().optional(),
   method: z.string().optional(),
   /** Relative squared error; missing where nothing was compressed. */
   error: z.number().optional(),
   errorOf: z.enum(['outputs', 'weights']).optional(),
+});
+
+/** Of what has a value a layer, one for each. */
+const structure = z.object({
+  layers: z.number(),
+  hidden: z.number(),
+  vocabulary: z.number(),
+  heads: list(z.number()),
+  keyValueHeads: list(z.number()),
+  headSize: list(z.number()),
+  intermediate: list(z.number()),
 });
 
 const meanLoss = z.object({
@@ -92,7 +108,7 @@ const evaluation = z.object({
   sequences: list(meanLoss),
   positions: list(meanLoss.extend({ from: z.number(), to: z.number() })),
   divergences: list(z.object({ from: z.number(), to: z.number(), tokens: z.number() })),
-  /** Worst first. */
+  /** First those whose most likely token became another, then those that moved; each worst first. */
   changed: list(
     z.object({
       sequence: z.number(),
@@ -126,6 +142,8 @@ const schema = z.object({
     .optional(),
   files: list(z.object({ path: z.string(), type: z.string(), bytes: z.number(), checks: list(check) })),
   tensors: list(tensor),
+  /** What the model is built of, where that was changed. */
+  structure: z.object({ before: structure, after: structure }).optional(),
   /** What both models wrote behind the same prompts, greedily; missing where they were not asked. */
   answers: list(
     z.object({
@@ -152,6 +170,7 @@ const schema = z.object({
 
 export type ReportData = z.output<typeof schema>;
 export type ReportMeasures = ReportData['original'];
+export type ReportStructure = z.output<typeof structure>;
 export type ReportTensor = ReportData['tensors'][number];
 export type ReportEvaluation = NonNullable<ReportData['evaluation']>;
 
