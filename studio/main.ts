@@ -5,7 +5,10 @@ import { comparison } from './compare.ts';
 import type { Child } from './dom.ts';
 import { h } from './dom.ts';
 import { runPage } from './run.ts';
-import './style.css';
+import './style/page.css';
+import './style/tables.css';
+import './style/figures.css';
+import './style/media.css';
 import { themeSwitch } from './theme.ts';
 import type { Run } from './tradeoff.ts';
 
