@@ -75,7 +75,7 @@ function overview(runs: readonly Run[]): HTMLElement {
     const { kl, agreement } = compressed;
     return [
       label,
-      !kl || !comparable ? '–' : best.has(label) ? '● yes' : '○ no',
+      !kl || !comparable ? '–' : h('span', { class: 'whole' }, best.has(label) ? '● yes' : '○ no'),
       bytes(compressed.bytes),
       size(original.bytes, compressed.bytes),
       compressed.bitsPerWeight.toFixed(2),
