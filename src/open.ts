@@ -130,7 +130,7 @@ export async function openWeights(
   }
   const file = ggufFile(location!) ?? exportedFile(location!);
   if (file === undefined) {
-    const checkpoint = await openCheckpoint(location!, { revision, progress });
+    const checkpoint = await openCheckpoint(location!, { revision, progress, warn });
     return fromCheckpoint(basename(resolve(location!)), checkpoint, warn);
   }
   if (revision !== undefined) {

@@ -1,161 +1,19 @@
+/** The commands that read models and results: evaluate, compare, generate, inspect. */
+
 import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import {
-  cpSync,
-  existsSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { statSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stored } from '../src/base/tensor.ts';
-import { openSafetensors } from '../src/io/safetensors/read.ts';
-import { writeSafetensors } from '../src/io/safetensors/write.ts';
-import { answer, bin, lapidary, lapidaryTelling, scratchFolder, writeStories } from './command-line.ts';
-import { writeShortPebble } from './models/checkpoint.ts';
+import { afterAll, describe, expect, it } from 'vitest';
+import { answer, bin, lapidary, scratchFolder } from './command-line.ts';
 
 const pebble = fileURLToPath(new URL('../models/pebble', import.meta.url));
 const stories = join(pebble, 'stories.jsonl');
 const scratch = scratchFolder();
 afterAll(scratch.remove);
 
-/** Where two blocks do, which are as wide, and a few stories. */
-const [short, few] = [scratch.path('short'), scratch.path('few.jsonl')];
-beforeAll(async () => {
-  await writeShortPebble(short);
-  writeStories(few, 40);
-});
-
-/** Little text, so that the tests are quick; and no speed of it but in one. */
-const little = ['--sequences', '4', '--length', '32'];
-const quick = [...little, '--no-speed'];
-const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
-
-describe('compress', () => {
-  const out = scratch.path('gptq');
-
-  it('writes a folder that is complete, and one JSON object on standard output', async () => {
-    const { code, stdout } = await lapidary(['compress', '--json', '--out', out, ...little]);
-    expect(code).toBe(0);
-    const report = JSON.parse(stdout);
-    expect(readdirSync(out).sort()).toEqual(
-      [
-        'README.md',
-        'config.json',
-        'genai_config.json',
-        'generation_config.json',
-        'onnx',
-        'recipe.yaml',
-        'report.html',
-        'report.json',
-        'tokenizer.json',
-        'tokenizer_config.json',
-      ].sort(),
-    );
-    expect(readdirSync(join(out, 'onnx'))).toEqual(['model_q4.onnx']);
-    expect(report.compressed.bytes).toBeLessThan(report.original.bytes / 2);
-    expect(report.compressed.kl.mean).toBeGreaterThan(0);
-    expect(report.compressed.kl.low).toBeLessThanOrEqual(report.compressed.kl.mean);
-    expect(report.layers).toHaveLength(7 * 6 + 1);
-    expect(report.compressed.speed.decodeTokensPerSecond).toBeGreaterThan(0);
-    expect(readFileSync(join(out, 'README.md'), 'utf8')).toContain('KL divergence');
-  });
-
-  describe('from a recipe that it wrote', () => {
-    const first = scratch.path('first');
-
-    it('gives the same bytes again, also on two threads', async () => {
-      const again = scratch.path('again');
-      const asked = ['compress', short, '--calibration', few, '--out', first, ...quick];
-      expect((await lapidary(asked)).code).toBe(0);
-      const recipe = join(first, 'recipe.yaml');
-      const same = ['compress', '--recipe', recipe, '--out', again, '--threads', '2', '--no-speed'];
-      const { code, stderr } = await lapidary(same);
-      expect(stderr).not.toContain('error');
-      expect(code).toBe(0);
-      expect(sha256(join(again, 'onnx/model_q4.onnx'))).toBe(sha256(join(first, 'onnx/model_q4.onnx')));
-      expect(readFileSync(join(again, 'recipe.yaml'), 'utf8')).toBe(readFileSync(recipe, 'utf8'));
-    });
-
-    it('lets flags go over it, and says where its inputs changed', async () => {
-      const recipe = scratch.path('other.yaml');
-      const text = readFileSync(join(first, 'recipe.yaml'), 'utf8');
-      writeFileSync(recipe, text.replace(/calibrationSha256: .*/, 'calibrationSha256: other'));
-      const flags = [
-        '--method',
-        'rtn',
-        '--bits',
-        '8',
-        '--out',
-        scratch.path('flags'),
-        '--no-speed',
-        '--json',
-      ];
-      const { stdout } = await lapidary(['compress', '--recipe', recipe, ...flags]);
-      const report = JSON.parse(stdout);
-      expect([report.original.speed, report.compressed.speed]).toEqual([undefined, undefined]);
-      expect(report.recipe.steps).toMatchObject([
-        { method: 'rtn', targets: ['blocks'], bits: 8 },
-        { method: 'rtn', targets: ['embeddings'], bits: 8 },
-      ]);
-      expect(report.recipe.calibration).toMatchObject({ sequences: 4, length: 32 });
-      expect(readFileSync(join(report.out, 'README.md'), 'utf8')).toContain('15 matrices as 8-bit');
-      expect(report.notes.join()).toContain('made with calibrationSha256 other');
-    });
-  });
-
-  it.each([1, 2])('takes no more threads than --threads %i, whatever OMP_NUM_THREADS says', (threads) => {
-    const tell =
-      "let workers = 0; process.on('worker', () => workers++);" +
-      "process.on('exit', () => process.stderr.write(`${workers} workers`));";
-    const asked = ['compress', short, '--method', 'rtn', '--calibration', few, '--threads', String(threads)];
-    const args = [...asked, '--out', scratch.path('threads'), ...quick];
-    const { status, stderr } = lapidaryTelling(tell, args, { OMP_NUM_THREADS: '3' });
-    expect(status, stderr).toBe(0);
-    // One more speaks with the process that the tokenizer runs in.
-    expect(stderr).toContain(`${threads} workers`);
-  });
-
-  it('replaces a folder of its own, and no other', async () => {
-    const mine = scratch.path('mine');
-    cpSync(join(pebble, 'config.json'), join(mine, 'notes.txt'));
-    const { code, stderr } = await answer(['compress', '--method', 'rtn', '--out', mine, ...quick]);
-    expect(code).not.toBe(0);
-    expect(stderr).toContain('mine');
-    expect(stderr, 'it is found out before the work').not.toContain('compress:');
-    expect(readdirSync(mine)).toEqual(['notes.txt']);
-  });
-
-  it('never replaces the model that it reads', async () => {
-    const model = scratch.path('model');
-    cpSync(pebble, model, { recursive: true });
-    const args = ['compress', model, '--method', 'rtn', '--out', model, '--overwrite'];
-    const { code, stderr } = await lapidary(args);
-    expect(code).toBe(2);
-    expect(stderr).toContain('holds what is read');
-    expect(readdirSync(model)).toEqual(readdirSync(pebble));
-  });
-
-  it.skipIf(process.platform === 'win32').each([
-    ['the walk', 'gptq', 'compress'],
-    ['the check', 'rtn', 'evaluate:'],
-  ])(
-    'leaves its journal alone when it is interrupted in %s (skipped on Windows)',
-    async (_, method, when) => {
-      const stopped = scratch.path('stopped');
-      const args = ['compress', '--method', method, '--out', stopped, ...quick];
-      const { code, stdout, stderr } = await lapidary(args, when);
-      expect(stderr).toContain('error: interrupted');
-      expect([code, stdout]).toEqual([130, '']);
-      const left = readdirSync(dirname(stopped)).filter((name) => name.includes('stopped'));
-      expect(left.filter((name) => name !== '.stopped.journal')).toEqual([]);
-    },
-  );
-});
+/** Little text, so that the tests are quick, and no speed of it. */
+const quick = ['--sequences', '4', '--length', '32', '--no-speed'];
 
 describe('evaluate, compare, generate, inspect', () => {
   const out = scratch.path('rtn');
@@ -245,6 +103,18 @@ describe('evaluate, compare, generate, inspect', () => {
     expect([code, stdout]).toEqual([2, '']);
   });
 
+  it('reads the prompt from standard input, without the line end of a shell', () => {
+    const read = (input: string) =>
+      spawnSync(process.execPath, [bin, 'generate', 'pebble', '-', '--max-tokens', '0'], {
+        encoding: 'utf8',
+        input,
+      });
+    expect(read('Once upon\na time\n').stdout).toBe('Once upon\na time\n');
+    const { status, stderr } = read('\n');
+    expect(status).toBe(2);
+    expect(stderr).toContain('standard input holds no prompt');
+  });
+
   it.skipIf(process.platform === 'win32')('ends quietly when nobody reads on (skipped on Windows)', () => {
     const pipe = `"${process.execPath}" "${bin}" inspect --json | head -c 1`;
     const { stdout, stderr } = spawnSync('sh', ['-c', pipe], { encoding: 'utf8' });
@@ -304,144 +174,5 @@ describe('evaluate, compare, generate, inspect', () => {
     expect(all).toMatch(/tensor +shape(.|\n)*model\.layers\.5\.mlp\.down_proj +256 x 768 +bfloat16/);
     const ended = await answer(['inspect', '--layer', '9']);
     expect([ended.code, ended.stderr]).toEqual([2, expect.stringContaining('--layer 9')]);
-  });
-});
-
-describe('bad input is answered', () => {
-  it.each([
-    [['compress', '--metod', 'gptq'], 2, '--method'],
-    [['compres'], 2, 'compress'],
-    [['compress', '--method', 'gtpq'], 2, 'did you mean "gptq"'],
-    [['compress', '--type', 'Q4_K_M'], 2, 'add --format gguf'],
-    [['compress', '--format', 'gguf', '--group', '32'], 2, 'add --method gptq'],
-    [['compress', '--format', 'mlx', '--for', 'vllm'], 2, 'vllm does not run MLX'],
-    [['compress', '--method', 'gptq+awq'], 2, 'rewrites, then one compressor'],
-    [['compress', '--also', 'last'], 2, '--also "last" cannot be read'],
-    [['compress', '--also', 'lst bits=8'], 2, 'no matrix of this model is meant by the target "lst"'],
-    [['compress', '--floats', 'BF16'], 2, 'for --format gguf'],
-    [['compress', '--bits', '5'], 2, 'one of 2, 3, 4, 8'],
-    [['compress', '--bits', 'four'], 2, 'number'],
-    [['compress', 'no/such/folder/here'], 3, 'no/such/folder/here'],
-    [['evaluate', pebble, '--data', '/nowhere.txt'], 3, '/nowhere.txt'],
-    [['evaluate', pebble], 2, '--data'],
-    [['evaluate', pebble, '--data', stories, '--length', '0'], 2, 'above 0'],
-    [['evaluate', pebble, '--data', stories, '--revision', 'main'], 2, 'revision'],
-    [['compress', '--sequences', '0'], 2, 'a whole number from 1'],
-    [['compress', '--out', ''], 2, '--out'],
-    [['nonsense'], 2, '--help'],
-  ] as const)('%j', async (args, exitCode, text) => {
-    const { code, stdout, stderr } = await answer(args);
-    expect(stderr).toContain(text);
-    expect(code).toBe(exitCode);
-    expect(stdout).toBe('');
-  });
-
-  it.each([
-    [['compress', '--metod', 'gptq'], 2, '--method'],
-    [['compress', '--bits', '5'], 2, 'one of 2, 3, 4, 8'],
-    [['compress', 'no/such/folder/here'], 3, 'no/such/folder/here'],
-    [['evaluate', pebble, '--data', '/nowhere.txt'], 3, '/nowhere.txt'],
-  ] as const)('%j, by its process too', async (args, exitCode, text) => {
-    const { code, stdout, stderr } = await lapidary(args);
-    expect(stderr).toContain(text);
-    expect([code, stdout]).toEqual([exitCode, '']);
-  });
-
-  it('an error is a JSON object too', async () => {
-    const { code, stdout } = await lapidary(['compress', '--json', '--method', 'rtm']);
-    expect(code).toBe(2);
-    expect(JSON.parse(stdout)).toMatchObject({ exitCode: 2, error: { fix: 'did you mean "rtn"?' } });
-  });
-
-  it('a flag that is not known too', async () => {
-    const { code, stdout } = await answer(['compress', '--json', '--metod', 'rtn']);
-    expect(code).toBe(2);
-    expect(JSON.parse(stdout)).toEqual({
-      error: { what: "unknown option '--metod'", fix: 'Did you mean --method?' },
-      exitCode: 2,
-    });
-  });
-
-  it.each(['', '- a list', 'steps: [', 'calibration: text'])('a recipe that is none: %j', async (text) => {
-    const recipe = scratch.path('none.yaml');
-    writeFileSync(recipe, text);
-    const { code, stderr } = await answer(['compress', '--recipe', recipe]);
-    expect(code).toBe(2);
-    expect(stderr).toContain('none.yaml');
-  });
-
-  it('an exported model where a checkpoint is needed', async () => {
-    const { code, stderr } = await answer(['compress', scratch.path('gptq'), '--method', 'rtn']);
-    expect(code).toBe(3);
-    expect(stderr).toContain('cannot be compressed again');
-  });
-
-  it('an unknown option of a recipe, with the nearest known one', async () => {
-    const recipe = scratch.path('recipe.yaml');
-    writeFileSync(recipe, 'steps:\n  - method: gptq\n    bitz: 4\n');
-    const { code, stderr } = await answer(['compress', '--recipe', recipe]);
-    expect(code).toBe(2);
-    expect(stderr).toContain('did you mean "bits"');
-  });
-
-  it('an empty calibration file', async () => {
-    const empty = scratch.path('empty.txt');
-    writeFileSync(empty, '');
-    const { code, stderr } = await answer(['compress', '--calibration', empty, '--out', scratch.path('x')]);
-    expect(code).toBe(3);
-    expect(stderr).toContain('empty.txt');
-    expect(existsSync(scratch.path('x'))).toBe(false);
-  });
-
-  it('a truncated checkpoint', async () => {
-    const folder = scratch.path('truncated');
-    cpSync(pebble, folder, { recursive: true });
-    truncateSync(join(folder, 'model.safetensors'), 100_000);
-    const { code, stderr } = await answer(['inspect', folder]);
-    expect(code).toBe(3);
-    expect(stderr).toContain('model.safetensors');
-  });
-
-  it('a weight that is not a number, by its name', async () => {
-    const folder = scratch.path('nan');
-    cpSync(pebble, folder, { recursive: true });
-    const tensors = new Map(openSafetensors(join(pebble, 'model.safetensors')).tensors);
-    const name = 'model.layers.1.mlp.up_proj.weight';
-    const { dtype, shape } = tensors.get(name)!;
-    const bytes = tensors.get(name)!.bytes().slice();
-    new DataView(bytes.buffer).setUint16(2 * 1000, 0x7fc0, true);
-    tensors.set(name, stored(dtype, shape, bytes));
-    await writeSafetensors(join(folder, 'model.safetensors'), tensors);
-    const { code, stderr } = await answer([
-      'compress',
-      folder,
-      '--calibration',
-      stories,
-      '--out',
-      scratch.path('y'),
-      ...quick,
-    ]);
-    expect(code).toBe(3);
-    expect(stderr).toContain('model.layers.1.mlp.up_proj');
-    expect(existsSync(scratch.path('y'))).toBe(false);
-  });
-
-  it('a tokenizer that does not match', async () => {
-    const folder = scratch.path('tokenizer');
-    cpSync(pebble, folder, { recursive: true });
-    const tokenizer = JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'));
-    tokenizer.added_tokens.push({
-      id: 99_999,
-      content: '<far>',
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    });
-    writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
-    const { code, stderr } = await answer(['generate', folder, 'Once']);
-    expect(code).toBe(3);
-    expect(stderr).toContain('99999');
   });
 });

@@ -1,6 +1,8 @@
 /** `lapidary generate`: text from a model, as it comes. */
 
+import { text } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
+import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { generate } from '../generate/generator.ts';
 import { openModel, shipped } from '../open.ts';
 import type { RunFlags } from './common.ts';
@@ -25,7 +27,7 @@ export function command(): Command {
       '<model>',
       `folder, hub id, .gguf or .onnx file; "${shipped.name}": the model that ships with the package`,
     )
-    .argument('<prompt>', 'the text to go on from')
+    .argument('<prompt>', 'the text to go on from; - reads it from standard input')
     .addOption(new Option('--max-tokens <number>', 'new tokens at most').argParser(wholeNumber).default(128))
     .addOption(new Option('--temperature <number>', '0 is greedy').argParser(realNumber).default(0))
     .addOption(new Option('--top-k <number>', 'draw among the k most likely').argParser(wholeNumber))
@@ -44,9 +46,11 @@ export function command(): Command {
       `
 Examples:
   lapidary generate pebble "Once upon a time"
+  cat question.txt | lapidary generate pebble -
   lapidary generate ./my-model-onnx-gptq-4bit-g32 "What is a lapidary?" --chat --temperature 0.7`,
     )
-    .action(async (location: string, prompt: string, { json, revision, ...options }: Flags) => {
+    .action(async (location: string, given: string, { json, revision, ...options }: Flags) => {
+      const prompt = given === '-' ? await standardInput() : given;
       const opened = await withProgress((work) => openModel(location, { revision, ...work }));
       await withProgress(async ({ signal }) => {
         // The prompt stands before the first text, so that it is not shown when there is none.
@@ -63,4 +67,18 @@ Examples:
         if (json) print(JSON.stringify(result));
       });
     });
+}
+
+/** What is piped in, without the line end that a shell puts behind it. */
+async function standardInput(): Promise<string> {
+  const given = await text(process.stdin);
+  if (given.trim() !== '') return given.replace(/\r?\n$/, '');
+  throw new LapidaryError(
+    {
+      what: 'standard input holds no prompt',
+      where: '-',
+      fix: 'pipe a text in (cat prompt.txt | lapidary generate MODEL -), or give the prompt itself',
+    },
+    ExitCode.usage,
+  );
 }

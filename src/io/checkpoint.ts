@@ -14,6 +14,7 @@ import { addFile } from './hash.ts';
 import { downloadSnapshot, isHubId } from './hub.ts';
 import type { Origin } from './origin.ts';
 import { isLegalFile, mergedOrigin, originFromConfig, originFromFolder } from './origin.ts';
+import { nearestPath } from './nearby.ts';
 import { systemError } from './system-error.ts';
 import type { FileIdentity } from './range.ts';
 import { identify, readRange, withKnownFile } from './range.ts';
@@ -41,6 +42,8 @@ export interface CheckpointOptions {
   /** Branch, tag or commit of a hub id; "main" unless said. */
   readonly revision?: string | undefined;
   readonly progress?: Progress | undefined;
+  /** Told where an id is one letter from a folder that is here. */
+  readonly warn?: ((line: string) => void) | undefined;
 }
 
 const single = 'model.safetensors';
@@ -93,15 +96,10 @@ export async function openCheckpoint(location: string, options: CheckpointOption
     }
     return readable(location, () => openFolder(location, basename(resolve(location))));
   }
-  if (!isHubId(location)) {
-    throw new LapidaryError({
-      what: 'neither a folder nor a hub id',
-      where: location,
-      expected: 'a folder that exists, or a model on the hub written org/name',
-      found: `no folder at ${resolve(location)}, and the name is not org/name`,
-      fix: 'check the spelling, or give the whole path',
-    });
-  }
+  const near = nearestPath(location);
+  if (!isHubId(location)) throw nowhere(location, near);
+  if (near !== undefined)
+    options.warn?.(`there is no folder ${location} here, only ${near}: taken for a model on the hub`);
   const snapshot = await downloadSnapshot(location, {
     ...options,
     folders: [templates],
@@ -114,6 +112,16 @@ export async function openCheckpoint(location: string, options: CheckpointOption
   return readable(snapshot.folder, () =>
     openFolder(snapshot.folder, `${location}@${snapshot.commit}`, location),
   );
+}
+
+function nowhere(location: string, near: string | undefined): LapidaryError {
+  return new LapidaryError({
+    what: 'neither a folder nor a hub id',
+    where: location,
+    expected: 'a folder that exists, or a model on the hub written org/name',
+    found: `no folder at ${resolve(location)}, and the name is not org/name`,
+    fix: near === undefined ? 'check the spelling, or give the whole path' : `did you mean "${near}"?`,
+  });
 }
 
 function readable<T>(where: string, read: () => T): T {
