@@ -1,17 +1,14 @@
 /** `lapidary compress`: a checkpoint in, a smaller model out, and what was lost. */
 
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { shellWord } from '../base/shell.ts';
 import { compress, planOf } from '../compress.ts';
 import type { Check } from '../export/written.ts';
 import { engineNames } from '../formats/engines.ts';
 import { formats } from '../formats/index.ts';
-import type { Method } from '../methods/contract.ts';
-import { methods } from '../methods/index.ts';
 import { storedGrid } from '../open.ts';
 import { checkRecipe, plainRecipe } from '../recipe/recipe.ts';
-import { compresses } from '../recipe/steps.ts';
 import { defaultFolder } from '../run/default-name.ts';
 import type { CompressReport, Measures } from '../report/report.ts';
 import { storedAs } from '../report/run.ts';
@@ -36,13 +33,8 @@ interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
 export function command(): Command {
   const result = new Command('compress')
     .summary('compress a model, verify it, and measure what was lost')
-    .description(
-      'Compresses a model and writes a folder that transformers.js (ONNX), llama.cpp (GGUF), vLLM or mlx-lm loads, with what was lost measured.',
-    )
-    .argument(
-      '[model]',
-      'folder, hub id or .gguf file; left out: pebble, the model that ships with the package',
-    );
+    .description('Makes a model smaller, writes a folder that its engine loads, and measures what was lost.')
+    .argument('[model]', 'folder, hub id or .gguf file; left out: pebble, which is in the package');
   const groups: Record<string, Option[]> = {
     'Model:': modelOptions(),
     'Method:': [...stepOptions(), ...methodFlags()],
@@ -56,18 +48,14 @@ export function command(): Command {
     .addHelpText(
       'after',
       `
-What methods are: lapidary methods. Their options: lapidary compress --method NAME --help.
+Methods and their options: lapidary methods, lapidary methods gptq.
 
 Examples:
   lapidary compress
-  lapidary compress ./my-model --calibration text.jsonl
-  lapidary compress org/name --method rtn --bits 8 --group 128 --out ./small
-  lapidary compress ./my-model --bits 4 --for llama.cpp --calibration text.jsonl
-  lapidary compress ./my-model --method awq --bits 4 --format awq --calibration text.jsonl
-  lapidary compress ./my-model --also "sensitive:10% bits=8" --calibration text.jsonl
-  lapidary compress ./my-model --format gguf --type Q4_K_M --calibration text.jsonl
-  lapidary compress ./my-model --format gguf --type Q8_0 --fit plain
-  lapidary compress ./my-model --calibration text.jsonl --memory
+  lapidary compress ./my-model --for ollama --calibration text.jsonl
+  lapidary compress org/name --method rtn --bits 8 --out ./small
+  lapidary compress ./my-model --step "awq" --step "gptq bits=4 group=32" --calibration text.jsonl
+  lapidary compress ./my-model --format gguf --type Q4_K_M --calibration text.jsonl --memory
   lapidary compress --recipe recipe.yaml --out ./again`,
     )
     .action((model: string | undefined, flags: Flags) => run(model, flags, result));
@@ -81,46 +69,43 @@ function modelOptions(): Option[] {
   ];
 }
 
+/** Of the choices that its help names already. */
+const oneOf = (choices: readonly string[]) => (text: string) => {
+  if (choices.includes(text)) return text;
+  throw new InvalidArgumentError(`Allowed choices are ${choices.join(', ')}.`);
+};
+
+const collected = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
+
 /** What is done to it. */
 function stepOptions(): Option[] {
   return [
     new Option(
-      '--method <name>',
-      `how the blocks are compressed: ${namesOf(compresses)}; after rewrites: ${namesOf(({ shape }) => shape === 'rewrite')}; before training: ${namesOf((method) => method.shape === 'train' && !compresses(method))}; joined by + (default: what the format recommends)`,
-    ),
+      '--step <text>',
+      'a method and its options, repeated for more: "gptq bits=4 group=32"',
+    ).argParser(collected),
+    new Option('--method <name>', 'in place of steps: gptq, awq+gptq (default: what is recommended)'),
     new Option(
       '--also <targets>',
-      'another method or other options for some matrices, as often as wanted: "last bits=8", "sensitive:10% bits=8", "*.down_proj rtn bits=8"; "*.o_proj keep" leaves them as they are',
-    ).argParser((text: string, before: readonly string[] = []) => [...before, text]),
+      'other options for some matrices, repeated for more: "last bits=8"',
+    ).argParser(collected),
     new Option(
       '--embedding-bits <number>',
-      'bits of the embedding and the head, by rtn; 16 keeps them (default: 8; with ggml, what its type has for them)',
-    ).choices(['2', '3', '4', '8', '16']),
+      'of embedding and head: 2, 3, 4, 8, or 16, which keeps them (default: 8)',
+    ).argParser(oneOf(['2', '3', '4', '8', '16'])),
   ];
 }
-
-const namesOf = (are: (method: Method) => boolean): string =>
-  methods
-    .filter(are)
-    .map(({ name }) => name)
-    .join(', ');
 
 /** Texts to calibrate and to measure on. */
 function textOptions(): Option[] {
   return [
     new Option(
       '--calibration <file>',
-      "text, JSON lines or arrays, CSV, TSV or Parquet that the methods are fitted to; chat messages go through the model's template",
-    ),
-    new Option(
-      '--imatrix <file>',
-      'importance matrix of llama.cpp (GGUF or .dat), in place of text: for --format gguf',
+      'text or chats that methods are fitted to: txt, JSON, CSV, TSV, Parquet',
     ),
     new Option('--generated-calibration', 'calibrates on text that the model writes itself'),
-    new Option(
-      '--evaluation <file>',
-      'text that the loss is measured on (default: a held-out part of the calibration text)',
-    ),
+    new Option('--imatrix <file>', "llama.cpp's importance matrix, in place of text"),
+    new Option('--evaluation <file>', 'text to measure the loss on (default: part of the calibration text)'),
     new Option('--separator <text>', 'what stands between the documents of a text file'),
     new Option(
       '--field <name>',
@@ -136,16 +121,10 @@ function textOptions(): Option[] {
 /** What is written, and where. */
 function outputOptions(): Option[] {
   return [
-    new Option('--for <engine>', 'what will run it: chooses format and recipe').choices(engineNames),
-    new Option(
-      '--format <name>',
-      'what is written: onnx for transformers.js, gguf for llama.cpp, compressed-tensors, gptq or awq for vLLM, mlx for mlx-lm',
-    ).choices(Object.keys(formats)),
-    new Option('--out <folder>', 'where to write (default: named by model, format, method, bits and group)'),
-    new Option(
-      '--overwrite',
-      "replace whatever is in the folder (without it: only the same recipe's result)",
-    ),
+    new Option('--for <engine>', `what will run it; chooses all else: ${engineNames.join(', ')}`),
+    new Option('--format <name>', Object.keys(formats).join(', ')).argParser(oneOf(Object.keys(formats))),
+    new Option('--out <folder>', 'where to write (default: a name that says what was done)'),
+    new Option('--overwrite', "replaces whatever is there (without: only the same recipe's result)"),
     new Option('--activations <type>', 'onnx: type the written graph computes in').choices([
       'float32',
       'float16',
@@ -170,9 +149,9 @@ function outputOptions(): Option[] {
 /** How a run goes. */
 function machineOptions(): Option[] {
   return [
-    new Option('--memory', 'show what the run will need, in memory and on the disk, and end'),
-    new Option('--no-speed', 'leave speeds out, as where others use the machine'),
-    new Option('--no-answers', 'leave sample answers out of the report'),
+    new Option('--memory', 'shows what the run will need, in memory and on the disk, and ends'),
+    new Option('--no-speed', 'leaves speeds out, as where others use the machine'),
+    new Option('--no-answers', 'leaves sample answers out of the report'),
   ];
 }
 
@@ -181,7 +160,7 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
     const source = command.getOptionValueSource(name);
     return source !== undefined && source !== 'default' ? flags[name] : undefined;
   };
-  const open = flags.method === undefined && flags.recipe === undefined;
+  const open = ['method', 'step', 'recipe'].every((name) => flags[name] === undefined);
   const revision = given('revision') as string | undefined;
   const stored = open ? await withProgress((work) => storedGrid(model, { ...work, revision })) : undefined;
   const recipe = checkRecipe(recipeInput(model, flags.recipe, given, stored), 'command line');

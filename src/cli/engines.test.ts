@@ -21,4 +21,29 @@ describe('engines that --for names', () => {
     for (const name of ['ollama', 'lm-studio', 'llama.cpp'])
       expect(flags({ for: name }).export.format).toBe('gguf');
   });
+
+  it('are known however they are written', () => {
+    for (const [name, format] of [
+      ['LM Studio', 'gguf'],
+      ['llamacpp', 'gguf'],
+      ['Ollama', 'gguf'],
+      ['Transformers.js', 'onnx'],
+      ['onnxruntime-genai', 'onnx'],
+      ['vLLM', 'compressed-tensors'],
+      ['mlx_lm', 'mlx'],
+    ])
+      expect(flags({ for: name }).export.format, name).toBe(format);
+  });
+
+  it('are told by the nearest name where there is none', () => {
+    expect(() => flags({ for: 'olama' })).toThrow('did you mean "ollama"?');
+    expect(() => flags({ for: 'tensorrt' })).not.toThrow('did you mean');
+  });
+
+  it('run other formats than the one that they are recommended', () => {
+    for (const format of ['gptq', 'awq']) expect(flags({ for: 'vllm', format }).export.format).toBe(format);
+    expect(() => flags({ for: 'vllm', format: 'mlx' })).toThrow(
+      /vllm does not run MLX(.|\n)*compressed-tensors or gptq or awq/,
+    );
+  });
 });

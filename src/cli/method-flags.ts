@@ -10,12 +10,16 @@ import type { Method } from '../methods/contract.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { OptionInfo } from '../recipe/options.ts';
 import { describeOptions, flagOf } from '../recipe/options.ts';
+import { plainValue } from '../recipe/step-text.ts';
 import { realNumber } from './common.ts';
-import { plainValue } from './recipe.ts';
 
 const heading = 'Method:';
-/** Shown before a method is named. */
-const usual = ['bits', 'group', 'type'];
+/** Shown before a method is named, in words for all methods. */
+const usual: Readonly<Record<string, string>> = {
+  bits: 'bits of a weight: 2, 3, 4 or 8 (default: 4)',
+  group: 'weights that share a scale; -1: a whole row',
+  type: "gguf: llama.cpp's file type, Q4_K_M, or one of its block types",
+};
 
 /** One flag for each option that some method has; what it means for the chosen one is the recipe's business. */
 export function methodFlags(of: readonly Method[] = methods): Option[] {
@@ -66,21 +70,25 @@ function flagsFor({ name, type, choices, default: standard }: OptionInfo, help: 
   return [type === 'mixed' ? option.argParser(plainValue) : option.choices((choices ?? []).map(String))];
 }
 
+/** Shown with `--help-all` alone: what few runs need. */
+const rare = ['revision', 'separator', 'field', 'activations', 'cache', 'products', 'floats', 'answers'];
+
 /** Adds `--help-all`, and shows of the methods' flags those that are asked about. */
 export function withMethodHelp(command: Command): Command {
   const brought = new Set(methodFlags().map(({ long }) => long));
   return command
-    .addOption(new Option('--help-all', 'show the options of all methods').helpGroup('Help:'))
+    .addOption(new Option('--help-all', 'all flags, those of every method too').helpGroup('Help:'))
     .addHelpOption(
-      new Option('-h, --help', 'show this; with --method NAME, the options of that method').helpGroup(
-        'Help:',
-      ),
+      new Option('-h, --help', 'this; with --method NAME the flags of that method').helpGroup('Help:'),
     )
     .on('option:help-all', () => command.help())
     .configureHelp({
       visibleOptions(asked) {
         const others = Help.prototype.visibleOptions.call(this, asked);
-        const own = others.filter(({ long }) => !brought.has(long));
+        const { helpAll } = asked.opts();
+        const own = others.filter(
+          (option) => !brought.has(option.long) && (helpAll || !rare.includes(option.attributeName())),
+        );
         return [...own, ...shownFlags(asked.opts()).filter(({ hidden }) => !hidden)];
       },
     });
@@ -90,9 +98,9 @@ function shownFlags({ helpAll, method, format }: Readonly<Record<string, unknown
   if (helpAll) return methodFlags();
   const names = typeof method === 'string' ? method.split('+') : recommendedFor(format);
   if (names.length > 0) return methodFlags(names.map((name) => findMethod(name.trim())));
-  return usual.flatMap((option) => {
-    const { info } = meaningsOf(methods).get(option)![0]!;
-    return flagsFor(info, described({ info, names: [] }, false));
+  return Object.entries(usual).flatMap(([name, help]) => {
+    const { type } = meaningsOf(methods).get(name)![0]!.info;
+    return flagsFor({ name, type: type === 'number' ? type : 'mixed', help }, help);
   });
 }
 

@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from 'vitest';
 import { ExitCode } from '../base/errors.ts';
-import { engineNames } from '../formats/engines.ts';
+import { destinationOf, engineNames } from '../formats/engines.ts';
+import { formats } from '../formats/index.ts';
 import { checkRecipe, plainRecipe } from '../recipe/recipe.ts';
 import type { RecommendOptions } from '../run/asked.ts';
 import { recommend, runOf } from '../run/asked.ts';
@@ -15,9 +16,10 @@ const byFlags = (flags: Readonly<Record<string, unknown>>) =>
 
 describe('recommend', () => {
   it.each(engineNames)('for %s: the recipe of the command line, whatever bits and texts', async (engine) => {
+    const { keepsTables } = formats[destinationOf(engine, undefined).format];
     for (const bits of [undefined, 2, 3, 4, 8] as const) {
       for (const calibration of [undefined, 'text.jsonl']) {
-        for (const embeddingBits of engine === 'vllm' ? [undefined] : ([undefined, 4, 16] as const)) {
+        for (const embeddingBits of keepsTables ? [undefined] : ([undefined, 4, 16] as const)) {
           const asked = { for: engine, bits, embeddingBits };
           const { recipe, reason } = await recommend({ model, ...asked, calibration });
           expect(plainRecipe(recipe)).toEqual(byFlags({ ...asked, calibration }));

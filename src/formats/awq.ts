@@ -9,6 +9,7 @@ import { vllmCard } from './vllm.ts';
 export const awq = safetensorsFormat({
   label: 'AWQ for vLLM and AutoAWQ',
   engines: {},
+  alsoRunBy: ['vllm', 'transformers'],
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   grids: { offsets: false, wideScales: false },
   keepsTables: true,

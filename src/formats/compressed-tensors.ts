@@ -9,7 +9,7 @@ import { vllmCard } from './vllm.ts';
 
 export const compressedTensors: Format = safetensorsFormat({
   label: 'compressed-tensors for vLLM',
-  engines: { vllm: {} },
+  engines: { vllm: {}, transformers: {} },
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),
   grids: { offsets: false, wideScales: false },
   keepsTables: true,

@@ -1,7 +1,8 @@
 /** What runs a result, by the names that people have for it, and the format that each of them loads. */
 
-import { closest } from 'fastest-levenshtein';
+import { closest, distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { shortened } from '../base/json.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import type { Engine, EngineName } from './format.ts';
 import { formats } from './index.ts';
@@ -28,28 +29,37 @@ export function destinationOf(
   otherwise: FormatName = 'onnx',
 ): Destination {
   if (engine === undefined) return { format: format ?? otherwise, engine: {} };
-  const found = Object.entries(formats).find(([, { engines }]) => Object.hasOwn(engines, engine));
-  if (!found) {
-    throw new LapidaryError(
-      {
-        what: `there is no engine "${engine}"`,
-        where: 'for',
-        expected: engineNames.join(', '),
-        fix: `did you mean "${closest(engine, engineNames)}"?`,
-      },
-      ExitCode.usage,
-    );
-  }
-  const own = found[0] as FormatName;
-  if (format !== undefined && format !== own) {
-    throw new LapidaryError(
-      {
-        what: `${engine} does not run ${formats[format].label}`,
-        where: 'format',
-        expected: `${own}, or none beside the engine`,
-      },
-      ExitCode.usage,
-    );
-  }
-  return { format: own, engine: found[1].engines[engine as EngineName]! };
+  const name = engineNamed(engine);
+  const entries = Object.entries(formats) as [FormatName, (typeof formats)[FormatName]][];
+  const [own, { engines }] = entries.find(([, { engines }]) => Object.hasOwn(engines, name))!;
+  if (format === undefined || format === own) return { format: own, engine: engines[name]! };
+  const runs = entries.filter(([key, { alsoRunBy = [] }]) => key === own || alsoRunBy.includes(name));
+  if (runs.some(([key]) => key === format)) return { format, engine: {} };
+  throw new LapidaryError(
+    {
+      what: `${name} does not run ${formats[format].label}`,
+      where: 'format',
+      expected: `${runs.map(([key]) => key).join(' or ')}, or none beside the engine`,
+    },
+    ExitCode.usage,
+  );
+}
+
+/** However it is written: "LM Studio", "llamacpp", "Transformers.js". */
+const plainly = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+
+function engineNamed(text: string): EngineName {
+  const found = engineNames.find((name) => plainly(name) === plainly(text));
+  if (found) return found;
+  const near = closest(text, engineNames);
+  const isNear = 3 * distance(text, near) <= text.length;
+  throw new LapidaryError(
+    {
+      what: `there is no engine "${shortened(text)}"`,
+      where: 'for',
+      expected: engineNames.join(', '),
+      fix: isNear ? `did you mean "${near}"?` : undefined,
+    },
+    ExitCode.usage,
+  );
 }

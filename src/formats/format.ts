@@ -90,10 +90,13 @@ export type EngineName =
   | 'webgpu'
   | 'wasm'
   | 'onnxruntime'
+  | 'onnxruntime-genai'
   | 'llama.cpp'
+  | 'node-llama-cpp'
   | 'ollama'
   | 'lm-studio'
   | 'vllm'
+  | 'transformers'
   | 'mlx'
   | 'mlx-lm';
 
@@ -121,6 +124,8 @@ export interface Format {
   readonly label: string;
   /** What runs it, as `--for` names them. */
   readonly engines: Readonly<Partial<Record<EngineName, Engine>>>;
+  /** Those that run it, too, and are given another format where none is asked for. */
+  readonly alsoRunBy?: readonly EngineName[] | undefined;
   /** The compressor for who names none. */
   recommend(wanted: Wanted): Recommendation;
   /** Whether the embedding and the head stay as they are, because engines take nothing else. */

@@ -29,7 +29,7 @@ import { blocks } from './recommend.ts';
 
 export const gguf: Format = {
   label: 'GGUF for llama.cpp',
-  engines: { 'llama.cpp': {}, ollama: {}, 'lm-studio': {} },
+  engines: { 'llama.cpp': {}, 'node-llama-cpp': {}, ollama: {}, 'lm-studio': {} },
   withoutWindows: 'llama.cpp',
   recommend: blocks,
   grids: { offsets: true, wideScales: true },

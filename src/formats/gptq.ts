@@ -13,6 +13,7 @@ import { vllmCard } from './vllm.ts';
 export const gptq = safetensorsFormat({
   label: 'GPTQ for vLLM and GPTQModel',
   engines: {},
+  alsoRunBy: ['vllm', 'transformers'],
   recommend(wanted) {
     // vLLM reads no zero points in this format.
     return integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]), symmetric: true });

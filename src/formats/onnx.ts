@@ -26,6 +26,7 @@ export const onnx: Format = {
     'transformers.js': {},
     node: {},
     onnxruntime: {},
+    'onnxruntime-genai': {},
     browser: webgpu,
     webgpu,
     wasm: { bits: 8, export: { products: 'dequantized' }, recommend: integerProducts },

@@ -19,6 +19,7 @@ export interface CheckpointKind extends Pick<
   Format,
   | 'label'
   | 'engines'
+  | 'alsoRunBy'
   | 'recommend'
   | 'grids'
   | 'keepsTables'
@@ -50,7 +51,18 @@ const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const
 const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[floats];
 
 export function safetensorsFormat(kind: CheckpointKind): Format {
-  const { label, engines, recommend, grids, keepsTables, fitting, storedBits, withoutWindows, card } = kind;
+  const {
+    label,
+    engines,
+    alsoRunBy,
+    recommend,
+    grids,
+    keepsTables,
+    fitting,
+    storedBits,
+    withoutWindows,
+    card,
+  } = kind;
   const fits: CheckpointKind['fits'] = (encoding, target) => {
     if (keepsTables && target.place !== 'block') throw keptTable(label);
     kind.fits(encoding, target);
@@ -73,6 +85,7 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
   return {
     label,
     engines,
+    alsoRunBy,
     recommend,
     grids,
     keepsTables,
