@@ -38,7 +38,13 @@ describe('the package', () => {
 
   it('holds program, types, kernels, the model that ships and the page of reports', () => {
     const needed = ['bin/lapidary.js', 'dist/index.js', 'dist/index.d.ts', 'dist/studio/report.html'];
-    for (const path of [...needed, 'kernels/kernels.wasm', 'models/pebble/model.safetensors', 'LICENSE'])
+    for (const path of [
+      ...needed,
+      'kernels/kernels.wasm',
+      'models/pebble/model.safetensors',
+      'schema/recipe.json',
+      'LICENSE',
+    ])
       expect(files).toContain(path);
   });
 

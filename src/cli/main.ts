@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
   inspect: () => import('./inspect.ts'),
   journals: () => import('./journals.ts'),
   imatrix: () => import('./imatrix.ts'),
+  schema: () => import('./schema.ts'),
 };
 
 /** Runs one command line; never throws. @returns the process's exit code. */

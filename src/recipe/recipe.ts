@@ -24,7 +24,7 @@ const data = {
   field: z.string().optional().describe('field or column that holds the text or the messages'),
 };
 
-const schema = z.strictObject({
+export const recipeSchema = z.strictObject({
   model: z
     .string()
     .transform(withoutAddress)
@@ -92,7 +92,7 @@ const schema = z.strictObject({
 });
 
 /** A recipe as its file has it, with steps that are not checked yet. */
-export type PlainRecipe = z.input<typeof schema>;
+export type PlainRecipe = z.input<typeof recipeSchema>;
 
 /** A step by a method of one's own, which is given as the object itself: `step` makes it. */
 export interface OwnStep {
@@ -118,7 +118,7 @@ export const step = <M extends Method>(method: M, options?: StepOptions<M>): Own
   method,
 });
 
-export type Recipe = Omit<z.output<typeof schema>, 'steps'> & { readonly steps: readonly Step[] };
+export type Recipe = Omit<z.output<typeof recipeSchema>, 'steps'> & { readonly steps: readonly Step[] };
 
 /**
  * Fills in defaults and checks every option. In place of a name a step may have a method itself, of somebody's own.
@@ -129,7 +129,7 @@ export const parseRecipe = (input: RecipeInput): Recipe => checkRecipe(input);
 /** `parseRecipe` for what nobody has typed: YAML, JSON, flags. */
 export function checkRecipe(input: unknown, where = 'recipe'): Recipe {
   const { own, named } = withNames(input);
-  const { steps: given, ...rest } = parseOptions(schema, named, where);
+  const { steps: given, ...rest } = parseOptions(recipeSchema, named, where);
   const steps = given.map((step, index) => parseStep(step, own[index], `${where}, steps.${index}`));
   checkOrder(steps, where);
   return { ...rest, steps };
@@ -159,7 +159,7 @@ const isMethod = (value: unknown): value is Method =>
   typeof value.options.safeParse === 'function';
 
 function parseStep(
-  { method: name, targets, ...rest }: z.output<typeof schema>['steps'][number],
+  { method: name, targets, ...rest }: z.output<typeof recipeSchema>['steps'][number],
   own: Method | undefined,
   place: string,
 ): Step {
@@ -229,5 +229,6 @@ export const inputOf = ({ method, options, ...step }: Step): Record<string, unkn
 export const withSteps = (recipe: Recipe, steps: readonly unknown[]): Recipe =>
   checkRecipe({ ...recipe, steps });
 
-/** The complete recipe as YAML: what `readRecipe` takes. */
-export const writeRecipe = (recipe: Recipe): string => stringify(plainRecipe(recipe));
+/** The complete recipe as YAML: what `readRecipe` takes. No path to a schema stands in it, which other places do not have. */
+export const writeRecipe = (recipe: Recipe): string =>
+  `# For completion in editors: npx lapidary schema --help\n${stringify(plainRecipe(recipe))}`;
