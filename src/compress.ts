@@ -9,6 +9,8 @@ import type { Journal } from './io/journal.ts';
 import { openJournal } from './io/journal.ts';
 import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
+import type { DryRun } from './plan/dry-run.ts';
+import { dryRun } from './plan/dry-run.ts';
 import type { Plan } from './plan/plan.ts';
 import { checkDisk, memoryWarning, planRun } from './plan/plan.ts';
 import { plainRecipe } from './recipe/recipe.ts';
@@ -19,7 +21,7 @@ import { runOf } from './run/asked.ts';
 import { finish } from './run/finish.ts';
 import { mayReplace } from './run/held.ts';
 import type { Begun, Prepared } from './run/prepared.ts';
-import { inputsOf, prepare } from './run/prepared.ts';
+import { foresee, inputsOf, prepare } from './run/prepared.ts';
 
 /**
  * Compresses a model and proves what was lost: by a recipe, by steps, or by what is recommended for an engine and bits. A
@@ -52,7 +54,13 @@ export async function compress(options: CompressOptions): Promise<CompressReport
 
 /** What the same `compress` will need, without doing it: bytes of memory by phase, bytes on the disk. */
 export async function planOf(options: CompressOptions): Promise<Plan> {
-  return planRun(await prepare(await runOf(options)));
+  return planRun(await foresee(await runOf(options)));
+}
+
+/** What the same `compress` would do to which matrix, and what the result will take; reads no weights. */
+export async function dryRunOf(options: CompressOptions): Promise<DryRun> {
+  const run = await foresee(await runOf(options));
+  return dryRun(run, await planRun(run), run.notes);
 }
 
 const openOutput = ({ out, overwrite, recipe, made }: Begun): OutputFolder =>

@@ -15,11 +15,12 @@
 
 // Compressing
 export type { CompressOptions, RecommendOptions, RunOptions } from './run/asked.ts';
-export { compress, planOf } from './compress.ts';
+export { compress, dryRunOf, planOf } from './compress.ts';
 export { recommend } from './run/asked.ts';
 export type { CompressReport, Measures } from './report/report.ts';
 export type { Cost } from './evaluate/cost.ts';
 export type { LayerRow } from './calibrate/planned.ts';
+export type { DryRun, ForeseenMatrix } from './plan/dry-run.ts';
 export type { Plan } from './plan/plan.ts';
 export type { EngineName } from './formats/format.ts';
 export { engineNames } from './formats/engines.ts';

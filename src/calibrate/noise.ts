@@ -13,17 +13,23 @@ export type Sampler = (assignment: Assignment, width: number) => Promise<Encodin
 
 export function openSampler(): Sampler {
   const known = new Map<string, Promise<Encoding>>();
-  return ({ method, options }, width) => {
+  return (assignment, width) => {
+    const { method, options } = assignment;
     // Wide ones end as narrow ones of the same remainder do.
     const columns = width > 512 ? 256 + (width % 256) : width;
-    const make = () => {
-      const { normal } = random(0);
-      const values = Float32Array.from({ length: rows * columns }, normal);
-      return asLinear(method).compress({ rows, columns, values }, unitStatistic('full', columns), options);
-    };
     const key = JSON.stringify([method.name, options, columns]);
-    const sample = known.get(key) ?? make();
+    const sample = known.get(key) ?? noiseOf(assignment, [rows, columns]);
     known.set(key, sample);
     return sample;
   };
+}
+
+/** A matrix of noise as a method would compress it. */
+export async function noiseOf(
+  { method, options }: Assignment,
+  [rows, columns]: readonly [rows: number, columns: number],
+): Promise<Encoding> {
+  const { normal } = random(0);
+  const values = Float32Array.from({ length: rows * columns }, normal);
+  return asLinear(method).compress({ rows, columns, values }, unitStatistic('full', columns), options);
 }

@@ -3,7 +3,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { shellWord } from '../base/shell.ts';
-import { compress, planOf } from '../compress.ts';
+import { compress, dryRunOf, planOf } from '../compress.ts';
 import type { Check } from '../export/written.ts';
 import { engineNames } from '../formats/engines.ts';
 import { formats } from '../formats/index.ts';
@@ -15,6 +15,7 @@ import { storedAs } from '../report/run.ts';
 import { examplePrompt } from '../report/use.ts';
 import type { RunFlags } from './common.ts';
 import { print, runOptions, wholeNumber, withProgress } from './common.ts';
+import { describeDryRun } from './dry-run.ts';
 import { methodFlags, withMethodHelp } from './method-flags.ts';
 import { describePlan } from './plan.ts';
 import { duration } from './progress.ts';
@@ -55,7 +56,7 @@ Examples:
   lapidary compress ./my-model --for ollama --calibration text.jsonl
   lapidary compress org/name --method rtn --bits 8 --out ./small
   lapidary compress ./my-model --step "awq" --step "gptq bits=4 group=32" --calibration text.jsonl
-  lapidary compress ./my-model --format gguf --type Q4_K_M --calibration text.jsonl --memory
+  lapidary compress ./my-model --format gguf --type Q4_K_M --calibration text.jsonl --dry-run
   lapidary compress --recipe recipe.yaml --out ./again`,
     )
     .action((model: string | undefined, flags: Flags) => run(model, flags, result));
@@ -149,6 +150,7 @@ function outputOptions(): Option[] {
 /** How a run goes. */
 function machineOptions(): Option[] {
   return [
+    new Option('--dry-run', 'shows what would become of which matrix, bytes before and after, and ends'),
     new Option('--memory', 'shows what the run will need, in memory and on the disk, and ends'),
     new Option('--no-speed', 'leaves speeds out, as where others use the machine'),
     new Option('--no-answers', 'leaves sample answers out of the report'),
@@ -174,6 +176,10 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   const { overwrite, device, threads, speed } = flags;
   const answers = flags.answers ? undefined : false;
   const options = { recipe, out, overwrite, speed, answers, device, threads };
+  if (flags.dryRun) {
+    const dry = await withProgress((work) => dryRunOf({ ...work, ...options }));
+    return print(flags.json ? JSON.stringify(dry) : describeDryRun(dry));
+  }
   if (flags.memory) {
     const plan = await withProgress((work) => planOf({ ...work, ...options }));
     return print(flags.json ? JSON.stringify(plan) : describePlan(plan));

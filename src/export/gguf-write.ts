@@ -3,7 +3,7 @@
 import { blocksOf, blockTypes } from '../encodings/blocks/index.ts';
 import { writeGguf } from '../io/gguf/write.ts';
 import { ggufFileTypes } from '../models/gguf-mixes.ts';
-import type { FloatType, GgufOptions } from '../models/gguf-write.ts';
+import type { FloatType, GgufContents, GgufOptions } from '../models/gguf-write.ts';
 import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
 
@@ -33,9 +33,13 @@ export function inBlocks(model: Model): Model {
  * @throws LapidaryError on a model that llama.cpp has no place for
  */
 export async function exportGguf(model: Model, path: string, options: GgufExportOptions): Promise<void> {
-  const { metadata, tensors } = ggufOf(model, { ...options, fileType: fileTypeOf(model)?.id });
+  const { metadata, tensors } = contentsOf(model, options);
   await writeGguf(path, metadata, tensors);
 }
+
+/** What `exportGguf` writes. @throws LapidaryError as it does */
+export const contentsOf = (model: Model, options: GgufExportOptions): GgufContents =>
+  ggufOf(model, { ...options, fileType: fileTypeOf(model)?.id });
 
 /** What llama.cpp calls a file. */
 export interface FileType {

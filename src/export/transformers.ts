@@ -7,7 +7,7 @@ import { statSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import type { ActivationType } from '../encodings/dense.ts';
 import type { AccuracyLevel } from '../encodings/encoding.ts';
-import { writeOnnx } from '../graph/onnx.ts';
+import { onnxBytes, writeOnnx } from '../graph/onnx.ts';
 import { writeFileAtomic } from '../io/output.ts';
 import type { Model } from '../models/model.ts';
 import type { ExportOptions } from './graph.ts';
@@ -67,6 +67,22 @@ const fileNames = {
 } as const;
 
 export type FileType = keyof typeof fileNames;
+
+/** Bytes of the file that `exportTransformers` writes, and of each matrix in it; reads no weights. */
+export function exportedBytes(
+  model: Model,
+  options: ExportOptions,
+): { readonly bytes: number; readonly matrices: ReadonlyMap<string, number> } {
+  const graph = exportGraph(model, options);
+  const matrices = new Map<string, number>();
+  for (const [tensor, { byteLength }] of graph.initializers) {
+    const name = model.vectors.has(tensor)
+      ? undefined
+      : [...model.matrices.keys()].find((each) => tensor.startsWith(`${each}.`));
+    if (name !== undefined) matrices.set(name, (matrices.get(name) ?? 0) + byteLength);
+  }
+  return { bytes: onnxBytes(graph, fileNames[dtypeOf(model, options.activations)]), matrices };
+}
 
 /** The name for the width that most of the quantized weights are stored in; three bits are stored in four. */
 function dtypeOf(model: Model, activations: ActivationType = 'float32'): FileType {

@@ -110,6 +110,16 @@ export interface Engine {
   readonly recommend?: (wanted: Wanted) => Recommendation | undefined;
 }
 
+/** What will be written. */
+export interface FileSize {
+  /** Of all files that an engine loads the weights from. */
+  readonly bytes: number;
+  /** Of each matrix in them. */
+  readonly matrices: ReadonlyMap<string, number>;
+  /** Whether something of it is decided only when the file is written and measured, which changes it by some bytes. */
+  readonly about?: boolean | undefined;
+}
+
 /** Integers in groups, as a step makes them. */
 export interface IntegerWeights {
   readonly bits: number;
@@ -136,6 +146,10 @@ export interface Format {
   fitting(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
   /** Bits that integers are stored in. */
   storedBits(integers: IntegerWeights): number;
+  /** What it stores in place of an encoding, where it has types of its own. @throws LapidaryError where it has none for it */
+  readonly stored?: ((encoding: Encoding) => Encoding) | undefined;
+  /** Before the work: the bytes of what will be written, of a model as the recipe will leave it; reads no weights. */
+  size(outline: Model, recipe: Recipe, original: OpenedCheckpoint): FileSize;
   /** Before the work: what becomes of a recipe here that its reader does not expect, in sentences. */
   foretell?(recipe: Recipe, model: Model): readonly string[];
   /**

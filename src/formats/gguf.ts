@@ -7,13 +7,14 @@ import { elementCount } from '../base/tensor.ts';
 import { blocksOf } from '../encodings/blocks/index.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
-import { exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
+import { contentsOf, exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
 import { findLlama } from '../export/llama/find.ts';
 import { greedyLlama } from '../export/llama/greedy.ts';
 import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
 import type { Target } from '../calibrate/targets.ts';
+import { ggufBytes } from '../io/gguf/write.ts';
 import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
 import { openModel } from '../open.ts';
@@ -38,6 +39,18 @@ export const gguf: Format = {
   // Integers of other methods; ggml's own types have every width.
   storedBits: ({ bits }) => Math.max(4, bits),
   foretell: fallbackLines,
+  stored: blocksOf,
+  size(outline, { calibration, export: { floats } }, { name, origin }) {
+    const { metadata, tensors } = contentsOf(outline, { name, origin, floats });
+    const wide = floats === 'F32' ? 4 : 2;
+    const matrices = [...outline.matrices].map(([name, encoding]): [string, number] => [
+      name,
+      encoding.bits < 16 ? encodedBytes(encoding) : wide * elementCount(encoding.shape),
+    ]);
+    // An importance matrix is told of in the file.
+    const about = calibration.imatrix !== undefined;
+    return { bytes: ggufBytes(metadata, tensors), matrices: new Map(matrices), about };
+  },
   async check(recipe, original) {
     // Writes nothing: it says whether llama.cpp computes this architecture, and knows this tokenizer.
     ggufOf(original.model, { name: original.name, floats: recipe.export.floats });

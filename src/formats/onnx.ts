@@ -6,7 +6,7 @@ import type { AccuracyChoice } from '../export/accuracy.ts';
 import { chooseAccuracy, measuresLevels } from '../export/accuracy.ts';
 import { mostTabled } from '../export/attention.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
-import { exportTransformers } from '../export/transformers.ts';
+import { exportedBytes, exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
 import type { OpenedFile } from '../open.ts';
 import { version } from '../version.ts';
@@ -35,6 +35,12 @@ export const onnx: Format = {
   grids: { offsets: true, wideScales: true },
   fitting: () => ({ form: 'groups' }),
   storedBits: ({ bits }) => (bits === 3 ? 4 : bits),
+  size(outline, { export: { activations, accuracyLevel, products, cache } }) {
+    const sizeAt = (level: 0 | 4) => exportedBytes(outline, { activations, accuracyLevel: level, products });
+    const isMeasured = accuracyLevel === 'auto' && activations === 'float32' && products === 'matmulnbits';
+    const size = sizeAt(accuracyLevel === 'auto' ? 0 : accuracyLevel);
+    return { ...size, about: (isMeasured && sizeAt(4).bytes !== size.bytes) || cache !== 'floats' };
+  },
   async check() {
     // Every model that opens is a graph, and every encoding knows its nodes.
   },

@@ -6,7 +6,7 @@ import { targetsOf } from '../calibrate/targets.ts';
 import { dense, lazyValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { CheckpointLayout, FloatName } from '../export/safetensors/folder.ts';
-import { writeCheckpoint } from '../export/safetensors/folder.ts';
+import { checkpointBytes, writeCheckpoint } from '../export/safetensors/folder.ts';
 import { verifyCheckpoint } from '../export/safetensors/verify.ts';
 import type { Model } from '../models/model.ts';
 import { openForCompression } from '../open.ts';
@@ -99,6 +99,11 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
     },
     spared: (recipe, original) => misfitting(recipe, original, matrices),
     holds,
+    size(outline, recipe) {
+      const floats = floatsOf(recipe);
+      const model = storable(outline);
+      return checkpointBytes(model, kind.layout(model, floats), floats);
+    },
     async write({ recipe, original, compressed: made, folder, progress, texts, note }) {
       const floats = floatsOf(recipe);
       const compressed = storable(made);

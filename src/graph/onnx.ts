@@ -148,13 +148,10 @@ export function encodeInPieces(
 export function writeOnnx(
   graph: Graph,
   path: string,
-  { externalThreshold = 256 * 2 ** 20 }: { readonly externalThreshold?: number } = {},
+  { externalThreshold = standardThreshold }: { readonly externalThreshold?: number } = {},
 ): readonly string[] {
-  let total = 0;
-  for (const stored of graph.initializers.values()) total += stored.byteLength;
   const data = `${path}_data`;
-  const beside = total >= externalThreshold ? besideIn(basename(data)) : undefined;
-  const { parts } = encodeParts(toOnnx(graph, beside?.locate));
+  const { parts, beside } = partsOf(graph, basename(data), externalThreshold);
   mkdirSync(dirname(path), { recursive: true });
   if (!beside || beside.parts.length === 0) {
     writeParts(path, parts);
@@ -163,6 +160,23 @@ export function writeOnnx(
   writeParts(data, beside.parts);
   writeParts(path, parts);
   return [data, path];
+}
+
+const standardThreshold = 256 * 2 ** 20;
+
+/** Bytes of the files that `writeOnnx` makes of a graph, tensors beside it included. @param name of the model's file */
+export function onnxBytes(graph: Graph, name: string): number {
+  const { parts, beside } = partsOf(graph, `${name}_data`, standardThreshold);
+  return [...parts, ...(beside?.parts ?? [])].reduce((sum, { byteLength }) => sum + byteLength, 0);
+}
+
+/** @param data name of the file that large tensors lie in, where all take the threshold together */
+function partsOf(graph: Graph, data: string, threshold: number) {
+  let total = 0;
+  for (const stored of graph.initializers.values()) total += stored.byteLength;
+  const beside = total >= threshold ? besideIn(data) : undefined;
+  const { parts } = encodeParts(toOnnx(graph, beside?.locate));
+  return { parts, beside };
 }
 
 /** Gives large tensors aligned places in one file, and gathers what the file then holds. */

@@ -139,12 +139,12 @@ function vectorsOf(original: Model, compressed: Model): ReportTensor[] {
 }
 
 /** "self_attn.q_proj" of "model.layers.3.self_attn.q_proj". */
-function withinLayer({ architecture }: Model, name: string, layer: number | undefined): string {
+export function withinLayer({ architecture }: Model, name: string, layer: number | undefined): string {
   return layer === undefined ? name : name.slice(architecture.layerName(layer).length + 1);
 }
 
 /** Names without their module, unless two then are the same: GPT-2 has attn.c_proj and mlp.c_proj. */
-function kindNames(names: readonly string[]): (name: string) => string {
+export function kindNames(names: readonly string[]): (name: string) => string {
   const last = (name: string) => name.slice(name.lastIndexOf('.') + 1);
   const modules = new Map<string, Set<string>>();
   for (const name of names) modules.set(last(name), (modules.get(last(name)) ?? new Set()).add(name));

@@ -153,6 +153,28 @@ export async function readTexts(
   };
 }
 
+/** As many and as long as those of the run; what the model would write itself is not written. */
+export function textsToPlan(
+  recipe: Recipe,
+  opened: OpenedCheckpoint,
+  note: (line: string) => void,
+): Promise<Texts> {
+  const { calibration, evaluation, seed } = recipe;
+  if (!calibration.generated) return readTexts(recipe, opened, note);
+  const { context, model } = opened;
+  const some = (length: number, count: number) =>
+    Array.from({ length: count }, () => new Int32Array(Math.min(length, context)));
+  const sequences = some(evaluation.length, Math.min(evaluation.sequences, writtenToMeasure(calibration)));
+  return Promise.resolve({
+    calibration: some(calibration.length, calibration.sequences),
+    evaluation: { sequences, characters: sequences.map(() => 0) },
+    verification: syntheticIds(model.config.vocabulary, seed).slice(0, context),
+  });
+}
+
+const writtenToMeasure = ({ sequences }: Recipe['calibration']): number =>
+  Math.ceil(heldOutShare * sequences);
+
 /** Text of the model's own to fit to and, where no other is given, more of it to measure on. */
 async function writtenTexts(
   { calibration, evaluation, seed }: Recipe,
@@ -163,7 +185,7 @@ async function writtenTexts(
     sampledSequences(model, { ...work, length: Math.min(length, context), count, seed });
   const fitted = await write(calibration.length, calibration.sequences, seed);
   if (evaluation.data !== undefined) return { calibration: fitted };
-  const share = Math.ceil(heldOutShare * calibration.sequences);
+  const share = writtenToMeasure(calibration);
   // By itself, so that what is fitted to is the same whatever is measured on.
   const sequences = await write(evaluation.length, Math.min(evaluation.sequences, share), seed + 1);
   const characters = sequences.map((sequence) => predictedCharacters(sequence, tokenizer));

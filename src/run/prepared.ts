@@ -22,7 +22,7 @@ import type { Run } from './asked.ts';
 import type { Importance } from './importance.ts';
 import { readImportance } from './importance.ts';
 import type { Texts } from './prepare.ts';
-import { calibrationFile, readTexts } from './prepare.ts';
+import { calibrationFile, readTexts, textsToPlan } from './prepare.ts';
 
 /** What is known when flags and files were found good, before what takes long. */
 export interface Begun {
@@ -83,6 +83,7 @@ export async function prepare(run: Run, begin: (begun: Begun) => void = () => {}
   const { model, revision } = run.recipe;
   const original = await openForCompression(model, { progress, warn: both, revision });
   const recipe = await fitted(run.recipe, original, { note, warn: both, say });
+  for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   const inputs = inputsOf(recipe).map(identify);
   const importance = readImportance(recipe, original.model, note);
   let begun: Begun = { recipe, out, overwrite, made: {} };
@@ -117,8 +118,27 @@ async function fitted(
   checkWindows(recipe, original, warn);
   for (const line of opening(recipe)) say(line);
   for (const line of foretold(recipe, original.model)) warn(line);
-  for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
   return recipe;
+}
+
+/** What plans start from, without a weight being read. @throws LapidaryError as `prepare` does on what needs none */
+export async function foresee(
+  run: Run,
+): Promise<Pick<Prepared, 'recipe' | 'out' | 'original' | 'texts' | 'speed' | 'answers' | 'notes'>> {
+  emptyPage();
+  const notes: string[] = [];
+  const { out, speed = true, progress = silent, warn = () => {}, say = () => {} } = run;
+  const note = (line: string) => void notes.push(line);
+  const both = (line: string) => {
+    warn(line);
+    note(line);
+  };
+  const { model, revision } = run.recipe;
+  const original = await openForCompression(model, { progress, warn: both, revision });
+  const recipe = await fitted(run.recipe, original, { note, warn: both, say });
+  const texts = await textsToPlan(recipe, original, note);
+  const answers = asksPrompts({ speed, answers: run.answers }, original.model);
+  return { recipe, out, original, texts, speed, answers, notes };
 }
 
 /** Files besides the model. */

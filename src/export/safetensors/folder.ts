@@ -9,7 +9,7 @@ import { toFloat32 } from '../../base/half.ts';
 import type { Stored } from '../../base/tensor.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { writeFileAtomic } from '../../io/output.ts';
-import { writeSharded } from '../../io/safetensors/write.ts';
+import { shardedBytes, writeSharded } from '../../io/safetensors/write.ts';
 import { transposed } from '../../models/index.ts';
 import type { Model } from '../../models/model.ts';
 import { writeSettings } from '../settings.ts';
@@ -58,12 +58,37 @@ export async function writeCheckpoint(
   return { path: names.at(-1)!, bytes };
 }
 
+/** Bytes of the weights that `writeCheckpoint` writes, and of each matrix; reads none. */
+export function checkpointBytes(
+  model: Model,
+  layout: CheckpointLayout,
+  floats: FloatName,
+): { readonly bytes: number; readonly matrices: ReadonlyMap<string, number> } {
+  const matrices = new Map<string, number>();
+  for (const [name, encoding] of model.matrices) {
+    const parts = partsOf(model, layout, name, encoding, floats);
+    matrices.set(
+      name,
+      [...parts.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
+    );
+  }
+  return { bytes: shardedBytes(weights(model, layout, floats), shardBytes), matrices };
+}
+
+const partsOf = (
+  model: Model,
+  layout: CheckpointLayout,
+  name: string,
+  encoding: Encoding,
+  floats: FloatName,
+): ReadonlyMap<string, Stored> =>
+  layout.tensorsOf(name, encoding) ?? new Map([['weight', matrix(model, name, encoding, floats)]]);
+
 function weights(model: Model, layout: CheckpointLayout, floats: FloatName): Map<string, Stored> {
   const tensors = new Map<string, Stored>();
   for (const [name, encoding] of model.matrices) {
-    const parts =
-      layout.tensorsOf(name, encoding) ?? new Map([['weight', matrix(model, name, encoding, floats)]]);
-    for (const [suffix, tensor] of parts) tensors.set(`${name}.${suffix}`, tensor);
+    for (const [suffix, tensor] of partsOf(model, layout, name, encoding, floats))
+      tensors.set(`${name}.${suffix}`, tensor);
   }
   for (const [name, tensor] of model.vectors) tensors.set(name, vectorAs(tensor, floats));
   return tensors;

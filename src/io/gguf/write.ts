@@ -43,6 +43,12 @@ export async function writeGguf(
   }
 }
 
+/** Bytes of the file that `writeGguf` makes of these. */
+export function ggufBytes(metadata: GgufMetadata, tensors: ReadonlyMap<string, WritableTensor>): number {
+  const sizes = [headerBytes(metadata, tensors), ...tensors.values()].map(({ byteLength }) => byteLength);
+  return sizes.reduce((sum, size) => sum + aligned(size, defaultAlignment), 0);
+}
+
 function padding(length: number): Uint8Array {
   return new Uint8Array(aligned(length, defaultAlignment) - length);
 }

@@ -30,9 +30,7 @@ export async function writeSafetensors(
   tensors: Tensors,
   metadata = defaultMetadata,
 ): Promise<void> {
-  const sorted = [...tensors].sort(([a, first], [b, second]) => {
-    return order.indexOf(typeName(a, first)) - order.indexOf(typeName(b, second)) || compareUtf8(a, b);
-  });
+  const sorted = inOrder(tensors);
   const file = openOutputFile(path);
   try {
     file.write(headerBytes(sorted, metadata));
@@ -51,6 +49,27 @@ export async function writeSafetensors(
   }
 }
 
+const inOrder = (tensors: Tensors): [string, Stored][] =>
+  [...tensors].sort(([a, first], [b, second]) => {
+    return order.indexOf(typeName(a, first)) - order.indexOf(typeName(b, second)) || compareUtf8(a, b);
+  });
+
+/** Bytes of the file that `writeSafetensors` makes of these. */
+function safetensorsBytes(tensors: Tensors, metadata: Metadata): number {
+  const sorted = inOrder(tensors);
+  return sorted.reduce(
+    (sum, [, { byteLength }]) => sum + byteLength,
+    headerBytes(sorted, metadata).byteLength,
+  );
+}
+
+/** Bytes of the files that `writeSharded` makes of these, the index too. */
+export function shardedBytes(tensors: Tensors, maxShardBytes: number, metadata = defaultMetadata): number {
+  const shards = split(tensors, maxShardBytes);
+  const bytes = shards.reduce((sum, shard) => sum + safetensorsBytes(shard, metadata), 0);
+  return shards.length === 1 ? bytes : bytes + indexOf(shards).byteLength;
+}
+
 /**
  * Writes model.safetensors, or, where that would be longer than `maxShardBytes` of data, shards in the tensors' order with
  * their index, as transformers names them. A tensor longer than a shard gets one to itself.
@@ -67,22 +86,32 @@ export async function writeSharded(
     await writeSafetensors(join(folder, 'model.safetensors'), tensors, metadata);
     return ['model.safetensors'];
   }
-  const digits = (count: number) => String(count).padStart(5, '0');
-  const names = shards.map((_, i) => `model-${digits(i + 1)}-of-${digits(shards.length)}.safetensors`);
+  const names = shardNames(shards.length);
+  for (const [i, shard] of shards.entries()) await writeSafetensors(join(folder, names[i]!), shard, metadata);
+  const indexName = 'model.safetensors.index.json';
+  writeFileAtomic(join(folder, indexName), indexOf(shards));
+  return [...names, indexName];
+}
+
+function shardNames(count: number): string[] {
+  const digits = (number: number) => String(number).padStart(5, '0');
+  return Array.from({ length: count }, (_, i) => `model-${digits(i + 1)}-of-${digits(count)}.safetensors`);
+}
+
+/** Which shard has which tensor, as JSON. */
+function indexOf(shards: readonly Tensors[]): Buffer {
+  const names = shardNames(shards.length);
   const map: [string, string][] = [];
   let total = 0;
   for (const [i, shard] of shards.entries()) {
-    await writeSafetensors(join(folder, names[i]), shard, metadata);
     for (const [name, tensor] of shard) {
-      map.push([name, names[i]]);
+      map.push([name, names[i]!]);
       total += tensor.byteLength;
     }
   }
   map.sort(([a], [b]) => compareUtf8(a, b));
   const index = { metadata: { total_size: total }, weight_map: Object.fromEntries(map) };
-  const indexName = 'model.safetensors.index.json';
-  writeFileAtomic(join(folder, indexName), Buffer.from(`${JSON.stringify(index, null, 2)}\n`));
-  return [...names, indexName];
+  return Buffer.from(`${JSON.stringify(index, null, 2)}\n`);
 }
 
 function split(tensors: Tensors, maxShardBytes: number): Map<string, Stored>[] {
