@@ -76,6 +76,27 @@ describe('compress --help', () => {
   });
 });
 
+describe('lapidary --help', () => {
+  it('has every command in a line, by what it is for', async () => {
+    const { stdout } = await answer(['--help']);
+    const headings = [...stdout.matchAll(/^(\w+):$/gm)].map(([, heading]) => heading);
+    expect(headings).toEqual(['Options', 'Compress', 'Measure', 'Use', 'Look', 'Examples']);
+    const lines = stdout.slice(stdout.indexOf('Compress:'), stdout.indexOf('Examples:')).split('\n');
+    for (const line of lines) expect(line).toMatch(/^$|^\w+:$|^ {2}\w+ {2,}\S.*$/);
+  });
+
+  it('tells of one command what its own help tells', async () => {
+    const told = await answer(['help', 'inspect']);
+    expect(told).toEqual(await answer(['inspect', '--help']));
+    expect(told.stdout).toContain('--layer');
+  });
+
+  it('says which command is meant by a name that there is not', async () => {
+    const { code, stderr } = await answer(['inspct']);
+    expect([code, stderr]).toEqual([2, expect.stringContaining('Did you mean inspect?')]);
+  });
+});
+
 describe('lapidary methods', () => {
   it('has every method in a line under its family', async () => {
     const { stdout } = await answer(['methods']);

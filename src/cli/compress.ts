@@ -70,11 +70,15 @@ function modelOptions(): Option[] {
   ];
 }
 
-/** Of the choices that its help names already. */
-const oneOf = (choices: readonly string[]) => (text: string) => {
-  if (choices.includes(text)) return text;
-  throw new InvalidArgumentError(`Allowed choices are ${choices.join(', ')}.`);
-};
+/** Of the choices that its help names already; completion finds them here. */
+const oneOf = (choices: readonly string[]) =>
+  Object.assign(
+    (text: string) => {
+      if (choices.includes(text)) return text;
+      throw new InvalidArgumentError(`Allowed choices are ${choices.join(', ')}.`);
+    },
+    { choices },
+  );
 
 const collected = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
 

@@ -1,27 +1,11 @@
 /**
- * The command line's way in: finds the command, loads only its file, turns errors into what people read and
- * programs can act on.
+ * The command line's way in: runs the command that is named, turns errors into what people read and programs can act on.
  */
 
-import { Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
 import { distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { version } from '../version.ts';
-
-type CommandFile = { readonly command: () => Command };
-
-const commands: Readonly<Record<string, () => Promise<CommandFile>>> = {
-  compress: () => import('./compress.ts'),
-  evaluate: () => import('./evaluate.ts'),
-  compare: () => import('./compare.ts'),
-  report: () => import('./report.ts'),
-  generate: () => import('./generate.ts'),
-  methods: () => import('./methods.ts'),
-  inspect: () => import('./inspect.ts'),
-  journals: () => import('./journals.ts'),
-  imatrix: () => import('./imatrix.ts'),
-  schema: () => import('./schema.ts'),
-};
+import { buildProgram } from './program.ts';
 
 /** Runs one command line; never throws. @returns the process's exit code. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -30,7 +14,7 @@ export async function main(args: readonly string[]): Promise<number> {
   process.stderr.on('error', () => {});
   const { OMP_NUM_THREADS: named } = process.env;
   try {
-    const program = await buildProgram(args);
+    const program = await buildProgram(args, guessing);
     program.hook('preAction', (_, command) => limitThreads(command.opts().threads ?? named));
     await program.parseAsync(args, { from: 'user' });
     return ExitCode.ok;
@@ -46,36 +30,6 @@ export async function main(args: readonly string[]): Promise<number> {
 function limitThreads(threads: number | string | undefined): void {
   if (threads === undefined) delete process.env.OMP_NUM_THREADS;
   else process.env.OMP_NUM_THREADS = String(threads);
-}
-
-async function buildProgram(args: readonly string[]): Promise<Command> {
-  const program = new Command('lapidary')
-    .description('Makes language models smaller and faster, and proves what was lost.')
-    .version(version('lapidary'))
-    .showHelpAfterError('(lapidary --help lists the commands)')
-    .exitOverride()
-    .configureOutput(guessing)
-    .addHelpText(
-      'after',
-      `
-Examples:
-  lapidary compress                                    compress the model that ships with the package
-  lapidary compress ./my-model --calibration text.txt  four-bit GPTQ of a Hugging Face folder
-  lapidary evaluate ./out --against ./my-model --data test.txt
-  lapidary generate ./out "Once upon a time"`,
-    );
-  const named = args.find((arg) => !arg.startsWith('-'));
-  const wanted = named !== undefined && named in commands ? [named] : Object.keys(commands);
-  for (const name of wanted) {
-    const { command } = await commands[name]!();
-    program.addCommand(
-      command()
-        .exitOverride()
-        .configureOutput(guessing)
-        .showHelpAfterError(`(lapidary ${name} --help lists what there is)`),
-    );
-  }
-  return program;
 }
 
 const guessing = {
