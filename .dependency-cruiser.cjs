@@ -87,6 +87,7 @@ module.exports = {
       'open\\.ts',
       'report/schema\\.ts',
     ]),
+    only('share', '^src/share/', ['base/', 'io/', 'report/schema\\.ts']),
     only('recipe', '^src/recipe/', ['base/', 'io/hub\\.ts', 'methods/']),
     only('export', '^src/export/', [...upToModels, 'evaluate/']),
   ],

@@ -63,6 +63,8 @@ export type { GenerateOptions, Generation, Prompt } from './generate/generate.ts
 export type { GeneratorOptions, TextGenerator } from './generate/generator.ts';
 export { generate, openGenerator } from './generate/generator.ts';
 export type { Generating } from './generate/generating.ts';
+export type { Pushed, PushOptions } from './share/push.ts';
+export { push } from './share/push.ts';
 export type { ChatMessage } from './tokenizer/chat.ts';
 export type { Tokenizer } from './tokenizer/tokenizer.ts';
 export type { Model } from './models/model.ts';

@@ -80,7 +80,7 @@ describe('lapidary --help', () => {
   it('has every command in a line, by what it is for', async () => {
     const { stdout } = await answer(['--help']);
     const headings = [...stdout.matchAll(/^(\w+):$/gm)].map(([, heading]) => heading);
-    expect(headings).toEqual(['Options', 'Compress', 'Measure', 'Use', 'Look', 'Examples']);
+    expect(headings).toEqual(['Options', 'Compress', 'Measure', 'Use', 'Share', 'Look', 'Examples']);
     const lines = stdout.slice(stdout.indexOf('Compress:'), stdout.indexOf('Examples:')).split('\n');
     for (const line of lines) expect(line).toMatch(/^$|^\w+:$|^ {2}\w+ {2,}\S.*$/);
   });

@@ -18,6 +18,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     report: () => import('./report.ts'),
   },
   Use: { generate: () => import('./generate.ts') },
+  Share: { push: () => import('./push.ts') },
   Look: {
     methods: () => import('./methods.ts'),
     inspect: () => import('./inspect.ts'),

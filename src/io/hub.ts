@@ -17,6 +17,7 @@ import { downloadFile, getHFHubCachePath, HubApiError, listFiles, modelInfo } fr
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import { silent } from '../base/progress.ts';
+import { hubToken } from './hub-token.ts';
 
 export interface SnapshotOptions {
   /** Branch, tag or commit; "main" unless said. */
@@ -40,7 +41,8 @@ export function isHubId(text: string): boolean {
 }
 
 /** Where the hub is, without a slash at the end. */
-const hubAddress = (): string => (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
+export const hubAddress = (): string =>
+  (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
 
 /**
  * The id in the address of a model's page, which is what people copy; any other text as it is.
@@ -70,7 +72,7 @@ export function withoutAddress(text: string): string {
 }
 
 /**
- * Honours HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, and the cache's place by HF_HUB_CACHE and HF_HOME. Offline, or with
+ * Honours the token of Hugging Face's tools (hub-token.ts), HF_ENDPOINT, HF_HUB_OFFLINE, and the cache's place by HF_HUB_CACHE and HF_HOME. Offline, or with
  * no way to the hub, what an earlier download left is used.
  * @throws LapidaryError
  */
@@ -123,21 +125,8 @@ interface Connection {
 }
 
 function connection(id: string): Connection {
-  const hubUrl = hubAddress();
-  const token = process.env.HF_TOKEN?.trim();
-  if (!token) return { repo: id, hubUrl };
-  if (!token.startsWith('hf_')) {
-    throw new LapidaryError(
-      {
-        what: 'not a token of the hub',
-        where: 'HF_TOKEN',
-        expected: 'text that starts with "hf_"',
-        fix: 'correct HF_TOKEN or unset it',
-      },
-      ExitCode.usage,
-    );
-  }
-  return { repo: id, hubUrl, accessToken: token };
+  const accessToken = hubToken();
+  return { repo: id, hubUrl: hubAddress(), ...(accessToken === undefined ? {} : { accessToken }) };
 }
 
 /** By path: at the top, and in folders of these names. */
@@ -280,7 +269,7 @@ function notCached(id: string, revision: string, found: string, cause?: unknown)
   );
 }
 
-function isOffline(): boolean {
+export function isOffline(): boolean {
   return /^(1|true|yes|on)$/i.test(process.env.HF_HUB_OFFLINE ?? '');
 }
 
@@ -327,7 +316,8 @@ function explain(cause: unknown, id: string, revision: string): unknown {
   return new LapidaryError({ what, where, found, fix, cause }, status ? ExitCode.input : ExitCode.system);
 }
 
-function reason(cause: unknown): string {
+/** What is behind an error of the client, in a few words. */
+export function reason(cause: unknown): string {
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
   const text = inner instanceof Error ? inner.message || inner.name : String(inner);
   // The client ends its messages with the address it asked, which may be long.
