@@ -5,6 +5,8 @@
 
 import { cpus } from 'node:os';
 import { ExitCode, LapidaryError } from './base/errors.ts';
+import { checkHeld } from './formats/holds.ts';
+import { formats } from './formats/index.ts';
 import type { Journal } from './io/journal.ts';
 import { openJournal } from './io/journal.ts';
 import type { OutputFolder } from './io/output.ts';
@@ -22,6 +24,7 @@ import { finish } from './run/finish.ts';
 import { mayReplace } from './run/held.ts';
 import type { Begun, Prepared } from './run/prepared.ts';
 import { foresee, inputsOf, prepare } from './run/prepared.ts';
+import { openWords } from './run/words.ts';
 
 /**
  * Compresses a model and proves what was lost: by a recipe, by steps, or by what is recommended for an engine and bits. A
@@ -96,8 +99,11 @@ async function fill(run: Prepared, output: OutputFolder, journal: Journal): Prom
   checkDisk(plan);
   const tight = memoryWarning(plan);
   if (tight) warn(tight);
+  const words = openWords(recipe, original, texts, { ...session, progress, signal });
   const result = await applyRecipe(original.model, recipe, texts, {
     ...session,
+    reread: async (model) => (await words.of(model)).texts.calibration,
+    check: (model) => checkHeld(recipe.export.format, model, formats[recipe.export.format].label),
     journal,
     resumed: (share) => say(`Continuing at ${Math.floor(100 * share)}%.`),
     squares: importance?.squares,
@@ -105,5 +111,5 @@ async function fill(run: Prepared, output: OutputFolder, journal: Journal): Prom
     signal,
   });
   clock.lap('compress');
-  return finish(run, output, journal, result);
+  return finish({ ...run, ...(await words.of(result.model)) }, output, journal, result);
 }

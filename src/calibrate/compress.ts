@@ -17,6 +17,7 @@ import type { Fed } from './streams.ts';
 import { collect } from './streams.ts';
 import type { LayerRow, Planned, TrainingStep, WalkOptions } from './planned.ts';
 import type { Assignment, Target } from './targets.ts';
+import { replaceMatrix } from './targets.ts';
 
 /** What the walk has of the model while it compresses. */
 export interface Compressing {
@@ -188,7 +189,7 @@ export async function retrainBlock(
         }),
     };
     for (const [name, after] of await method.train(block, choice)) {
-      matrices.set(name, after);
+      replaceMatrix(matrices, { name, place: 'block' }, after);
       changed.add(name);
     }
   }
@@ -261,11 +262,11 @@ async function finish(
 
 function record(
   { model, matrices, rows, options, plan }: Compressing,
-  { name, method }: Planned,
+  { name, place, method }: Planned,
   after: Encoding,
   measured: Pick<LayerRow, 'error' | 'errorOf' | 'seconds'>,
 ): void {
-  matrices.set(name, after);
+  replaceMatrix(matrices, { name, place }, after);
   rows.set(name, {
     name,
     method: method.name,

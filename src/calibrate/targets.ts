@@ -23,7 +23,10 @@ export interface Assignment {
   readonly options: unknown;
 }
 
-/** Every matrix of a model: tables first, then the layers in the order they run. */
+/**
+ * Every matrix of a model: tables first, then the layers in the order they run; one that several layers share where the
+ * first of them is.
+ */
 export function targetsOf(model: Model): readonly Target[] {
   const lookedUp = tables(model);
   const looked = [...model.matrices].flatMap(([name, { shape }]): Target[] => {
@@ -34,7 +37,26 @@ export function targetsOf(model: Model): readonly Target[] {
     if (layer !== undefined) return [{ name, place: 'block', layer, shape }];
     return lookedUp.has(name) ? [] : [{ name, place: 'head', shape }];
   });
-  return [...looked, ...products];
+  const seen = new Set<Encoding>();
+  return [...looked, ...products].filter(({ name, place }) => {
+    const encoding = model.matrices.get(name)!;
+    if (place !== 'block') return true;
+    if (seen.has(encoding)) return false;
+    seen.add(encoding);
+    return true;
+  });
+}
+
+/** Replaces a matrix; one of a block under all names that share it. */
+export function replaceMatrix(
+  matrices: Map<string, Encoding>,
+  { name, place }: Pick<Target, 'name' | 'place'>,
+  after: Encoding,
+): void {
+  const before = matrices.get(name);
+  if (place === 'block')
+    for (const [other, encoding] of matrices) if (encoding === before) matrices.set(other, after);
+  matrices.set(name, after);
 }
 
 /** What a method that loses nothing makes of a matrix; undefined of other methods. @throws LapidaryError as it does */

@@ -23,6 +23,7 @@ import { readUnit, writeUnit } from './resume.ts';
 import type { TokenWeights } from './statistics.ts';
 import type { Fed } from './streams.ts';
 import { collect, fedBy, fewestTokens, finishSlices, firstOf, hiddenOf } from './streams.ts';
+import { replaceMatrix } from './targets.ts';
 import { steadyThreads } from './threads.ts';
 
 export interface Walked {
@@ -191,7 +192,7 @@ function restoreUnit(state: State, { name, planned }: Unit): void {
   if (!unit) return;
   apply(state, unit.changes);
   for (const [index, { encoding, row }] of unit.done.entries()) {
-    matrices.set(planned[index].name, encoding);
+    replaceMatrix(matrices, planned[index], encoding);
     rows.set(planned[index].name, row);
   }
 }
@@ -379,10 +380,11 @@ async function keep(
 ): Promise<void> {
   if (!options.journal) return;
   const done = planned.map(({ name }) => ({ encoding: matrices.get(name)!, row: rows.get(name)! }));
-  const own = new Set(planned.map(({ name }) => name));
+  // Other names may share them.
+  const own = new Set(done.map(({ encoding }) => encoding));
   const changes: Changes = {
     matrices: new Map(
-      [...matrices].filter(([name, each]) => !own.has(name) && before.matrices.get(name) !== each),
+      [...matrices].filter(([name, each]) => !own.has(each) && before.matrices.get(name) !== each),
     ),
     vectors: new Map([...vectors].filter(([name, each]) => before.vectors.get(name) !== each)),
   };

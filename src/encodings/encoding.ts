@@ -38,6 +38,10 @@ export interface Encoding extends EncodingAtRest {
   readonly bits: number;
   /** Bits that a product rounds its inputs to; undefined where it takes them as they are. */
   readonly inputBits?: number | undefined;
+  /** How many weights it has, and multiply-adds its product with a vector takes, where that is not rows times columns. */
+  readonly weights?: number | undefined;
+  /** Where it is the product of two: y = (x down^T) up^T. */
+  readonly factors?: { readonly down: Encoding; readonly up: Encoding } | undefined;
   /** Why its products are slower than those of floats, where they are. */
   readonly slow?: string | undefined;
   /** The tensor that holds its values as they are, row-major, where one does. */
@@ -58,3 +62,7 @@ export function encodedBytes(encoding: Encoding): number {
   for (const tensor of encoding.tensors.values()) bytes += tensor.byteLength;
   return bytes;
 }
+
+/** How many weights an encoding has; multiply-adds that its product with a vector takes. */
+export const weightsOf = ({ weights, shape }: Pick<Encoding, 'weights' | 'shape'>): number =>
+  weights ?? shape[0] * shape[1];

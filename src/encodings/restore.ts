@@ -11,6 +11,7 @@ import { restoreColumns, restoreSparse } from './composite.ts';
 import { dense } from './dense.ts';
 import type { Encoding, EncodingAtRest } from './encoding.ts';
 import { restoreGrouped } from './grouped.ts';
+import { restoreLowRank } from './low-rank.ts';
 import { restoreLevels } from './levels.ts';
 import { restoreIntegers } from './integer.ts';
 import { restoreRounded } from './rounded.ts';
@@ -26,6 +27,7 @@ const kinds: ReadonlyMap<unknown, (atRest: EncodingAtRest) => Encoding> = new Ma
   ['rounded', (atRest) => restoreRounded(atRest, restore)],
   ['byte-scales', (atRest) => restoreByteScales(atRest, restore)],
   ['columns', (atRest) => restoreColumns(atRest, restore)],
+  ['low-rank', (atRest) => restoreLowRank(atRest, restore)],
   ['shifted', (atRest) => restoreShifted(atRest, restore)],
   ['sparse', (atRest) => restoreSparse(atRest, restore)],
 ]);

@@ -3,6 +3,7 @@
 import type { ActivationType } from '../encodings/dense.ts';
 import { isInTwo } from '../encodings/block-product.ts';
 import type { AccuracyLevel, Encoding } from '../encodings/encoding.ts';
+import { lowRank } from '../encodings/low-rank.ts';
 import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { cast, neg, reshape, slice, toEnd } from '../graph/ops.ts';
@@ -74,17 +75,24 @@ type Products = NonNullable<ExportOptions['products']>;
 
 const forms = { qdq: asQdq, dequantized: asDequantized } as const;
 
-/** Matrices as the graph is to compute with them. */
+/** Matrices as the graph is to compute with them; what names share they share still. */
 function written(
   matrices: ReadonlyMap<string, Encoding>,
   type: ActivationType,
   products: Products = 'matmulnbits',
 ): Map<string, Encoding> {
-  return new Map(
-    [...matrices].map(([name, encoding]) => {
-      const weight = encoding.bits >= 16 ? encoding.tensors.get('weight') : undefined;
-      if (weight) return [name, portable(weight, type)];
-      return [name, products === 'matmulnbits' ? encoding : forms[products](encoding)];
-    }),
-  );
+  const known = new Map<Encoding, Encoding>();
+  const asWritten = (encoding: Encoding): Encoding => {
+    const found = known.get(encoding) ?? inForm(encoding);
+    known.set(encoding, found);
+    return found;
+  };
+  const inForm = (encoding: Encoding): Encoding => {
+    const { bits, tensors, factors } = encoding;
+    if (factors) return lowRank(asWritten(factors.down), asWritten(factors.up));
+    const weight = bits >= 16 ? tensors.get('weight') : undefined;
+    if (weight) return portable(weight, type);
+    return products === 'matmulnbits' ? encoding : forms[products](encoding);
+  };
+  return new Map([...matrices].map(([name, encoding]) => [name, asWritten(encoding)]));
 }

@@ -7,6 +7,7 @@ import { safetensorsFormat } from './safetensors.ts';
 import { vllmCard } from './vllm.ts';
 
 export const awq = safetensorsFormat({
+  name: 'awq',
   label: 'AWQ for vLLM and AutoAWQ',
   engines: {},
   alsoRunBy: ['vllm', 'transformers'],

@@ -8,6 +8,7 @@ import { safetensorsFormat } from './safetensors.ts';
 import { vllmCard } from './vllm.ts';
 
 export const compressedTensors: Format = safetensorsFormat({
+  name: 'compressed-tensors',
   label: 'compressed-tensors for vLLM',
   engines: { vllm: {}, transformers: {} },
   recommend: (wanted) => integers(wanted, { group: groupFor(wanted.widths, [128, 64, 32]) }),

@@ -18,6 +18,8 @@ import type { Importance } from '../run/importance.ts';
 import { measureOpened, measureRivals } from '../measure/measure.ts';
 import type { Opened, OpenedCheckpoint } from '../open.ts';
 import type { Texts } from '../run/prepare.ts';
+import { sameWords } from '../run/words.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import type { CardFacts, CardFormat } from '../report/card-format.ts';
 import type { Check, WrittenFile } from '../export/written.ts';
@@ -28,6 +30,9 @@ export interface Job {
   readonly recipe: Recipe;
   readonly original: OpenedCheckpoint;
   readonly compressed: Model;
+  /** Of the compressed model: another one where its vocabulary is. */
+  readonly tokenizer: Tokenizer;
+  /** In its ids. */
   readonly texts: Texts;
   /** What the file tells of the importance matrix that it was made with. */
   readonly importance?: Importance | undefined;
@@ -176,9 +181,11 @@ export interface Format {
 
 /** What the model loses on the evaluation text, against the original. */
 export function lossOf(job: Job, opened: Opened): Promise<Evaluation> {
-  const { recipe, original, texts } = job;
+  const { recipe, original, compressed, texts } = job;
+  // Predictions of other words cannot be compared token by token.
+  const against = sameWords(original.model, compressed) ? original : undefined;
   return job.remember('evaluate', () =>
-    measureOpened(opened, original, texts.evaluation!, { ...job, seed: recipe.seed, details: true }),
+    measureOpened(opened, against, texts.evaluation!, { ...job, seed: recipe.seed, details: true }),
   );
 }
 

@@ -21,6 +21,7 @@ import { openModel } from '../open.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { isCompression } from '../recipe/steps.ts';
 import { checkSteps } from './check.ts';
+import { checkMatrix } from './holds.ts';
 import type { Check } from '../export/written.ts';
 import type { Format } from './format.ts';
 import { fallbackLines } from './fallbacks.ts';
@@ -60,7 +61,7 @@ export const gguf: Format = {
   holds,
   async write(job) {
     const { recipe, original, compressed, folder, scratch, session, progress, signal, texts, note } = job;
-    const { importance } = job;
+    const { importance, tokenizer } = job;
     const { floats } = recipe.export;
     const written = inBlocks(compressed);
     const type = labelOf(recipe) ?? fileTypeOf(written)?.name ?? floats;
@@ -78,12 +79,16 @@ export const gguf: Format = {
     if ('missing' in llama) note(`Not loaded in llama.cpp: ${llama.missing}.`);
     else checks.push(await verifyLlama(llama, file, written, ids, { ...session, signal }));
     const reader = 'missing' in llama ? undefined : llama;
-    for (const line of await vocabularyNotes(original, file, reader, { ...session, signal })) note(line);
+    for (const line of await vocabularyNotes({ ...original, model: compressed, tokenizer }, file, reader, {
+      ...session,
+      signal,
+    }))
+      note(line);
     const opened = await openModel(file);
     return {
       file: { path, type, bytes: statSync(file).size },
       checks,
-      opened: { ...opened, tokenizer: original.tokenizer },
+      opened: { ...opened, tokenizer },
       stored: opened.model,
       race:
         'missing' in llama
@@ -135,6 +140,7 @@ function holds(encoding: Encoding, target: Target): void {
 }
 
 function fits(encoding: Encoding, { shape }: Target): void {
+  checkMatrix('gguf', encoding, gguf.label);
   try {
     blocksOf(encoding);
   } catch (error) {

@@ -11,6 +11,7 @@ import { safetensorsFormat } from './safetensors.ts';
 import { vllmCard } from './vllm.ts';
 
 export const gptq = safetensorsFormat({
+  name: 'gptq',
   label: 'GPTQ for vLLM and GPTQModel',
   engines: {},
   alsoRunBy: ['vllm', 'transformers'],

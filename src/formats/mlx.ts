@@ -8,6 +8,7 @@ import { integers } from './recommend.ts';
 import { safetensorsFormat } from './safetensors.ts';
 
 export const mlx = safetensorsFormat({
+  name: 'mlx',
   label: 'MLX for mlx-lm',
   engines: { mlx: {}, 'mlx-lm': {} },
   recommend: (wanted) => integers(wanted, { group: 64 }, { passes: 0 }),

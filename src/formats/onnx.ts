@@ -9,6 +9,7 @@ import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportedBytes, exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
 import type { OpenedFile } from '../open.ts';
+import { sameWords } from '../run/words.ts';
 import { version } from '../version.ts';
 import type { Engine, Format, Job } from './format.ts';
 import { lossOfRivals } from './format.ts';
@@ -89,7 +90,7 @@ export const onnx: Format = {
 };
 
 /** The same model as its users run it. */
-const exported = ({ original: { name, tokenizer, context } }: Job, file: string): OpenedFile => ({
+const exported = ({ original: { name, context }, tokenizer }: Job, file: string): OpenedFile => ({
   name,
   tokenizer,
   context,
@@ -116,7 +117,8 @@ const cacheSequences = 16;
 async function accuracyOf(job: Job): Promise<AccuracyChoice> {
   const { accuracyLevel } = job.recipe.export;
   if (accuracyLevel !== 'auto') return { level: accuracyLevel };
-  if (!measuresLevels(job.recipe.export) || !job.texts.evaluation) return { level: 0 };
+  const compared = job.texts.evaluation && sameWords(job.original.model, job.compressed);
+  if (!measuresLevels(job.recipe.export) || !compared) return { level: 0 };
   return chooseAccuracy(job.compressed, job.scratch, (files, choose) =>
     lossOfRivals(
       job,

@@ -13,6 +13,7 @@ import { openForCompression } from '../open.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { checkSteps, misfitting } from './check.ts';
 import type { Format } from './format.ts';
+import { checkMatrix } from './holds.ts';
 
 /** What one of them is. */
 export interface CheckpointKind extends Pick<
@@ -28,6 +29,8 @@ export interface CheckpointKind extends Pick<
   | 'withoutWindows'
   | 'card'
 > {
+  /** As recipes name it. */
+  readonly name: Recipe['export']['format'];
   /** See `Fitting`. */
   readonly fused?: boolean | undefined;
   /**
@@ -64,6 +67,7 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
     card,
   } = kind;
   const fits: CheckpointKind['fits'] = (encoding, target) => {
+    checkMatrix(kind.name, encoding, label);
     if (keepsTables && target.place !== 'block') throw keptTable(label);
     kind.fits(encoding, target);
   };
@@ -104,7 +108,7 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
       const model = storable(outline);
       return checkpointBytes(model, kind.layout(model, floats), floats);
     },
-    async write({ recipe, original, compressed: made, folder, progress, texts, note }) {
+    async write({ recipe, original, compressed: made, tokenizer, folder, progress, texts, note }) {
       const floats = floatsOf(recipe);
       const compressed = storable(made);
       const layout = kind.layout(compressed, floats);
@@ -117,7 +121,7 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
       return {
         file: { path, type: layout.type, bytes },
         checks: [{ engine: 'Lapidary', ...check }],
-        opened: { ...opened, name: original.name, tokenizer: original.tokenizer, fileBytes: bytes },
+        opened: { ...opened, name: original.name, tokenizer, fileBytes: bytes },
       };
     },
   };

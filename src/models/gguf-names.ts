@@ -54,6 +54,8 @@ export interface GgufFamily {
   readonly architecture: string;
   /** Our model_type. */
   readonly modelType: string;
+  /** llama.cpp's architecture for the same with layers that differ, or lack a part; undefined where there is none. */
+  readonly uneven?: string | undefined;
   /** Whether the rows of query and key lie in adjacent pairs, as llama.cpp rotates them, and not in halves. */
   readonly adjacentPairs: boolean;
   /** Key of the norms' epsilon, behind the architecture. */
@@ -89,9 +91,10 @@ function family(architecture: string, modelType: string, names: Names, adjacentP
 
 /** Mistral is written as "llama", which has no windows; what is read as "llama" is ours of that name. */
 export const ggufFamilies: readonly GgufFamily[] = [
-  family('llama', 'llama', decoder, true),
+  { ...family('llama', 'llama', decoder, true), uneven: 'deci' },
   family('llama', 'mistral', decoder, true),
   family('qwen2', 'qwen2', decoder),
   family('qwen3', 'qwen3', decoder),
   family('gpt2', 'gpt2', gpt2),
+  family('deci', 'llama', decoder, true),
 ];

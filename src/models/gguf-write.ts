@@ -8,6 +8,7 @@ import { ggmlType } from '../base/ggml.ts';
 import { floatToBfloat, floatToHalf, toFloat32 } from '../base/half.ts';
 import { elementCount, stored } from '../base/tensor.ts';
 import { blockTypes } from '../encodings/blocks/index.ts';
+import { denseValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { Imatrix } from '../io/imatrix/imatrix.ts';
 import type { Origin } from '../io/origin.ts';
@@ -43,17 +44,20 @@ export interface GgufOptions {
 }
 
 /** @throws LapidaryError on what llama.cpp does not compute: an architecture, a tokenizer, uneven heads */
-export function ggufOf(model: Model, options: GgufOptions): GgufContents {
-  const family = ggufFamilies.find(({ modelType }) => modelType === model.config.modelType);
-  if (!family) {
+export function ggufOf(given: Model, options: GgufOptions): GgufContents {
+  const own = ggufFamilies.find(({ modelType }) => modelType === given.config.modelType);
+  if (!own) {
     throw new LapidaryError({
       what: 'this architecture is not written as GGUF here',
-      where: model.source,
+      where: given.source,
       expected: ggufFamilies.map(({ modelType }) => modelType).join(', '),
-      found: model.config.modelType,
+      found: given.config.modelType,
     });
   }
-  checkPlan(model);
+  checkPlan(given);
+  const uneven = isUneven(given) ? unevenArchitecture(given) : undefined;
+  const [model, family] =
+    uneven === undefined ? [given, own] : [withWidths(given), { ...own, architecture: uneven }];
   const words = vocabularyFromFiles(model.files, model.config.vocabulary, model.config);
   const more = model.config.eos.filter(
     (id) => ![words.eos, words.endOfTurn, words.endOfMessage].includes(id),
@@ -71,6 +75,50 @@ export function ggufOf(model: Model, options: GgufOptions): GgufContents {
     ]),
     tensors: tensorsOf(model, family, options.floats),
   };
+}
+
+/** Whether layers differ in what llama.cpp reads one number of for all. */
+const isUneven = ({ config: { layers } }: Model): boolean =>
+  layers.some(({ heads, keyValueHeads, intermediate }) =>
+    [
+      heads - layers[0].heads,
+      keyValueHeads - layers[0].keyValueHeads,
+      intermediate - layers[0].intermediate,
+    ].some((difference) => difference !== 0),
+  );
+
+/** llama.cpp's architecture for layers that differ, of models without biases; undefined where there is none. */
+export function unevenArchitecture({ config, vectors }: Model): string | undefined {
+  if ([...vectors.keys()].some((name) => name.endsWith('.bias'))) return undefined;
+  return ggufFamilies.find(({ modelType }) => modelType === config.modelType)?.uneven;
+}
+
+/** Of a feed-forward that computes nothing: a block of ggml. */
+const emptyWidth = 32;
+
+/**
+ * With a feed-forward of zeros in layers that have none: llama.cpp (v0.5.0) leaves out their attention, too, where a
+ * file says that there is no feed-forward.
+ */
+function withWidths(model: Model): Model {
+  const { architecture, hidden } = { ...model, hidden: model.config.hidden };
+  const layers = model.config.layers.map((plan) => ({
+    ...plan,
+    intermediate: plan.intermediate || emptyWidth,
+  }));
+  const config = { ...model.config, layers };
+  const [matrices, vectors] = [new Map(model.matrices), new Map(model.vectors)];
+  for (const [layer, { intermediate }] of model.config.layers.entries()) {
+    if (intermediate > 0) continue;
+    const { norms, writers } = architecture.structure(config, layer);
+    const { weight, readers } = norms.at(-1)!;
+    vectors.set(weight, stored('float32', [hidden], new Float32Array(hidden).fill(1)));
+    const zeros = (rows: number, columns: number) =>
+      denseValues(new Float32Array(rows * columns), rows, columns);
+    for (const { matrix } of readers) matrices.set(matrix, zeros(emptyWidth, hidden));
+    matrices.set(writers.at(-1)!.matrix, zeros(hidden, emptyWidth));
+  }
+  return { ...model, config, matrices, vectors };
 }
 
 /** What llama.cpp takes for granted. */

@@ -11,13 +11,14 @@ import { blockEncoding } from '../encodings/blocks/encoding.ts';
 import { blockTypes } from '../encodings/blocks/index.ts';
 import { dense } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
-import { countAt, numberAt, textAt, wrongKey } from '../io/gguf/metadata.ts';
+import { countAt, countsAt, numberAt, textAt, wrongKey } from '../io/gguf/metadata.ts';
 import type { GgufFile, GgufTensor } from '../io/gguf/read.ts';
 import { tokenizerFiles } from '../tokenizer/gguf.ts';
 import type { GgufFamily } from './gguf-names.ts';
 import { ggufFamilies } from './gguf-names.ts';
 import { ropeScaling } from './gguf-rope.ts';
 import { inHalves } from './gguf-rows.ts';
+import { asSetting } from './settings.ts';
 import { vocabularyOf } from './gguf-vocabulary.ts';
 import { loadModel } from './index.ts';
 import type { StoredGrid } from './quantized/index.ts';
@@ -120,21 +121,23 @@ function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
     eos_token_id: numberAt(metadata, 'tokenizer.ggml.eos_token_id') ?? null,
   };
   const epsilon = shortest(numberAt(metadata, key(family.epsilonKey)) ?? 1e-5);
-  const heads = count('attention.head_count');
   if (family.modelType === 'gpt2') {
     return {
       ...shared,
       activation_function: 'gelu_new',
       layer_norm_epsilon: epsilon,
       n_embd: count('embedding_length'),
-      n_head: heads,
+      n_head: count('attention.head_count'),
       n_inner: count('feed_forward_length'),
       n_layer: layers,
       n_positions: count('context_length'),
     };
   }
   const hidden = count('embedding_length');
-  const headSize = numberAt(metadata, key('attention.key_length')) ?? hidden / heads;
+  const each = (name: string) => countsAt(metadata, key(name), layers);
+  const required = (name: string) => each(name) ?? [count(name)];
+  const heads = required('attention.head_count');
+  const headSize = numberAt(metadata, key('attention.key_length')) ?? hidden / Math.max(...heads);
   const valueSize = numberAt(metadata, key('attention.value_length')) ?? headSize;
   if (valueSize !== headSize)
     throw wrongKey(
@@ -158,11 +161,11 @@ function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
     head_dim: headSize,
     hidden_act: 'silu',
     hidden_size: hidden,
-    intermediate_size: count('feed_forward_length'),
+    intermediate_size: asSetting(required('feed_forward_length')),
     max_position_embeddings: count('context_length'),
-    num_attention_heads: heads,
+    num_attention_heads: asSetting(heads),
     num_hidden_layers: layers,
-    num_key_value_heads: numberAt(metadata, key('attention.head_count_kv')) ?? heads,
+    num_key_value_heads: asSetting(each('attention.head_count_kv') ?? heads),
     rms_norm_eps: epsilon,
     rope_theta: theta,
     ...(scaling && { rope_scaling: scaling }),
@@ -182,9 +185,10 @@ function shortest(value: number): number {
 
 /** How many heads' rows are to be put back into halves; undefined for all but query and key. */
 function pairedHeads(name: string | undefined, json: Record<string, unknown>): number | undefined {
-  if (name?.endsWith('.self_attn.q_proj')) return json.num_attention_heads as number;
-  if (name?.endsWith('.self_attn.k_proj')) return json.num_key_value_heads as number;
-  return undefined;
+  const [, layer, part] = /\.(\d+)\.self_attn\.([qk])_proj$/.exec(name ?? '') ?? [];
+  if (part === undefined) return undefined;
+  const heads = json[part === 'q' ? 'num_attention_heads' : 'num_key_value_heads'];
+  return (Array.isArray(heads) ? heads[Number(layer)] : heads) as number;
 }
 
 function encodingOf(name: string, tensor: GgufTensor, heads: number | undefined, path: string): Encoding {

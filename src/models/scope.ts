@@ -59,10 +59,13 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
   const linears = new Map<string, LinearUse>();
   const tables = new Map<string, Value>();
   const inGraph = (name: string) => (name.startsWith(prefix) ? name.slice(prefix.length) : name);
-  const placeOf =
-    (name: string): Place =>
-    (suffix, tensor) =>
-      graph.weight(`${inGraph(name)}.${suffix}`, tensor);
+  // What several names share stands in the graph once, under the first of them.
+  const homes = new Map<Encoding, string>();
+  const placeOf = (name: string, encoding: Encoding): Place => {
+    const home = homes.get(encoding) ?? name;
+    homes.set(encoding, home);
+    return (suffix, tensor) => graph.weight(`${inGraph(home)}.${suffix}`, tensor);
+  };
   let positions: Value | undefined;
 
   const vector = (name: string, size: number) => {
@@ -84,7 +87,7 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
       const encoding = weights.matrices.get(name) ?? missing(`${name}.weight`);
       checkShape(`${name}.weight`, encoding.shape, [width, x.shape[x.shape.length - 1] as number]);
       const first = graph.nodes.length;
-      const product = encoding.multiply(x, placeOf(name), { accuracy: options.accuracy });
+      const product = encoding.multiply(x, placeOf(name, encoding), { accuracy: options.accuracy });
       const output = bias === undefined ? product : add(product, vector(bias, width));
       linears.set(name, { input: x, output, encoding, nodes: graph.nodes.slice(first) });
       return output;
@@ -93,7 +96,7 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
       const encoding = weights.matrices.get(name) ?? missing(`${name}.weight`);
       checkShape(`${name}.weight`, encoding.shape, [rows, config.hidden]);
       tables.set(name, ids);
-      return encoding.gather(ids, placeOf(name), dtype);
+      return encoding.gather(ids, placeOf(name, encoding), dtype);
     },
   };
 }

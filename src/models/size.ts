@@ -2,23 +2,26 @@
 
 import { elementCount } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
-import { encodedBytes } from '../encodings/encoding.ts';
+import { encodedBytes, weightsOf } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { buildWhole, plainScope } from './build.ts';
 import type { Model } from './model.ts';
 
-/** Weights of all matrices (rows times columns, however they are encoded) and vectors; a tied head counts once. */
+/**
+ * Weights of all matrices (rows times columns, or those of both factors, however they are encoded) and vectors; a tied
+ * head, and a matrix that several layers share, count once.
+ */
 export function parameters(model: Model): number {
   let count = 0;
-  for (const { shape } of model.matrices.values()) count += elementCount(shape);
+  for (const encoding of new Set(model.matrices.values())) count += weightsOf(encoding);
   for (const { shape } of model.vectors.values()) count += elementCount(shape);
   return count;
 }
 
-/** Bytes of everything that is stored, scales and zero points included; a tied head counts once. */
+/** Bytes of everything that is stored, scales and zero points included; what is shared counts once. */
 export function bytes(model: Model): number {
   let sum = 0;
-  for (const encoding of model.matrices.values()) sum += encodedBytes(encoding);
+  for (const encoding of new Set(model.matrices.values())) sum += encodedBytes(encoding);
   for (const vector of model.vectors.values()) sum += vector.byteLength;
   return sum;
 }
@@ -30,11 +33,11 @@ export function bitsPerWeight(model: Model): number {
 
 /**
  * Multiply-adds of the matrix products that one token passes through: every linear layer and the head, rows times
- * columns each. Left out: looking up the embedding, norms, activations, and the products of attention itself, which
+ * columns each, or those of both factors; what layers share is multiplied in each. Left out: looking up the embedding, norms, activations, and the products of attention itself, which
  * grow with the context.
  */
 export function multiplyAdds(model: Model): number {
-  return linearLayers(model).reduce((sum, { encoding }) => sum + elementCount(encoding.shape), 0);
+  return linearLayers(model).reduce((sum, { encoding }) => sum + weightsOf(encoding), 0);
 }
 
 export interface LinearLayer {

@@ -2,6 +2,7 @@
 
 import { basename } from 'node:path';
 import { targetsOf } from '../calibrate/targets.ts';
+import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import type { ChangedToken, EvaluationDetails } from '../evaluate/details.ts';
 import type { Model } from '../models/model.ts';
@@ -98,10 +99,17 @@ function tensorsOf({ layers }: CompressReport, { original, compressed }: ReportP
   const added = targetsOf(compressed).filter(({ name }) => !original.matrices.has(name));
   const targets = [...targetsOf(original), ...added];
   const nameOf = kindNames(targets.map(({ name, layer }) => withinLayer(original, name, layer)));
+  const seen = [new Set<Encoding>(), new Set<Encoding>()];
   const matrices = targets.map(({ name, place, layer, shape }): ReportTensor => {
-    const [before, after] = [original, compressed].map(({ matrices }) => {
+    const [before, after] = [original, compressed].map(({ matrices }, side) => {
       const encoding = matrices.get(name);
-      return encoding && { label: encoding.label, bytes: encodedBytes(encoding) };
+      if (!encoding) return undefined;
+      // What several names share is stored once.
+      const isShared = seen[side].has(encoding);
+      seen[side].add(encoding);
+      return isShared
+        ? { label: 'shared', bytes: 0 }
+        : { label: encoding.label, bytes: encodedBytes(encoding) };
     });
     const row = rows.get(name);
     return {

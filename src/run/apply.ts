@@ -32,6 +32,7 @@ import {
   rankingOf,
 } from './prepare.ts';
 import { openRows } from './rows.ts';
+import { sameWords } from './words.ts';
 
 export interface ApplyOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly journal?: Journal | undefined;
@@ -76,7 +77,7 @@ export async function applyRecipe(
       model = await rewritten(applying, stage, model, sequences);
       rows.follow(before, model);
       if (stage.method.changes === 'structure') options.check?.(model);
-      if (otherWords(before, model) && sequences.length > 0)
+      if (!sameWords(before, model) && sequences.length > 0)
         sequences = (await options.reread?.(model)) ?? [];
     } else if (stage.kind === 'training') {
       model = await trained(applying, stage, model, { sequences, unit: `training-${index}` });
@@ -90,11 +91,6 @@ export async function applyRecipe(
   }
   return { model, layers: rows.all() };
 }
-
-/** Whether ids mean something else: by another vocabulary, or another tokenizer. */
-const otherWords = (a: Model, b: Model): boolean =>
-  a.config.vocabulary !== b.config.vocabulary ||
-  a.files.get('tokenizer.json') !== b.files.get('tokenizer.json');
 
 /** Units of the journal have names of their own in each walk, and what was done before is a share of all. */
 function partOf(options: ApplyOptions, place: number, of: number): ApplyOptions {

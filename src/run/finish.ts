@@ -23,6 +23,8 @@ import { reportHtml } from '../report/html.ts';
 import type { CompressReport } from '../report/report.ts';
 import { dataOf, describeRun } from '../report/run.ts';
 import type { Prepared } from './prepared.ts';
+import type { Words } from './words.ts';
+import { sameWords } from './words.ts';
 
 /** The compressed model, and a row for each of its matrices. */
 type Result = Pick<Walked, 'model' | 'layers'>;
@@ -37,9 +39,12 @@ interface Found {
   readonly answers: readonly Answers[];
 }
 
-/** @returns what the run says of itself, as it stands in the output, too */
+/**
+ * @param run with the tokenizer and the texts of the result, which are not the original's where its vocabulary is another
+ * @returns what the run says of itself, as it stands in the output, too
+ */
 export async function finish(
-  run: Prepared,
+  run: Prepared & Words,
   output: OutputFolder,
   journal: Journal,
   result: Result,
@@ -73,8 +78,11 @@ async function measured({ clock, note, speed, answers }: Prepared, job: Job): Pr
   clock.lap('evaluate');
   const speeds = speed ? await speedsOf(job, written) : undefined;
   if (speed) clock.lap('measure speed');
-  const said = answers ? await answersIn(job, written) : [];
-  if (answers) clock.lap('answer prompts');
+  const same = sameWords(original.model, job.compressed);
+  if (!same) note(otherWords);
+  const asked = answers && same;
+  const said = asked ? await answersIn(job, written) : [];
+  if (asked) clock.lap('answer prompts');
   // A format with types of its own stores other bytes than the method chose codes.
   const stored = written.opened.model ?? job.compressed;
   checkKept(recipe, original.model, stored);
@@ -83,14 +91,19 @@ async function measured({ clock, note, speed, answers }: Prepared, job: Job): Pr
   return { written, stored, loss, speeds, answers: said };
 }
 
+const otherWords =
+  "Its vocabulary is not the original's, so that predictions are not compared token by token: bits a character can be.";
+
 function reportOf(
-  { recipe, original, out, made, notes, clock }: Prepared,
+  { recipe, original, out, made, notes, clock, tokenizer }: Prepared & Words,
   { model: compressed, layers }: Result,
   { written, stored, loss, speeds, answers }: Found,
 ): CompressReport {
   const { accuracy, file, checks, opened } = written;
   const { details: _, original: before, ...after } = loss;
   const format = formats[recipe.export.format];
+  // What changes the layers gives their matrices other names.
+  const renamed = compressed.config.layers !== original.model.config.layers;
   const asStored = (layer: LayerRow): LayerRow => {
     const made = compressed.matrices.get(layer.name)!;
     // Codes opened again may be told by the room that they have in memory; floats have the file's type only then.
@@ -101,7 +114,7 @@ function reportOf(
       ...layer,
       encoding: labelIn(format, encoding),
       // Rewrites pass floats on; what they untie was not there.
-      bytesBefore: source ? encodedBytes(source) : 0,
+      bytesBefore: renamed ? layer.bytesBefore : source ? encodedBytes(source) : 0,
       // A format's names may be others, and GGUF's blocks count as floats.
       bytesAfter: Math.min(inFile || Number.POSITIVE_INFINITY, encodedBytes(encoding)),
     };
@@ -110,7 +123,7 @@ function reportOf(
     model: original.name,
     modelType: original.model.config.modelType,
     out,
-    chat: original.tokenizer.chat !== undefined,
+    chat: tokenizer.chat !== undefined,
     recipe: {
       ...recipe,
       export: { ...recipe.export, ...(accuracy ? { accuracyLevel: accuracy.level } : {}) },

@@ -7,6 +7,7 @@ import { checkFinite } from '../base/finite.ts';
 import type { Progress } from '../base/progress.ts';
 import { silent } from '../base/progress.ts';
 import { foretold, opening } from '../formats/foretold.ts';
+import { checkHeld } from '../formats/holds.ts';
 import { formats } from '../formats/index.ts';
 import { settled } from '../formats/settle.ts';
 import { checkWindows, withSpared } from '../formats/spared.ts';
@@ -114,7 +115,9 @@ async function fitted(
   { note, warn, say }: Pick<Prepared, 'note' | 'warn' | 'say'>,
 ): Promise<Recipe> {
   const recipe = await withSpared(settled(asked, original, { warn, note }), original, warn);
-  await formats[recipe.export.format].check(recipe, original);
+  const { format } = recipe.export;
+  checkHeld(format, original.model, formats[format].label);
+  await formats[format].check(recipe, original);
   checkWindows(recipe, original, warn);
   for (const line of opening(recipe)) say(line);
   for (const line of foretold(recipe, original.model)) warn(line);

@@ -30,6 +30,17 @@ export function countAt(metadata: GgufMetadata, key: string, least = 1): number 
   return value;
 }
 
+/** One whole number for all, or an array with one for each of `length`, from 0 on; undefined where the key is absent. */
+export function countsAt(metadata: GgufMetadata, key: string, length: number): readonly number[] | undefined {
+  const found = metadata.get(key);
+  if (found === undefined) return undefined;
+  if (found.type !== 'array') return new Array<number>(length).fill(countAt(metadata, key));
+  const values = Array.from(found.values as ArrayLike<unknown>, Number);
+  if (values.length !== length || !values.every((value) => Number.isSafeInteger(value) && value >= 0))
+    throw wrongKey(key, `a whole number, or ${length} of them`, found);
+  return values;
+}
+
 export function textAt(metadata: GgufMetadata, key: string): string | undefined {
   const found = metadata.get(key);
   if (found === undefined) return undefined;

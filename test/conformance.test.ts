@@ -1,0 +1,204 @@
+/**
+ * What every method promises, whichever it is and whatever its family: nothing here knows a name. Besides the project's
+ * own methods, some that stand in this folder alone (`conformance/`) show that a family needs no edit elsewhere.
+ */
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { LapidaryError } from '../src/base/errors.ts';
+import { compress } from '../src/compress.ts';
+import { encodedBytes } from '../src/encodings/encoding.ts';
+import { formats } from '../src/formats/index.ts';
+import { fitted } from '../src/formats/fitted.ts';
+import type { Family, LinearMethod, Method } from '../src/methods/contract.ts';
+import { families } from '../src/methods/index.ts';
+import type { Model } from '../src/models/model.ts';
+import { bytes, parameters } from '../src/models/size.ts';
+import { openForCompression, openModel } from '../src/open.ts';
+import type { OptionInfo } from '../src/recipe/options.ts';
+import { describeOptions } from '../src/recipe/options.ts';
+import { checkRecipe } from '../src/recipe/recipe.ts';
+import { compresses } from '../src/recipe/steps.ts';
+import { applyRecipe } from '../src/run/apply.ts';
+import { openWords } from '../src/run/words.ts';
+import { readTexts } from '../src/run/prepare.ts';
+import { factorize } from './conformance/factorize.ts';
+import { prune } from './conformance/prune.ts';
+import { reshape } from './conformance/vocabulary.ts';
+import { writeTinyCheckpoint } from './models/checkpoint.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'lapidary-conformance-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const source = join(folder, 'tiny');
+await writeTinyCheckpoint(source, {
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  intermediate_size: 128,
+});
+const text = join(folder, 'text.txt');
+writeFileSync(
+  text,
+  Array.from(
+    { length: 60 },
+    (_, i) => `Once upon a time there were ${i} little stones. They all wanted to shine.`,
+  ).join('\n\n'),
+);
+const data = { data: text, separator: '\n\n' };
+const calibration = { ...data, sequences: 3, length: 32 };
+const evaluation = { ...data, sequences: 2, length: 32 };
+const session = { threads: 1 };
+const original = await openForCompression(source, {});
+
+const cases = [...families, prune, factorize, reshape].flatMap((family) =>
+  family.methods.map((method) => ({ family, method, name: `${family.name}: ${method.name}` })),
+);
+
+const known = new Set(families.flatMap(({ methods }) => methods.map(({ name }) => name)));
+
+type Options = Readonly<Record<string, unknown>>;
+
+/** A recipe of a method alone, or with what it follows. */
+function stepsOf(family: Family, method: Method, own: Options = {}): object[] {
+  const step = { method, ...own };
+  if (compresses(method)) return [step];
+  if (method.shape === 'rewrite') return method.followedBy ? [step, method.followedBy] : [step];
+  return [{ method: family.baseline }, step];
+}
+
+const recipeOf = (steps: readonly object[], format = 'onnx') =>
+  checkRecipe(
+    { model: source, steps, calibration, evaluation, export: { format, accuracyLevel: 0 } },
+    'conformance',
+  );
+
+async function applied(steps: readonly object[]) {
+  const recipe = recipeOf(steps);
+  const texts = await readTexts(recipe, original, () => {});
+  const words = openWords(recipe, original, texts, session);
+  const reread = async (model: Model) => (await words.of(model)).texts.calibration;
+  return applyRecipe(original.model, recipe, texts, { ...session, reread });
+}
+
+const isMany = ({ maximum = 0 }: Pick<OptionInfo, 'maximum'>): boolean => maximum > 16;
+
+/** Numbers that may be large, as of steps, at their least: what is written does not hang on them. */
+const fewSteps = ({ options }: Method): Options =>
+  Object.fromEntries(
+    describeOptions(options)
+      .filter(isMany)
+      .map(({ name, minimum }) => [name, minimum]),
+  );
+
+/**
+ * Every option at each of its choices or ends, the others at their defaults, but for numbers that may be large: of steps
+ * there are as few as there can be, so that a test has the time.
+ */
+function extremes(method: Method): Options[] {
+  const all = describeOptions(method.options);
+  const few = fewSteps(method);
+  return all.flatMap((option): Options[] => {
+    const { name, type, choices, minimum, maximum } = option;
+    const ends = [minimum, isMany(option) ? undefined : maximum].filter((end) => end !== undefined);
+    const values = type === 'boolean' ? [false, true] : (choices ?? ends);
+    return values.map((value) => ({ ...few, [name]: value }));
+  });
+}
+
+/** A method without its data: what rounding to the same codes gives. */
+const plainly = (method: LinearMethod): LinearMethod => ({
+  ...method,
+  name: `plain ${method.name}`,
+  statistic: () => 'none',
+  sequential: () => false,
+  fisher: () => 0,
+  compress: (weight, _, options) => method.plain!(weight, options),
+});
+
+/** All that is stored, as one array a name. */
+const storedIn = ({ matrices, vectors }: Model): Map<string, string> =>
+  new Map([
+    ...[...matrices].flatMap(([name, { tensors }]) =>
+      [...tensors].map(
+        ([suffix, tensor]) => [`${name}.${suffix}`, Buffer.from(tensor.bytes()).toString('base64')] as const,
+      ),
+    ),
+    ...[...vectors].map(([name, vector]) => [name, Buffer.from(vector.bytes()).toString('base64')] as const),
+  ]);
+
+describe.each(cases)('$name', ({ family, method }) => {
+  const steps = stepsOf(family, method);
+
+  it('gives the same bytes twice, finite, and counts what is stored', async () => {
+    const { model } = await applied(steps);
+    expect(storedIn((await applied(steps)).model)).toEqual(storedIn(model));
+    const unique = new Set(model.matrices.values());
+    for (const { dense } of unique) expect(dense().every(Number.isFinite)).toBe(true);
+    let stored = 0;
+    for (const encoding of unique)
+      for (const tensor of encoding.tensors.values()) stored += tensor.bytes().byteLength;
+    for (const vector of model.vectors.values()) stored += vector.bytes().byteLength;
+    expect(bytes(model)).toBe(stored);
+    // No more than the original has, unless a head is told apart from its embedding.
+    const untied = original.model.config.tiedHead && !model.config.tiedHead;
+    const table = 2048 * 64;
+    expect(parameters(model)).toBeLessThanOrEqual(parameters(original.model) + (untied ? table : 0));
+  });
+
+  // The project's own linear methods, matrix by matrix: src/methods/conformance.test.ts.
+  const elsewhere = method.shape === 'linear' && known.has(method.name);
+  it.skipIf(elsewhere)('takes each choice of every option, and its least', async () => {
+    for (const own of extremes(method)) {
+      const { model } = await applied(stepsOf(family, method, own));
+      for (const { dense } of new Set(model.matrices.values()))
+        expect(dense().every(Number.isFinite), JSON.stringify(own)).toBe(true);
+    }
+  });
+
+  it.runIf(method.shape === 'linear' && !method.convert)(
+    'loses no more than what is naive: plain rounding to its codes, or the baseline of its family',
+    async () => {
+      const lost = async (given: Method) => {
+        const { layers } = await applied([{ method: given, targets: ['blocks'] }]);
+        return layers.reduce((sum, { error }) => sum + error, 0);
+      };
+      const naive = (method as LinearMethod).plain ? plainly(method as LinearMethod) : family.baseline;
+      expect(await lost(method)).toBeLessThanOrEqual(1.0001 * (await lost(naive)));
+    },
+  );
+
+  it.each(Object.keys(formats))(
+    'is written as %s and opens again, or is refused with the reason',
+    async (format) => {
+      const out = join(folder, `${method.name}-${format}`);
+      const target = formats[format as keyof typeof formats];
+      // As the command line would have it for this format; it knows the project's own methods alone.
+      const own = method.shape === 'linear' ? {} : fewSteps(method);
+      const fits = stepsOf(family, method, own).map((step) => {
+        const { method: one, ...options } = step as { readonly method: Method | string };
+        const name = typeof one === 'string' ? one : one.name;
+        return known.has(name) ? { ...fitted({ method: name }, target), ...options } : step;
+      });
+      const run = () =>
+        compress({ recipe: recipeOf(fits, format), out, ...session, speed: false, answers: false });
+      const report = await run().catch((error: unknown) => {
+        expect(error).toBeInstanceOf(LapidaryError);
+        const { problem, exitCode } = error as LapidaryError;
+        // Refused before the work, not found wrong behind it.
+        expect(exitCode, String(error)).not.toBe(4);
+        expect(problem.what, String(error)).toBeTruthy();
+        expect(problem.fix, String(error)).toBeTruthy();
+        return undefined;
+      });
+      if (!report) return;
+      for (const check of report.checks) expect(check.worst).toBeLessThanOrEqual(check.tolerance);
+      const opened = await openModel(out);
+      expect(opened.tokenizer.encode('a time').length).toBeGreaterThan(0);
+      const layer = report.layers[0];
+      if (opened.model && layer)
+        expect(layer.bytesAfter).toBeLessThanOrEqual(encodedBytes(opened.model.matrices.get(layer.name)!));
+    },
+  );
+});
