@@ -52,7 +52,8 @@ export async function outlineOf(
     const grown = known.get(key) ?? grownTo(shape, async (size) => held(await noiseOf(own!, size)));
     known.set(key, grown);
     const { encoding, exact } = await grown;
-    matrices.set(name, encoding);
+    // One object under two names would be a shared matrix.
+    matrices.set(name, { ...encoding });
     if (!exact) about.add(name);
   }
   return { model: { ...model, matrices }, assigned, about };
