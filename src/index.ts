@@ -34,7 +34,8 @@ export type { OwnStep, Recipe, RecipeInput, RecipeStep } from './recipe/recipe.t
 export { parseRecipe, readRecipe, step, writeRecipe } from './recipe/recipe.ts';
 export type { OptionInfo } from './recipe/options.ts';
 export { describeOptions } from './recipe/options.ts';
-export type { LinearMethod, Matrix, Method, Named, Statistic, StepOf } from './methods/contract.ts';
+export type { LinearMethod, Method, Named, StepOf } from './contract/method.ts';
+export type { Matrix, Statistic } from './contract/statistic.ts';
 export { methods } from './methods/index.ts';
 
 // Measuring

@@ -8,7 +8,7 @@ import { encodedBytes } from '../src/encodings/encoding.ts';
 import type { ExportOptions } from '../src/export/graph.ts';
 import { exportTransformers } from '../src/export/transformers.ts';
 import { verifyExport } from '../src/export/verify.ts';
-import type { LinearMethod } from '../src/methods/contract.ts';
+import type { LinearMethod } from '../src/contract/method.ts';
 import { llmInt8 } from '../src/methods/quantize/llm-int8.ts';
 import { owq } from '../src/methods/quantize/owq.ts';
 import { spqr } from '../src/methods/quantize/spqr.ts';

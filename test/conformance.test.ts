@@ -12,7 +12,7 @@ import { compress } from '../src/compress.ts';
 import { encodedBytes } from '../src/encodings/encoding.ts';
 import { formats } from '../src/formats/index.ts';
 import { fitted } from '../src/formats/fitted.ts';
-import type { Family, LinearMethod, Method } from '../src/methods/contract.ts';
+import type { Family, LinearMethod, Method } from '../src/contract/method.ts';
 import { families } from '../src/methods/index.ts';
 import type { Model } from '../src/models/model.ts';
 import { bytes, parameters } from '../src/models/size.ts';

@@ -2,7 +2,8 @@
 
 import { stored } from '../src/base/tensor.ts';
 import { loadModel } from '../src/models/index.ts';
-import type { Block, Changes, Matrix, Statistic } from '../src/methods/contract.ts';
+import type { Block, Changes } from '../src/contract/method.ts';
+import type { Matrix, Statistic } from '../src/contract/statistic.ts';
 
 export const down = 'model.layers.0.mlp.down_proj';
 const up = 'model.layers.0.mlp.up_proj';

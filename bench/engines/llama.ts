@@ -21,7 +21,7 @@ import type { ExportOptions } from '../../src/export/graph.ts';
 import { exportTransformers } from '../../src/export/transformers.ts';
 import { fitted } from '../../src/formats/fitted.ts';
 import { formats } from '../../src/formats/index.ts';
-import type { StepInput } from '../../src/methods/contract.ts';
+import type { StepInput } from '../../src/contract/method.ts';
 import type { Model } from '../../src/models/model.ts';
 import { openForCompression } from '../../src/open.ts';
 import { checkRecipe } from '../../src/recipe/recipe.ts';

@@ -11,7 +11,7 @@ import { Graph } from '../graph/graph.ts';
 import { fusedMatmul, matmul, mul, reduceSum, transpose } from '../graph/ops.ts';
 import type { Session, SessionOptions } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
-import type { Matrix, Statistic } from '../methods/contract.ts';
+import type { Matrix, Statistic } from '../contract/statistic.ts';
 
 /** Rows that stand for a larger matrix: the products cost as much as a method otherwise, and so do all weights. */
 const mostRows = { outputs: 512, weights: 32 };

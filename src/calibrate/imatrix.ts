@@ -7,7 +7,7 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Imatrix, ImatrixEntry } from '../io/imatrix/imatrix.ts';
-import type { Statistic } from '../methods/contract.ts';
+import type { Statistic } from '../contract/statistic.ts';
 import type { GgufFamily } from '../models/gguf-names.ts';
 import { ggufFamilies } from '../models/gguf-names.ts';
 import type { Spare } from '../models/hidden.ts';

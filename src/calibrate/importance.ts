@@ -20,7 +20,7 @@ import type { Value } from '../graph/graph.ts';
 import { exp, logSoftmax, matmul, mul, reduceSum, reshape, scalar, transpose } from '../graph/ops.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
-import type { Gradients, GradientsAsked, TokenImportance } from '../methods/contract.ts';
+import type { Gradients, GradientsAsked, TokenImportance } from '../contract/gradients.ts';
 import type { Model } from '../models/model.ts';
 import type { Part, Runner } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';

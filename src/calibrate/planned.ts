@@ -4,14 +4,9 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
-import type {
-  BlockRewrite,
-  BlockTraining,
-  Gradients,
-  Importance,
-  Statistic,
-  StatisticKind,
-} from '../methods/contract.ts';
+import type { Gradients, Importance } from '../contract/gradients.ts';
+import type { BlockRewrite, BlockTraining } from '../contract/method.ts';
+import type { Statistic, StatisticKind } from '../contract/statistic.ts';
 import type { Model } from '../models/model.ts';
 import { moreOf } from './statistics.ts';
 import type { Assignment, Target } from './targets.ts';

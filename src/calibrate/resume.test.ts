@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { random } from '../base/random.ts';
 import { openJournal } from '../io/journal.ts';
-import type { BlockRewrite, Compressor, LinearMethod } from '../methods/contract.ts';
+import type { BlockRewrite, Compressor, LinearMethod } from '../contract/method.ts';
 import { findMethod } from '../methods/index.ts';
 import { blockAp } from '../methods/quantize/block-ap.ts';
 import type { Model } from '../models/model.ts';

@@ -9,7 +9,7 @@ import type { Stored } from '../base/tensor.ts';
 import type { Encoding, EncodingAtRest } from '../encodings/encoding.ts';
 import { restore } from '../encodings/restore.ts';
 import type { Journal } from '../io/journal.ts';
-import type { Changes } from '../methods/contract.ts';
+import type { Changes } from '../contract/method.ts';
 import type { Target } from './targets.ts';
 import type { LayerRow } from './planned.ts';
 

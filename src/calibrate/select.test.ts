@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { selector } from './select.ts';
-import type { Compressor, Importance } from '../methods/contract.ts';
+import type { Importance } from '../contract/gradients.ts';
+import type { Compressor } from '../contract/method.ts';
 import { everyLayer, predictionGradients } from './importance.ts';
 import { rankBySensitivity } from './sensitivity.ts';
 import { findMethod } from '../methods/index.ts';

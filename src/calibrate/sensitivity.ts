@@ -11,7 +11,7 @@ import type { Model } from '../models/model.ts';
 import type { PartOptions } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { asLinear } from './compress.ts';
-import type { Importance } from '../methods/contract.ts';
+import type { Importance } from '../contract/gradients.ts';
 import type { Ranking } from './select.ts';
 import { collect, fedBy, hiddenOf } from './streams.ts';
 import type { Assignment, Target } from './targets.ts';

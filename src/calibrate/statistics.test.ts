@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { StatisticKind } from '../methods/contract.ts';
+import type { StatisticKind } from '../contract/statistic.ts';
 import { moreOf, piecesOf, unitStatistic } from './statistics.ts';
 
 describe('kinds of statistics', () => {

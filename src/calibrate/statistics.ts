@@ -9,7 +9,7 @@ import type { Graph, Value } from '../graph/graph.ts';
 import { abs, add, fusedMatmul, max, mul, reduceMax, reduceSum, reshape, slice, sub } from '../graph/ops.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
-import type { Statistic, StatisticKind } from '../methods/contract.ts';
+import type { Statistic, StatisticKind } from '../contract/statistic.ts';
 import type { Part } from '../models/runner.ts';
 
 /** What each linear layer needs, by name; those that are not named need nothing. */

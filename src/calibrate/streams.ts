@@ -3,7 +3,7 @@
 import { elementCount } from '../base/tensor.ts';
 import { total } from '../base/total.ts';
 import type { Feeds, Outputs, Tensor } from '../graph/session.ts';
-import type { Statistic } from '../methods/contract.ts';
+import type { Statistic } from '../contract/statistic.ts';
 import type { Cut, Kept } from '../models/cut.ts';
 import type { Room, Size, Spare, Store } from '../models/hidden.ts';
 import {

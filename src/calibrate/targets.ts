@@ -1,7 +1,7 @@
 /** The matrices of a model that can be compressed, where they stand, and what is done to each. */
 
 import type { Encoding } from '../encodings/encoding.ts';
-import type { Compressor } from '../methods/contract.ts';
+import type { Compressor } from '../contract/method.ts';
 import type { Model } from '../models/model.ts';
 import { linearLayers, tables } from '../models/size.ts';
 

@@ -7,7 +7,8 @@
 
 import type { Progress } from '../base/progress.ts';
 import type { Tensor } from '../graph/session.ts';
-import type { Changes, Importance } from '../methods/contract.ts';
+import type { Importance } from '../contract/gradients.ts';
+import type { Changes } from '../contract/method.ts';
 import type { Spare } from '../models/hidden.ts';
 import { forward } from '../models/hidden.ts';
 import type { Model } from '../models/model.ts';

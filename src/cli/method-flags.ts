@@ -6,7 +6,7 @@
 import type { Command } from 'commander';
 import { Help, Option } from 'commander';
 import { formats } from '../formats/index.ts';
-import type { Method } from '../methods/contract.ts';
+import type { Method } from '../contract/method.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import type { OptionInfo } from '../recipe/options.ts';
 import { describeOptions, flagOf } from '../recipe/options.ts';

@@ -11,7 +11,7 @@ import type { FormatName } from '../formats/engines.ts';
 import { fitted } from '../formats/fitted.ts';
 import { formats } from '../formats/index.ts';
 import type { Recommendation } from '../formats/recommend.ts';
-import type { Method, StepInput } from '../methods/contract.ts';
+import type { Method, StepInput } from '../contract/method.ts';
 import { findMethod, methods } from '../methods/index.ts';
 import { flagOf } from '../recipe/options.ts';
 import type { PlainRecipe } from '../recipe/recipe.ts';

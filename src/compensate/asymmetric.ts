@@ -13,7 +13,7 @@ import type { Shape, Value } from '../graph/graph.ts';
 import { add, div, fusedMatmul, matmul, max, mul, reduceSum, scalar, sub, transpose } from '../graph/ops.ts';
 import type { Session } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { damp } from './cholesky.ts';
 
 const steps = 12;

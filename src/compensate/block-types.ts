@@ -8,7 +8,7 @@
 
 import { defaultThreads } from '../base/threads.ts';
 import type { BlockType } from '../encodings/blocks/index.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { descend } from './coordinate-descent.ts';
 import { damp } from './cholesky.ts';
 import { factorizeDamped, withTools } from './columns.ts';

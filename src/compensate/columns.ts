@@ -4,7 +4,7 @@ import { LapidaryError } from '../base/errors.ts';
 import { checkFiniteMatrix } from '../base/finite.ts';
 import type { Area, KernelName, Kernels } from '../kernels/kernels.ts';
 import { withKernels } from '../kernels/kernels.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import type { FactorBlock, ReadRow } from './cholesky.ts';
 import { factorize } from './cholesky.ts';
 import type { Products } from './products.ts';

@@ -7,7 +7,7 @@
 
 import type { PackedCodes } from '../encodings/grouped.ts';
 import { groupsOf } from '../encodings/grouped.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { descend } from './coordinate-descent.ts';
 import { damp } from './cholesky.ts';
 import type { Tools } from './columns.ts';

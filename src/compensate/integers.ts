@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { defaultThreads } from '../base/threads.ts';
 import type { PackedCodes } from '../encodings/grouped.ts';
 import { groupsOf } from '../encodings/grouped.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { damping, gridOptions, passes } from '../rounding/options.ts';
 import type { GridChoice } from '../rounding/tiles.ts';
 import {

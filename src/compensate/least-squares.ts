@@ -4,7 +4,7 @@
  */
 
 import { defaultThreads } from '../base/threads.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { products } from './products.ts';
 
 /** What rounding has to be told of columns that are kept, and what it takes to fit them afterwards. */

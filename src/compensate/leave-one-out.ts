@@ -4,7 +4,7 @@
  * greatest weight of a group have a say in its range; any other saves its own error.
  */
 
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 
 interface Rule {
   /** Weights along a row that share a range. */

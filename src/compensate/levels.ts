@@ -7,7 +7,7 @@ import { checkFiniteMatrix } from '../base/finite.ts';
 import { defaultThreads } from '../base/threads.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { groupsOf } from '../encodings/grouped.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import type { LevelChoice, LevelCodes, LevelWork } from '../rounding/levels.ts';
 import {
   encodedLevels,

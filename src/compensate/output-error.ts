@@ -8,7 +8,7 @@ import { Graph } from '../graph/graph.ts';
 import { fusedMatmul, matmul, mul, reduceSum, transpose } from '../graph/ops.ts';
 import type { Session } from '../graph/session.ts';
 import { openSession, tensor } from '../graph/session.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 
 type Shape = 'tall' | 'wide' | 'grouped';
 

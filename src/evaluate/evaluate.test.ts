@@ -7,7 +7,7 @@ import { documentSequences, packSequences } from '../calibrate/sequences.ts';
 import { walk } from '../calibrate/walk.ts';
 import { tensor } from '../graph/session.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
-import type { LinearMethod } from '../methods/contract.ts';
+import type { LinearMethod } from '../contract/method.ts';
 import { gptq } from '../methods/quantize/gptq.ts';
 import { rtn } from '../methods/quantize/rtn.ts';
 import { loadModel } from '../models/index.ts';

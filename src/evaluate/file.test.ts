@@ -7,7 +7,7 @@ import { walk } from '../calibrate/walk.ts';
 import { exportTransformers } from '../export/transformers.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { binary, roundToSigns } from '../methods/quantize/binary.ts';
 import { roundToLevels } from '../rounding/levels.ts';
 import { rtn } from '../methods/quantize/rtn.ts';

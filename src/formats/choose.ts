@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { parseJsonObject } from '../base/json.ts';
 import { openGguf } from '../io/gguf/read.ts';
-import type { Method, StepInput } from '../methods/contract.ts';
+import type { Method, StepInput } from '../contract/method.ts';
 import { findMethod } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
 import { describeOptions } from '../recipe/options.ts';

@@ -4,7 +4,8 @@
  */
 
 import { LapidaryError } from '../base/errors.ts';
-import type { Method, StatisticKind, StepInput } from '../methods/contract.ts';
+import type { Method, StepInput } from '../contract/method.ts';
+import type { StatisticKind } from '../contract/statistic.ts';
 import { familyOf, methods } from '../methods/index.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import type { OptionInfo } from '../recipe/options.ts';

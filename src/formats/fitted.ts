@@ -1,6 +1,6 @@
 /** Adds to a step the options that a format needs of its method, unless the user gave others. */
 
-import type { StepInput } from '../methods/contract.ts';
+import type { StepInput } from '../contract/method.ts';
 import { findMethod } from '../methods/index.ts';
 import { describeOptions } from '../recipe/options.ts';
 import type { Format } from './format.ts';

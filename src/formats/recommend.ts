@@ -3,7 +3,7 @@
  * side"), among what the target engine runs.
  */
 
-import type { StepInput } from '../methods/contract.ts';
+import type { StepInput } from '../contract/method.ts';
 
 export interface Wanted {
   readonly bits: number;

@@ -8,7 +8,8 @@ import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { openSession, tensor } from '../graph/session.ts';
-import type { LinearMethod, Statistic } from './contract.ts';
+import type { LinearMethod } from '../contract/method.ts';
+import type { Statistic } from '../contract/statistic.ts';
 import { findMethod, methods } from './index.ts';
 
 const [rows, tokens] = [20, 400];

@@ -2,7 +2,7 @@
 
 import { closest, distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import type { Family, Method, StepOf } from './contract.ts';
+import type { Family, Method, StepOf } from '../contract/method.ts';
 import { quantize } from './quantize/index.ts';
 
 const all = [quantize] as const satisfies readonly Family[];

@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import type { Method } from '../methods/contract.ts';
+import type { Method } from '../contract/method.ts';
 import { methods } from '../methods/index.ts';
 import { recipeSchema } from './recipe.ts';
 import { compresses } from './steps.ts';

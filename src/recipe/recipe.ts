@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { isObject, shortened } from '../base/json.ts';
 import { parseYaml } from '../base/yaml.ts';
-import type { Method, StepOptions } from '../methods/contract.ts';
+import type { Method, StepOptions } from '../contract/method.ts';
 import { withoutAddress } from '../io/hub.ts';
 import type { BuiltInStep } from '../methods/index.ts';
 import { findMethod } from '../methods/index.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import type { ModelRewrite } from '../methods/contract.ts';
+import type { ModelRewrite } from '../contract/method.ts';
 import { checkRecipe } from './recipe.ts';
 import { stagesOf } from './stages.ts';
 

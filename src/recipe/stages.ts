@@ -6,7 +6,7 @@
  */
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import type { ModelRewrite, ModelTraining } from '../methods/contract.ts';
+import type { ModelRewrite, ModelTraining } from '../contract/method.ts';
 import { familyOf } from '../methods/index.ts';
 import type { Step } from './steps.ts';
 import { isCompression } from './steps.ts';

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { LapidaryError } from '../base/errors.ts';
-import type { Method, StepInput } from '../methods/contract.ts';
+import type { Method, StepInput } from '../contract/method.ts';
 import { methods } from '../methods/index.ts';
 import { checkRecipe } from './recipe.ts';
 import { parseStepText, stepText } from './step-text.ts';

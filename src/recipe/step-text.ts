@@ -7,7 +7,7 @@
 import { closest } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError, located } from '../base/errors.ts';
 import { shortened } from '../base/json.ts';
-import type { Method, StepInput } from '../methods/contract.ts';
+import type { Method, StepInput } from '../contract/method.ts';
 import { findMethod } from '../methods/index.ts';
 import type { OptionInfo } from './options.ts';
 import { describeOptions, parseOptions } from './options.ts';

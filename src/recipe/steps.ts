@@ -1,6 +1,6 @@
 /** A step of a recipe, checked: a method with its options, and for a compressor the matrices that it is for. */
 
-import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from '../methods/contract.ts';
+import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from '../contract/method.ts';
 
 /** Checked by the method's own schema, defaults filled in. */
 export type StepOptions = Readonly<Record<string, unknown>>;

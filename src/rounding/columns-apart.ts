@@ -1,6 +1,6 @@
 /** Columns that are kept out of rounding: which, and their values, which no longer widen ranges. */
 
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 
 /** Indices of the `count` largest, rising; of equal ones the first. */
 export function largest(values: ArrayLike<number>, count: number): Int32Array {

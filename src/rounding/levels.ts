@@ -15,7 +15,7 @@ import type { LevelGroup, NumberName } from '../encodings/levels.ts';
 import { levelPacking, levelsPacked } from '../encodings/levels.ts';
 import type { Area, Kernels } from '../kernels/kernels.ts';
 import { withKernels } from '../kernels/kernels.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import type { Tiles } from './tiles.ts';
 import { collect, groupLength, toTiles } from './tiles.ts';
 

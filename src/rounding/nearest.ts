@@ -12,7 +12,7 @@ import type { PackedCodes } from '../encodings/grouped.ts';
 import { groupedPacked, groupsOf, packing } from '../encodings/grouped.ts';
 import type { Kernels } from '../kernels/kernels.ts';
 import { withKernels } from '../kernels/kernels.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { roundToLevels } from './levels.ts';
 import type { NumberChoice } from './options.ts';
 import type { GridChoice } from './tiles.ts';

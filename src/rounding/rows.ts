@@ -3,7 +3,7 @@
 import type { Encoding } from '../encodings/encoding.ts';
 import type { PackedCodes } from '../encodings/grouped.ts';
 import { integers } from '../encodings/integer.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import { roundToNearest } from './nearest.ts';
 import type { GridChoice } from './tiles.ts';
 

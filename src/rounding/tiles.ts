@@ -11,7 +11,7 @@ import { scaleForm } from '../encodings/grid.ts';
 import type { GroupSize, PackedCodes } from '../encodings/grouped.ts';
 import { groupsOf, packing } from '../encodings/grouped.ts';
 import type { Area, Kernels } from '../kernels/kernels.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 
 /** What `gridOptions` parses to. */
 export interface GridChoice extends IntegerGridOptions {

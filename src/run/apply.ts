@@ -15,7 +15,7 @@ import type { Walked } from '../calibrate/walk.ts';
 import { walk } from '../calibrate/walk.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Journal } from '../io/journal.ts';
-import type { Gradients } from '../methods/contract.ts';
+import type { Gradients } from '../contract/gradients.ts';
 import type { Model } from '../models/model.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import type { Stage } from '../recipe/stages.ts';

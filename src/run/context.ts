@@ -3,7 +3,7 @@
 import { predictionGradients } from '../calibrate/importance.ts';
 import type { SampledTextOptions } from '../generate/sampled.ts';
 import { sampledSequences } from '../generate/sampled.ts';
-import type { RewriteContext } from '../methods/contract.ts';
+import type { RewriteContext } from '../contract/method.ts';
 import type { Model } from '../models/model.ts';
 
 /** @param sequences of calibration; token ids, all of one length */

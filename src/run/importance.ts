@@ -6,7 +6,7 @@ import { namedInGguf, squaresOf } from '../calibrate/imatrix.ts';
 import { planOf } from '../calibrate/planned.ts';
 import type { Imatrix } from '../io/imatrix/imatrix.ts';
 import { readImatrix } from '../io/imatrix/imatrix.ts';
-import type { Statistic } from '../methods/contract.ts';
+import type { Statistic } from '../contract/statistic.ts';
 import type { Model } from '../models/model.ts';
 import { assignment } from './prepare.ts';
 import type { Recipe } from '../recipe/recipe.ts';

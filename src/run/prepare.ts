@@ -15,7 +15,7 @@ import { rankBySensitivity } from '../calibrate/sensitivity.ts';
 import type { Assignment, Target as Matrix } from '../calibrate/targets.ts';
 import { targetsOf } from '../calibrate/targets.ts';
 import type { RewriteStep as WalkRewrite, TrainingStep } from '../calibrate/planned.ts';
-import type { Method } from '../methods/contract.ts';
+import type { Method } from '../contract/method.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { isShipped, shipped } from '../open.ts';

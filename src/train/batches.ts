@@ -2,7 +2,7 @@
 
 import type { Feeds, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
-import type { TrainedBlock } from '../methods/contract.ts';
+import type { TrainedBlock } from '../contract/method.ts';
 
 type Hidden = Pick<TrainedBlock, 'inputs' | 'targets' | 'importance'>;
 

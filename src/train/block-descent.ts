@@ -16,7 +16,7 @@ import { add, matmul, mul, reduceMean, sub } from '../graph/ops.ts';
 import type { Feeds, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
 import { plainScope } from '../models/build.ts';
-import type { TrainedBlock } from '../methods/contract.ts';
+import type { TrainedBlock } from '../contract/method.ts';
 import type { Sequence } from './batches.ts';
 import { batchOf, drawn, sequencesOf } from './batches.ts';
 

@@ -9,7 +9,7 @@
 import { scaleForm } from '../encodings/grid.ts';
 import { grouped, groupsOf } from '../encodings/grouped.ts';
 import type { Area, Kernels } from '../kernels/kernels.ts';
-import type { Matrix } from '../methods/contract.ts';
+import type { Matrix } from '../contract/statistic.ts';
 import type { MovingMatrix } from './block-descent.ts';
 import type { GridChoice } from '../rounding/tiles.ts';
 import { groupAt, groupLength } from '../rounding/tiles.ts';

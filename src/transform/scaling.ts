@@ -11,7 +11,8 @@ import { stored } from '../base/tensor.ts';
 import { denseValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { Model, Passage } from '../models/model.ts';
-import type { Changes, Matrix } from '../methods/contract.ts';
+import type { Changes } from '../contract/method.ts';
+import type { Matrix } from '../contract/statistic.ts';
 
 /** Channels that one choice of scales is made for. */
 export interface Scaling {

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { checkFiniteMatrix } from '../../src/base/finite.ts';
 import { denseValues } from '../../src/encodings/dense.ts';
 import { lowRank } from '../../src/encodings/low-rank.ts';
-import type { Family, LinearMethod, ModelRewrite } from '../../src/methods/contract.ts';
+import type { Family, LinearMethod, ModelRewrite } from '../../src/contract/method.ts';
 
 const options = z.strictObject({
   rank: z.int().min(1).max(16).default(8).describe('Of both factors.'),

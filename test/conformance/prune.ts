@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { denseValues } from '../../src/encodings/dense.ts';
 import type { Encoding } from '../../src/encodings/encoding.ts';
 import { checkFiniteMatrix } from '../../src/base/finite.ts';
-import type { Family, LinearMethod, ModelRewrite } from '../../src/methods/contract.ts';
+import type { Family, LinearMethod, ModelRewrite } from '../../src/contract/method.ts';
 import { withPlans } from '../../src/models/layers.ts';
 import type { LayerPlan, Model } from '../../src/models/model.ts';
 import { removeLayers } from './remove-layers.ts';

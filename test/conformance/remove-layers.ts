@@ -1,7 +1,7 @@
 /** Removal of the last layers: a rewrite that changes the structure and hands on encodings as they are. */
 
 import { z } from 'zod';
-import type { ModelRewrite } from '../../src/methods/contract.ts';
+import type { ModelRewrite } from '../../src/contract/method.ts';
 import { keepLayers } from '../../src/models/layers.ts';
 
 const options = z.strictObject({

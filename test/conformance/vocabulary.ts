@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { denseValues } from '../../src/encodings/dense.ts';
-import type { Family, ModelRewrite } from '../../src/methods/contract.ts';
+import type { Family, ModelRewrite } from '../../src/contract/method.ts';
 
 const options = z.strictObject({
   keep: z.int().min(512).max(2048).default(1024).describe('How many tokens stay.'),

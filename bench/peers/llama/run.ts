@@ -27,7 +27,7 @@ import type { Evaluation } from '../../../src/evaluate/evaluate.ts';
 import { evaluate } from '../../../src/evaluate/evaluate.ts';
 import { openGguf } from '../../../src/io/gguf/read.ts';
 import { writeGguf } from '../../../src/io/gguf/write.ts';
-import type { LinearMethod } from '../../../src/methods/contract.ts';
+import type { LinearMethod } from '../../../src/contract/method.ts';
 import { ggml } from '../../../src/methods/quantize/ggml.ts';
 import { ggufFileTypes } from '../../../src/models/gguf-mixes.ts';
 import { ggufFamilies } from '../../../src/models/gguf-names.ts';

@@ -8,7 +8,7 @@ import type { Tensor } from '../../graph/session.ts';
 import { tensor } from '../../graph/session.ts';
 import { withKernels } from '../../kernels/kernels.ts';
 import { openRunner } from '../../models/runner.ts';
-import type { TrainedBlock } from '../contract.ts';
+import type { TrainedBlock } from '../../contract/method.ts';
 import type { AutoRoundOptions } from './autoround.ts';
 import { autoround } from './autoround.ts';
 import type { RoundedMatrix, Start } from '../../train/learned-rounding.ts';

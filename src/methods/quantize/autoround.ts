@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import { withKernels } from '../../kernels/kernels.ts';
-import type { Named, TrainedBlock, TrainMethod } from '../contract.ts';
+import type { Named, TrainedBlock, TrainMethod } from '../../contract/method.ts';
 import type { RoundedMatrix, Start } from '../../train/learned-rounding.ts';
 import { roomFor, roundedMatrix } from '../../train/learned-rounding.ts';
 import { descend, sequencesAtOnce } from '../../train/block-descent.ts';

@@ -7,7 +7,7 @@ import { walk } from '../../calibrate/walk.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
 import { openForCompression, shipped } from '../../open.ts';
-import type { Block } from '../contract.ts';
+import type { Block } from '../../contract/method.ts';
 import { awq } from './awq.ts';
 import { rtn } from './rtn.ts';
 import { plainly } from '../../rounding/nearest.ts';

@@ -9,7 +9,8 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import type { Block, BlockRewrite, Matrix, Named } from '../contract.ts';
+import type { Block, BlockRewrite, Named } from '../../contract/method.ts';
+import type { Matrix } from '../../contract/statistic.ts';
 import { diagonalBlocks, groupEnergies, rowEnergies } from '../../compensate/output-error.ts';
 import type { Folded, Scaling } from '../../transform/scaling.ts';
 import {

@@ -13,7 +13,8 @@ import { binary as signPlanes } from '../../encodings/binary.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import { groupSizes, groupsOf } from '../../encodings/grouped.ts';
 import { storedScale } from '../../encodings/levels/numbers.ts';
-import type { LinearMethod, Matrix, Named } from '../contract.ts';
+import type { LinearMethod, Named } from '../../contract/method.ts';
+import type { Matrix } from '../../contract/statistic.ts';
 import type { Tools } from '../../compensate/columns.ts';
 import {
   byDiagonal,

@@ -12,7 +12,7 @@ import { elementCount } from '../../base/tensor.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
-import type { BlockTraining, CompressedBlock, Named } from '../contract.ts';
+import type { BlockTraining, CompressedBlock, Named } from '../../contract/method.ts';
 import { descend, sequencesAtOnce } from '../../train/block-descent.ts';
 import type { LatentMatrix } from '../../train/latent-codes.ts';
 import { latentMatrix } from '../../train/latent-codes.ts';

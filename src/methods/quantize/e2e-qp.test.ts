@@ -7,7 +7,7 @@ import { encodedBytes } from '../../encodings/encoding.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
 import { contextOf } from '../../run/context.ts';
-import type { Changes } from '../contract.ts';
+import type { Changes } from '../../contract/method.ts';
 import { e2eQp } from './e2e-qp.ts';
 import { rtn } from './rtn.ts';
 

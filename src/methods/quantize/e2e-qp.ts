@@ -16,7 +16,7 @@ import type { Tensor } from '../../graph/session.ts';
 import { embedded, forward } from '../../models/hidden.ts';
 import type { Model } from '../../models/model.ts';
 import { idsTensor, openRunner } from '../../models/runner.ts';
-import type { Changes, ModelTraining, Named, TrainingContext } from '../contract.ts';
+import type { Changes, ModelTraining, Named, TrainingContext } from '../../contract/method.ts';
 import type { Student } from '../../train/passes.ts';
 import { openPasses } from '../../train/passes.ts';
 import type { Parameter } from '../../train/relative-adam.ts';

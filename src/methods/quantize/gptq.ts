@@ -11,7 +11,7 @@ import { columnOptions, compensateIntegers } from '../../compensate/integers.ts'
 import { compensateLevels } from '../../compensate/levels.ts';
 import { integersIn, plainly } from '../../rounding/nearest.ts';
 import { compensation, numberOptions, withGroup } from '../../rounding/options.ts';
-import type { LinearMethod, Named } from '../contract.ts';
+import type { LinearMethod, Named } from '../../contract/method.ts';
 
 const { activationOrder, staticGroups, damping, passes, blockSize } = columnOptions;
 const schema = z.strictObject({

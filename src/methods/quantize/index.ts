@@ -1,6 +1,6 @@
 /** Quantization: fewer bits a weight. */
 
-import type { Family } from '../contract.ts';
+import type { Family } from '../../contract/method.ts';
 import { autoround } from './autoround.ts';
 import { awq } from './awq.ts';
 import { binary } from './binary.ts';

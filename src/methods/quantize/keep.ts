@@ -9,7 +9,7 @@ import { stored } from '../../base/tensor.ts';
 import { inGroups } from '../../encodings/blocks/index.ts';
 import { dense, lazyValues } from '../../encodings/dense.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
-import type { LinearMethod, Named } from '../contract.ts';
+import type { LinearMethod, Named } from '../../contract/method.ts';
 
 const options = z.strictObject({
   form: z

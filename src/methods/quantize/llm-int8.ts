@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { checkFiniteMatrix } from '../../base/finite.ts';
 import { withColumns } from '../../encodings/composite.ts';
-import type { LinearMethod, Named } from '../contract.ts';
+import type { LinearMethod, Named } from '../../contract/method.ts';
 import { gridOptions } from '../../rounding/options.ts';
 import { largest, takeColumns } from '../../rounding/columns-apart.ts';
 import { integersOf, nearest } from '../../rounding/rows.ts';

@@ -7,7 +7,7 @@
  */
 
 import { z } from 'zod';
-import type { ModelRewrite, Named } from '../contract.ts';
+import type { ModelRewrite, Named } from '../../contract/method.ts';
 import { fold } from '../../transform/rotation/fold.ts';
 import { rotate } from '../../transform/rotation/rotate.ts';
 import { randomHeads, randomStream, withTurner } from '../../transform/rotation/rotation.ts';

@@ -5,7 +5,7 @@ import { random } from '../../base/random.ts';
 import { stored } from '../../base/tensor.ts';
 import { integerGrid } from '../../encodings/grid.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
-import type { Matrix } from '../contract.ts';
+import type { Matrix } from '../../contract/statistic.ts';
 import { rtn } from './rtn.ts';
 import { roundToNearest } from '../../rounding/nearest.ts';
 

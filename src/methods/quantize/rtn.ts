@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { plainly } from '../../rounding/nearest.ts';
 import { numberOptions, withGroup } from '../../rounding/options.ts';
-import type { LinearMethod, Named } from '../contract.ts';
+import type { LinearMethod, Named } from '../../contract/method.ts';
 
 const options = z.strictObject(numberOptions).transform(withGroup);
 export type RtnOptions = z.output<typeof options>;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import type { Block } from '../contract.ts';
+import type { Block } from '../../contract/method.ts';
 import { rtn } from './rtn.ts';
 import { plainly } from '../../rounding/nearest.ts';
 import { block, down, goldenCase, scalesIn } from '../../../test/scaling-cases.ts';

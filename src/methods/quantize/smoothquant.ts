@@ -6,7 +6,8 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import type { Block, BlockRewrite, Matrix, Named, Statistic } from '../contract.ts';
+import type { Block, BlockRewrite, Named } from '../../contract/method.ts';
+import type { Matrix, Statistic } from '../../contract/statistic.ts';
 import type { Scaling } from '../../transform/scaling.ts';
 import {
   changes,

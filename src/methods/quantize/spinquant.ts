@@ -9,7 +9,7 @@
 
 import { z } from 'zod';
 import { random } from '../../base/random.ts';
-import type { ModelRewrite, Named, RewriteContext } from '../contract.ts';
+import type { ModelRewrite, Named, RewriteContext } from '../../contract/method.ts';
 import type { Model } from '../../models/model.ts';
 import { openCayley, unlearned } from '../../transform/rotation/cayley.ts';
 import { fold } from '../../transform/rotation/fold.ts';

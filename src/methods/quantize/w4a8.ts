@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
 import { groupedPacked } from '../../encodings/grouped.ts';
 import { roundedActivations } from '../../encodings/rounded.ts';
-import type { LinearMethod, Named } from '../contract.ts';
+import type { LinearMethod, Named } from '../../contract/method.ts';
 import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
 import { gridOptions } from '../../rounding/options.ts';
 import { roundToNearest } from '../../rounding/nearest.ts';

@@ -5,7 +5,7 @@
 
 import { z } from 'zod';
 import { LapidaryError } from '../../base/errors.ts';
-import type { LinearMethod, Named } from '../contract.ts';
+import type { LinearMethod, Named } from '../../contract/method.ts';
 import { compensateIntegers, integerChoice } from '../../compensate/integers.ts';
 import { gridOptions } from '../../rounding/options.ts';
 import { integersOf, nearest, rowGrid } from '../../rounding/rows.ts';

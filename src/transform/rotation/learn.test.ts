@@ -6,7 +6,7 @@ import { openCheckpoint } from '../../io/checkpoint.ts';
 import { loadModel } from '../../models/index.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
-import type { RewriteContext } from '../../methods/contract.ts';
+import type { RewriteContext } from '../../contract/method.ts';
 import { contextOf } from '../../run/context.ts';
 import { learn, spinquant } from '../../methods/quantize/spinquant.ts';
 import type { Learned } from './cayley.ts';

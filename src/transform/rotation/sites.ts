@@ -9,7 +9,8 @@ import type { Runner } from '../../models/runner.ts';
 import { openRunner } from '../../models/runner.ts';
 import type { Random } from '../../base/random.ts';
 import { pickedRows } from '../../base/rows.ts';
-import type { RewriteContext, Statistic, StatisticKind } from '../../methods/contract.ts';
+import type { RewriteContext } from '../../contract/method.ts';
+import type { Statistic, StatisticKind } from '../../contract/statistic.ts';
 
 /** A matrix that reads the residual stream. */
 export interface Reader {

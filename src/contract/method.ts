@@ -11,33 +11,8 @@ import type { Stored } from '../base/tensor.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import type { Configuration, Model } from '../models/model.ts';
-
-/**
- * What the walk can collect of a linear layer's inputs X [tokens, in]: of each column its squares alone ("squares", which
- * an importance matrix has, too) or all ("norm"), of every two of them ("gram"), or both ("full"). "cross" is "gram" with
- * what the same layer is fed in the original model, "all" is everything.
- */
-export type StatisticKind = 'none' | 'squares' | 'norm' | 'gram' | 'full' | 'cross' | 'all';
-
-/** Where a method asks for it (`fisher`), tokens weigh in all products by their importance, which is 1 on average. */
-export interface Statistic {
-  readonly tokens: number;
-  /** Per-column sum of squares [in]; with all kinds but "none". */
-  readonly squares?: Float32Array | undefined;
-  /** Per-column sum of sizes |x| [in]; with "norm". */
-  readonly sizes?: Float32Array | undefined;
-  /** Per-column largest size |x| [in]; with "norm". */
-  readonly peaks?: Float32Array | undefined;
-  /** X^T X, row-major [in, in]; with "gram". Methods may overwrite it: the walk hands each layer its own. */
-  readonly gram?: Float32Array | undefined;
-  /**
-   * X^T (X' - X), row-major [in, in], where X' are the layer's inputs in the original model, before anything was
-   * compressed; with "cross". Methods may overwrite it.
-   */
-  readonly cross?: Float32Array | undefined;
-  /** X^T X of the tokens that "cross" is of, where these are not all. */
-  readonly comparedGram?: Float32Array | undefined;
-}
+import type { Gradients, GradientsAsked } from './gradients.ts';
+import type { Matrix, Statistic, StatisticKind } from './statistic.ts';
 
 /** A step of a recipe, as its file has it. */
 export type StepInput = Readonly<Record<string, unknown>> & { readonly method: string };
@@ -77,19 +52,6 @@ export interface LinearMethod<Options = unknown> extends Common<Options> {
    * @throws LapidaryError on what it cannot convert so
    */
   convert?(encoding: Encoding, options: Options): Encoding;
-}
-
-/** A dense matrix, row-major [rows, columns]. */
-export interface Matrix {
-  readonly rows: number;
-  readonly columns: number;
-  /** May be written to. */
-  readonly values: Float32Array;
-  /**
-   * The same values in the type that they are kept in, where nobody has written to `values` yet; its bytes are valid
-   * until the method is done.
-   */
-  readonly plain?: Stored | undefined;
 }
 
 /** What a rewrite or a training changes; all else stays as it is. */
@@ -152,40 +114,6 @@ interface ModelContext {
   gradients(asked: GradientsAsked): Promise<Gradients>;
   /** Text that the model, as it was given to the method, writes by itself: token ids, all of one length. */
   samples(asked: SamplesAsked): Promise<readonly Int32Array[]>;
-}
-
-/** What of a model's gradients is wanted. */
-export interface GradientsAsked {
-  /** Linear layers in blocks, and blocks ("model.layers.0"), whose tokens' importance is wanted. */
-  readonly names?: ReadonlySet<string> | undefined;
-  /** Whether what blocks give is to be measured as predictions see it. */
-  readonly metrics?: boolean | undefined;
-  /** Linear layers in blocks of whose weights each is to be measured so. */
-  readonly weights?: ReadonlySet<string> | undefined;
-}
-
-export interface Gradients {
-  readonly importance: Importance;
-  /**
-   * Of each block: the mean of g g^T over tokens, row-major [hidden, hidden], g being the gradient of the predictions by a
-   * token's hidden state behind the block.
-   */
-  readonly metrics: readonly Float32Array[] | undefined;
-  /** By the matrix: E[g^2] of a token for each weight, row-major [out, in], the diagonal of the predictions' Fisher information. */
-  readonly weights: ReadonlyMap<string, Float32Array>;
-}
-
-/** By the name of a linear layer, or of a block. */
-export type Importance = ReadonlyMap<string, TokenImportance>;
-
-export interface TokenImportance {
-  /** Of every token of the sequences, one after the other: 1 on average. */
-  readonly weights: Float32Array;
-  /**
-   * Squared gradient of a token, on average. Changes e [out] of what the layer gives for each token raise the mean KL
-   * divergence by about half of the mean of `mean` x weight x |e|^2 / out.
-   */
-  readonly mean: number;
 }
 
 export interface SamplesAsked {
@@ -275,7 +203,7 @@ export type Compressor = LinearMethod | TrainMethod;
 export type Rewrite = BlockRewrite | ModelRewrite;
 export type Method = Compressor | Rewrite | BlockTraining | ModelTraining;
 
-/** Methods that say the same function with less in one way; a folder beside this file. */
+/** Methods that say the same function with less in one way; a folder of `src/methods`. */
 export interface Family {
   /** As its folder: "quantize". */
   readonly name: string;
