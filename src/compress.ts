@@ -8,7 +8,7 @@ import { ExitCode, LapidaryError } from './base/errors.ts';
 import { checkHeld } from './formats/holds.ts';
 import { formats } from './formats/index.ts';
 import type { Journal } from './io/journal.ts';
-import { openJournal } from './io/journal.ts';
+import { openJournal, partOf } from './io/journal.ts';
 import type { OutputFolder } from './io/output.ts';
 import { createOutputFolder } from './io/output.ts';
 import type { DryRun } from './plan/dry-run.ts';
@@ -18,9 +18,10 @@ import { checkDisk, memoryWarning, planRun } from './plan/plan.ts';
 import { plainRecipe } from './recipe/recipe.ts';
 import type { CompressReport } from './report/report.ts';
 import { applyRecipe } from './run/apply.ts';
-import type { CompressOptions } from './run/asked.ts';
-import { runOf } from './run/asked.ts';
-import { finish } from './run/finish.ts';
+import type { CompressOptions, Run, TypesOptions } from './run/asked.ts';
+import { runOf, runOfTypes } from './run/asked.ts';
+import type { Finished } from './run/finish.ts';
+import { finish, writeReports } from './run/finish.ts';
 import { mayReplace } from './run/held.ts';
 import type { Begun, Prepared } from './run/prepared.ts';
 import { foresee, inputsOf, prepare } from './run/prepared.ts';
@@ -34,21 +35,37 @@ import { openWords } from './run/words.ts';
  *   model in memory does; nothing is left under its final name then
  */
 export async function compress(options: CompressOptions): Promise<CompressReport> {
+  const [report] = await compressAll(await runOf(options));
+  return report!;
+}
+
+/**
+ * The same for several types of one model, side by side in one folder, as engines load them by name: `dtype: 'q8'`. The
+ * original and the text are read once.
+ * @returns what was saved and lost by each, in the order of `types`
+ * @throws LapidaryError as `compress` does, and on types that the format does not have
+ */
+export async function compressTypes(options: TypesOptions): Promise<readonly CompressReport[]> {
+  return compressAll(await runOfTypes(options));
+}
+
+/** A file for each recipe of a run, in one folder. */
+export async function compressAll(run: Run): Promise<readonly CompressReport[]> {
   let output: OutputFolder | undefined;
   let journal: Journal | undefined;
-  let run: Prepared | undefined;
+  let runs: readonly Prepared[] = [];
   try {
-    run = await prepare(await runOf(options), (begun) => {
+    runs = await prepare(run, (begun) => {
       output = openOutput(begun);
     });
-    journal = journalOf(run);
-    const report = await fill(run, output!, journal);
+    journal = journalOf(runs);
+    const reports = await fill(runs, output!, journal);
     run.signal?.throwIfAborted();
     output!.commit();
     journal.remove();
-    return report;
+    return reports;
   } catch (error) {
-    if (run && journal) leave(run, journal, error);
+    if (journal) leave(runs[0]!, journal, error);
     throw error;
   } finally {
     output?.abandon();
@@ -57,27 +74,49 @@ export async function compress(options: CompressOptions): Promise<CompressReport
 
 /** What the same `compress` will need, without doing it: bytes of memory by phase, bytes on the disk. */
 export async function planOf(options: CompressOptions): Promise<Plan> {
-  return planRun(await foresee(await runOf(options)));
+  const [plan] = await plansOf(await runOf(options));
+  return plan!;
 }
 
 /** What the same `compress` would do to which matrix, and what the result will take; reads no weights. */
 export async function dryRunOf(options: CompressOptions): Promise<DryRun> {
-  const run = await foresee(await runOf(options));
-  return dryRun(run, await planRun(run), run.notes);
+  const [dry] = await dryRunsOf(await runOf(options));
+  return dry!;
 }
 
-const openOutput = ({ out, overwrite, recipe, made }: Begun): OutputFolder =>
+/** For each file of a run. */
+export async function plansOf(run: Run): Promise<readonly Plan[]> {
+  return inTurn(await foresee(run), planRun);
+}
+
+/** For each file of a run. */
+export async function dryRunsOf(run: Run): Promise<readonly DryRun[]> {
+  return inTurn(await foresee(run), async (each) => dryRun(each, await planRun(each), each.notes));
+}
+
+async function inTurn<T, U>(all: readonly T[], work: (each: T) => Promise<U>): Promise<U[]> {
+  const results: U[] = [];
+  for (const each of all) results.push(await work(each));
+  return results;
+}
+
+const openOutput = ({ out, overwrite, runs, made }: Begun): OutputFolder =>
   createOutputFolder(out, {
     overwrite,
-    mayReplace: (folder) => mayReplace(folder, recipe, made),
-    reads: [recipe.model, ...inputsOf(recipe)],
+    mayReplace: (folder) => mayReplace(folder, runs, made),
+    reads: runs.flatMap(({ recipe }) => [recipe.model, ...inputsOf(recipe)]),
   });
 
 /** Keyed by all that decides the bytes. */
-function journalOf({ made, recipe, out, session, warn }: Prepared): Journal {
-  const { made: _, ...rest } = plainRecipe(recipe);
-  const key = { ...made, recipe: rest, device: session.device ?? 'cpu', machine: cpus()[0]?.model.trim() };
-  return openJournal(out, key, { warn });
+function journalOf(runs: readonly Prepared[]): Journal {
+  const [{ made, out, session, warn }] = runs as readonly [Prepared];
+  const [recipe, ...others] = runs.map(({ recipe }) => {
+    const { made: _, ...rest } = plainRecipe(recipe);
+    return rest;
+  });
+  const beside = others.length > 0 ? { beside: others } : {};
+  const machine = { device: session.device ?? 'cpu', machine: cpus()[0]?.model.trim() };
+  return openJournal(out, { ...made, recipe, ...beside, ...machine }, { warn });
 }
 
 /** What was interrupted, or had no room, can go on; what was refused would be refused again. */
@@ -93,12 +132,28 @@ function leave({ out, warn }: Prepared, journal: Journal, error: unknown): void 
 }
 
 /** Everything between an empty folder and a whole one. */
-async function fill(run: Prepared, output: OutputFolder, journal: Journal): Promise<CompressReport> {
-  const { original, recipe, texts, importance, session, progress, signal, warn, say, clock } = run;
-  const plan = await planRun(run);
-  checkDisk(plan);
-  const tight = memoryWarning(plan);
-  if (tight) warn(tight);
+async function fill(
+  runs: readonly Prepared[],
+  output: OutputFolder,
+  journal: Journal,
+): Promise<readonly CompressReport[]> {
+  const plans = await inTurn(runs, planRun);
+  checkDisk(plans);
+  const finished: Finished[] = [];
+  for (const [index, run] of runs.entries()) {
+    const { type, warn, clock } = run;
+    const tight = memoryWarning(plans[index]!);
+    if (tight) warn(tight);
+    clock.start();
+    finished.push(await made(run, output, type === undefined ? journal : partOf(journal, type)));
+  }
+  writeReports(runs, output, finished);
+  return finished.map(({ report }) => report);
+}
+
+/** One file, written and measured. */
+async function made(run: Prepared, output: OutputFolder, journal: Journal): Promise<Finished> {
+  const { original, recipe, texts, importance, session, progress, signal, say, clock } = run;
   const words = openWords(recipe, original, texts, { ...session, progress, signal });
   const result = await applyRecipe(original.model, recipe, texts, {
     ...session,

@@ -14,8 +14,8 @@
  */
 
 // Compressing
-export type { CompressOptions, RecommendOptions, RunOptions } from './run/asked.ts';
-export { compress, dryRunOf, planOf } from './compress.ts';
+export type { CompressOptions, RecommendOptions, RunOptions, TypesOptions } from './run/asked.ts';
+export { compress, compressTypes, dryRunOf, planOf } from './compress.ts';
 export { recommend } from './run/asked.ts';
 export type { CompressReport, Measures } from './report/report.ts';
 export type { Cost } from './evaluate/cost.ts';

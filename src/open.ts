@@ -14,6 +14,7 @@ import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
 import { openGguf } from './io/gguf/read.ts';
 import { withoutAddress } from './io/hub.ts';
+import { defaultFile } from './io/onnx/transformers.ts';
 import type { Origin } from './io/origin.ts';
 import { isLegalFile, mergedOrigin, originFromFolder, originFromGguf } from './io/origin.ts';
 import { floatTensors, ggufGrid, modelFromGguf } from './models/gguf.ts';
@@ -72,6 +73,10 @@ export type OpenedWeights = Omit<OpenedCheckpoint, 'tokenizer'> | Omit<OpenedFil
 export function isShipped(location: string | undefined): boolean {
   return location === undefined || (location === shipped.name && !existsSync(location));
 }
+
+/** How much text a first look at what the package does is calibrated on: its own model, by its own text. */
+export const firstLook = (location: string | undefined, text: string | undefined) =>
+  isShipped(location) && text === undefined ? { sequences: shipped.sequences } : {};
 
 /** @throws LapidaryError when it is none of these, or its tokenizer does not fit */
 export async function openModel(location: string | undefined, options: OpenOptions = {}): Promise<Opened> {
@@ -204,6 +209,8 @@ function exportedFile(location: string): string | undefined {
   const folder = existsSync(inner) && statSync(inner).isDirectory() ? inner : location;
   const files = readdirSync(folder).filter((name) => name.endsWith('.onnx'));
   if (files.length === 0 && folder === location) return undefined;
+  const standard = files.length > 1 ? defaultFile(configOf(location)) : undefined;
+  if (standard !== undefined && files.includes(standard)) return join(folder, standard);
   return join(folder, only(files, folder, 'ONNX'));
 }
 

@@ -2,26 +2,20 @@
 
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { shellWord } from '../base/shell.ts';
-import { compress, dryRunOf, planOf } from '../compress.ts';
-import type { Check } from '../export/written.ts';
+import { compressAll, dryRunsOf, plansOf } from '../compress.ts';
 import { engineNames } from '../formats/engines.ts';
 import { formats } from '../formats/index.ts';
 import { storedGrid } from '../open.ts';
 import { checkRecipe, plainRecipe } from '../recipe/recipe.ts';
-import { defaultFolder } from '../run/default-name.ts';
-import type { CompressReport, Measures } from '../report/report.ts';
-import { storedAs } from '../report/run.ts';
-import { examplePrompt } from '../report/use.ts';
+import type { TypedRecipe } from '../run/asked.ts';
+import { defaultFolder, folderOfTypes } from '../run/default-name.ts';
 import type { RunFlags } from './common.ts';
 import { print, runOptions, wholeNumber, withProgress } from './common.ts';
 import { describeDryRun } from './dry-run.ts';
 import { methodFlags, withMethodHelp } from './method-flags.ts';
 import { describePlan } from './plan.ts';
-import { duration } from './progress.ts';
-import { recipeInput } from './recipe.ts';
-import { interval } from '../report/interval.ts';
-import { formatBytes, formatCount, table } from './table.ts';
+import { typedInputs } from './recipe.ts';
+import { describeResults } from './result.ts';
 
 interface Flags extends RunFlags, Readonly<Record<string, unknown>> {
   readonly recipe?: string;
@@ -56,6 +50,7 @@ Examples:
   lapidary compress ./my-model --for ollama --calibration text.jsonl
   lapidary compress org/name --method rtn --bits 8 --out ./small
   lapidary compress ./my-model --step "awq" --step "gptq bits=4 group=32" --calibration text.jsonl
+  lapidary compress ./my-model --types q4,q8,fp16 --calibration text.jsonl
   lapidary compress ./my-model --format gguf --type Q4_K_M --calibration text.jsonl --dry-run
   lapidary compress --recipe recipe.yaml --out ./again`,
     )
@@ -128,6 +123,10 @@ function outputOptions(): Option[] {
   return [
     new Option('--for <engine>', `what will run it; chooses all else: ${engineNames.join(', ')}`),
     new Option('--format <name>', Object.keys(formats).join(', ')).argParser(oneOf(Object.keys(formats))),
+    new Option(
+      '--types <names>',
+      'several types side by side, the default first: q4,q8,fp16; of gguf Q4_K_M,Q8_0,F16',
+    ),
     new Option('--out <folder>', 'where to write (default: a name that says what was done)'),
     new Option('--overwrite', "replaces whatever is there (without: only the same recipe's result)"),
     new Option('--activations <type>', 'onnx: type the written graph computes in').choices([
@@ -169,8 +168,12 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   const open = ['method', 'step', 'recipe'].every((name) => flags[name] === undefined);
   const revision = given('revision') as string | undefined;
   const stored = open ? await withProgress((work) => storedGrid(model, { ...work, revision })) : undefined;
-  const recipe = checkRecipe(recipeInput(model, flags.recipe, given, stored), 'command line');
-  const out = flags.out ?? defaultFolder(recipe);
+  const inputs = typedInputs(model, flags.recipe, given, stored);
+  const recipes = inputs.map(({ type, input }) => ({ type, recipe: checkRecipe(input, 'command line') }));
+  const all = recipes as [TypedRecipe, ...TypedRecipe[]];
+  const types = recipes.flatMap(({ type }) => type ?? []);
+  const [{ recipe }] = all;
+  const out = flags.out ?? (types.length > 0 ? folderOfTypes(recipe, types) : defaultFolder(recipe));
   if (out === '') {
     throw new LapidaryError(
       { what: 'the name of the output folder is empty', where: '--out' },
@@ -179,77 +182,30 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   }
   const { overwrite, device, threads, speed } = flags;
   const answers = flags.answers ? undefined : false;
-  const options = { recipe, out, overwrite, speed, answers, device, threads };
+  const options = { recipes: all, out, overwrite, speed, answers, device, threads };
+  const told = <T>(results: readonly T[], describe: (result: T) => string, json: (result: T) => object) => {
+    if (flags.json)
+      return print(JSON.stringify(types.length > 0 ? { types: results.map(json) } : json(results[0]!)));
+    print(
+      results
+        .map((result, at) => (types.length > 0 ? `${types[at]}\n\n` : '') + describe(result))
+        .join('\n\n'),
+    );
+  };
   if (flags.dryRun) {
-    const dry = await withProgress((work) => dryRunOf({ ...work, ...options }));
-    return print(flags.json ? JSON.stringify(dry) : describeDryRun(dry));
+    const runs = await withProgress((work) => dryRunsOf({ ...work, ...options }));
+    return told(runs, describeDryRun, (dry) => dry);
   }
   if (flags.memory) {
-    const plan = await withProgress((work) => planOf({ ...work, ...options }));
-    return print(flags.json ? JSON.stringify(plan) : describePlan(plan));
+    const plans = await withProgress((work) => plansOf({ ...work, ...options }));
+    return told(plans, describePlan, (plan) => plan);
   }
-  const report = await withProgress((work) => compress({ ...work, ...options }));
-  print(flags.json ? JSON.stringify({ ...report, recipe: plainRecipe(report.recipe) }) : describe(report));
-}
-
-function describe(report: CompressReport): string {
-  const { original, compressed, file, out, chat, checks } = report;
-  const row = (name: string, show: (measures: Measures) => string | undefined) => [
-    name,
-    show(original) ?? '',
-    show(compressed) ?? '',
-  ];
-  const rows = [
-    row('bytes', ({ bytes }) => formatBytes(bytes)),
-    row('bits a weight', ({ bitsPerWeight }) => bitsPerWeight.toFixed(2)),
-    row('perplexity', ({ perplexity }) => perplexity && interval(perplexity, 3)),
-    row(
-      'perplexity, times the original',
-      ({ perplexityRatio }) => perplexityRatio && interval(perplexityRatio, 4),
-    ),
-    row('KL divergence, nats', ({ kl }) => kl && interval({ value: kl.mean, ...kl }, 5)),
-    row('same top token', ({ agreement }) => agreement && interval(agreement, 4)),
-    row('prompt, tokens/s', ({ speed }) => speed?.prefillTokensPerSecond.toFixed(0)),
-    row('generation, tokens/s', ({ speed }) => speed?.decodeTokensPerSecond.toFixed(0)),
-  ].filter(([, before, after]) => before || after);
-  const seconds = Object.values(report.seconds).reduce((sum, value) => sum + value, 0);
-  return [
-    table(['', 'original', 'compressed'], rows),
-    '',
-    `${timesSmaller(original.bytes / compressed.bytes)}, ${formatCount(compressed.parameters)} parameters, in ${duration(1000 * seconds)}.`,
-    ...checks.map((check) => verified(file.path, check)),
-    ...(compressed.tokens
-      ? [
-          `Measured on ${compressed.tokens.toLocaleString('en')} predicted tokens; ${compressed.perplexity?.low === undefined ? 'one sequence has no intervals' : 'brackets: 95% interval over sequences'}.`,
-        ]
-      : []),
-    storedAs(report),
-    ...example(report),
-    ...(report.slower ? [`Note: ${report.slower}`] : []),
-    ...report.notes.map((note) => `Note: ${note}`),
-    '',
-    'Next:',
-    `  npx lapidary generate ${shellWord(out)} "${examplePrompt(chat)}"${chat ? ' --chat' : ''}`,
-  ].join('\n');
-}
-
-/** One of the answers, so that a broken model is seen at once. */
-function example({ answers }: CompressReport): string[] {
-  const [first] = answers;
-  if (!first) return [];
-  const line = (text: string) => JSON.stringify(text.trim().slice(0, 160));
-  return [
-    `Asked ${line(first.prompt)}:`,
-    `  original    ${line(first.original)}`,
-    `  compressed  ${first.original === first.compressed ? 'the same' : line(first.compressed)}`,
-  ];
-}
-
-const timesSmaller = (ratio: number): string =>
-  ratio < 1 ? `${(1 / ratio).toFixed(2)} times larger` : `${ratio.toFixed(2)} times smaller`;
-
-function verified(path: string, { engine, worst, tolerance }: Check): string {
-  const loaded = `Verified: ${path} loaded in ${engine}; its logits`;
-  if (worst === 0) return `${loaded} are those of the model in memory.`;
-  return `${loaded} differ from the model in memory by ${worst.toPrecision(2)} of their spread at most (allowed: ${tolerance}).`;
+  const reports = await withProgress((work) => compressAll({ ...work, ...options }));
+  if (flags.json)
+    return told(
+      reports,
+      () => '',
+      (report) => ({ ...report, recipe: plainRecipe(report.recipe) }),
+    );
+  print(describeResults(reports));
 }

@@ -1,15 +1,18 @@
 /** What the flags of `lapidary compress` mean: the input of a recipe, over one that is read from a file. */
 
+import { defined } from '../base/defined.ts';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Asked } from '../formats/choose.ts';
 import { bySquares, canKeep, optionNames, recommendation } from '../formats/choose.ts';
 import type { FormatName } from '../formats/engines.ts';
 import { destinationOf } from '../formats/engines.ts';
 import { formats } from '../formats/index.ts';
+import { formatOf, typesNamed } from '../formats/types.ts';
 import { kept } from '../formats/recommend.ts';
 import { methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
-import { isShipped, shipped } from '../open.ts';
+import { firstLook, isShipped } from '../open.ts';
+import { flagOf } from '../recipe/options.ts';
 import type { PlainRecipe } from '../recipe/recipe.ts';
 import { checkRecipe, recipeFile } from '../recipe/recipe.ts';
 import { stepsOf } from './steps.ts';
@@ -25,8 +28,6 @@ export function recipeInput(
   given: (name: string) => unknown,
   stored?: StoredGrid,
 ): PlainRecipe {
-  const defined = (values: Record<string, unknown>) =>
-    Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
   const file = path === undefined ? {} : readInput(path);
   const section = (name: 'calibration' | 'evaluation' | 'export', values: Record<string, unknown>) => ({
     ...file[name],
@@ -55,8 +56,7 @@ export function recipeInput(
   const recommended = named ? undefined : keeps ? kept(stored) : anew;
   const planned = stepsOf({ file, format, given, recommended, anew: anew.step });
   const steps = given('imatrix') === undefined ? planned : bySquares(planned);
-  // A first look at what the package does.
-  const quick = isShipped(model) && path === undefined && calibration === undefined;
+  const first = path === undefined ? firstLook(model, calibration as string | undefined) : {};
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'imatrix', 'evaluation'].map(given)].every(
@@ -73,7 +73,7 @@ export function recipeInput(
       data: given('calibration'),
       imatrix: given('imatrix'),
       generated: given('generatedCalibration'),
-      sequences: given('sequences') ?? (quick ? shipped.sequences : undefined),
+      sequences: given('sequences') ?? first.sequences,
       length: given('length'),
     }),
     evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),
@@ -88,6 +88,57 @@ export function recipeInput(
       }),
     }),
   } as PlainRecipe;
+}
+
+/**
+ * An input for each type that `--types` names, or the one without it.
+ * @throws LapidaryError (usage) on types that the format does not have, or flags that say what a type says
+ */
+export function typedInputs(
+  model: string | undefined,
+  path: string | undefined,
+  given: (name: string) => unknown,
+  stored?: StoredGrid,
+): readonly { readonly type?: string; readonly input: PlainRecipe }[] {
+  const names = given('types') as string | undefined;
+  if (names === undefined) return [{ input: recipeInput(model, path, given, stored) }];
+  const listed = names.split(',');
+  const asked = given('format') as FormatName | undefined;
+  const { format } = destinationOf(given('for') as string | undefined, asked, formatOf(listed));
+  const types = typesNamed(listed, format);
+  const said = [...types.values()].flatMap(({ options, export: written }) =>
+    Object.keys({ ...options, ...written }),
+  );
+  const other = ['recipe', 'step', ...said].find((name) => given(name) !== undefined);
+  if (other !== undefined) throw besideTypes(other, listed);
+  return [...types].map(([type, { options, export: written }]) => {
+    const own: Readonly<Record<string, unknown>> = { ...options, ...written, format };
+    const floats: Readonly<Record<string, unknown>> = { ...written, format, method: 'keep', form: 'floats' };
+    // What is said of a method is for those that have one.
+    const ofMethods = ['embeddingBits', 'also', ...methods.flatMap(optionNames)];
+    const over = (name: string) => {
+      if (options) return name in own ? own[name] : given(name);
+      return name in floats ? floats[name] : ofMethods.includes(name) ? undefined : given(name);
+    };
+    const kept = stored && options && 'bits' in options && stored.bits === options.bits ? stored : undefined;
+    return { type, input: recipeInput(model, undefined, over, kept) };
+  });
+}
+
+function besideTypes(name: string, types: readonly string[]): LapidaryError {
+  const fix =
+    name === 'recipe'
+      ? 'leave out one of them; a folder of several types has a recipe for each'
+      : `leave it out, or run once for each of ${types.join(', ')}`;
+  return new LapidaryError(
+    {
+      what: `--${flagOf(name)} beside --types`,
+      where: 'command line',
+      expected: 'types that say this themselves',
+      fix,
+    },
+    ExitCode.usage,
+  );
 }
 
 /** Whether flags ask for more of the method than bits. */

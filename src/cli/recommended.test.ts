@@ -71,14 +71,16 @@ describe('recommend', () => {
 
 describe('a run that is asked for', () => {
   it('without a recipe is the recommended one, in a folder named as on the command line', async () => {
-    const { recipe, out, device } = await runOf({ model, for: 'llama.cpp', bits: 4, device: 'cpu' });
+    const { recipes, out, device } = await runOf({ model, for: 'llama.cpp', bits: 4, device: 'cpu' });
+    const [{ recipe }] = recipes;
     expect(plainRecipe(recipe)).toEqual(byFlags({ for: 'llama.cpp', bits: 4 }));
     expect(out).toBe('pebble-gguf-ggml-Q4_K_M');
     expect(device).toBe('cpu');
   });
 
   it('with steps has these alone, written for the engine', async () => {
-    const { recipe } = await runOf({ model, steps: [{ method: 'rtn', bits: 8 }], for: 'browser' });
+    const { recipes } = await runOf({ model, steps: [{ method: 'rtn', bits: 8 }], for: 'browser' });
+    const [{ recipe }] = recipes;
     expect(recipe.steps).toHaveLength(1);
     expect(recipe.steps[0]).toMatchObject({
       method: { name: 'rtn' },
@@ -91,7 +93,20 @@ describe('a run that is asked for', () => {
 
   it('with a recipe is that', async () => {
     const { recipe } = await recommend({ model });
-    expect(await runOf({ recipe, out: './small' })).toEqual({ recipe, out: './small' });
+    expect(await runOf({ recipe, out: './small' })).toMatchObject({ recipes: [{ recipe }], out: './small' });
+  });
+
+  it('without a model is a first look at the one that ships, on as much text as the command line takes', async () => {
+    const { recipes } = await runOf({});
+    expect(plainRecipe(recipes[0].recipe)).toEqual(
+      plainRecipe(
+        checkRecipe(
+          recipeInput(undefined, undefined, () => undefined),
+          'test',
+        ),
+      ),
+    );
+    expect(recipes[0].recipe.calibration.sequences).toBe(48);
   });
 
   it('takes no bits beside steps, which have their own', async () => {

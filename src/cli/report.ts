@@ -8,6 +8,7 @@ import { writeFileAtomic } from '../io/output.ts';
 import { systemError } from '../io/system-error.ts';
 import type { ReportData } from '../report/data.ts';
 import { parseReport } from '../report/data.ts';
+import { recipesIn, reportsIn } from '../report/files.ts';
 import { isOurPage, reportHtml } from '../report/html.ts';
 import { interval } from '../report/interval.ts';
 import { jsonOption, print } from './common.ts';
@@ -37,7 +38,7 @@ Examples:
   lapidary report ./runs/*/report.json --out comparison.html`,
     )
     .action((runs: readonly string[], { out, overwrite = false, json }: Flags) => {
-      const reports = runs.map(readReport);
+      const reports = runs.flatMap(readReports);
       const page = reportHtml(reports);
       checkReplaceable(out, overwrite);
       writeFileAtomic(out, new TextEncoder().encode(page));
@@ -45,11 +46,11 @@ Examples:
     });
 }
 
-/** @param run a folder or its report.json */
-function readReport(run: string): ReportData {
+/** @param run a folder, which may have several types, or its report.json */
+function readReports(run: string): ReportData[] {
   const isFolder = existsSync(run) && statSync(run).isDirectory();
-  const path = isFolder ? join(run, 'report.json') : run;
-  if (!existsSync(path)) {
+  const paths = isFolder ? reportsIn(run) : existsSync(run) ? [run] : [];
+  if (paths.length === 0) {
     throw new LapidaryError({
       what: isFolder ? 'the folder has no report.json' : 'no such file or folder',
       where: run,
@@ -57,6 +58,10 @@ function readReport(run: string): ReportData {
       fix: isFolder ? insteadOf(run) : 'check the path',
     });
   }
+  return paths.map(readReport);
+}
+
+function readReport(path: string): ReportData {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -69,10 +74,10 @@ function readReport(run: string): ReportData {
 /** What to name instead of a folder that is no run: those in it, or what becomes one. */
 function insteadOf(folder: string): string {
   const runs = readdirSync(folder)
-    .filter((name) => existsSync(join(folder, name, 'report.json')))
+    .filter((name) => statSync(join(folder, name)).isDirectory() && reportsIn(join(folder, name)).length > 0)
     .map((name) => join(folder, name));
   if (runs.length > 0) return `name the runs in it: ${runs.slice(0, 8).join(' ')}`;
-  if (existsSync(join(folder, 'recipe.yaml'))) return 'compress again with this version, which writes one';
+  if (recipesIn(folder).length > 0) return 'compress again with this version, which writes one';
   return 'name the folder of a run, as lapidary compress says at its end';
 }
 

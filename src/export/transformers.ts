@@ -3,11 +3,14 @@
  * loads it too. Checked against @huggingface/transformers 4.3.1, which picks a file by its `dtype`.
  */
 
-import { statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
+import { parseJsonObject } from '../base/json.ts';
 import type { ActivationType } from '../encodings/dense.ts';
 import type { AccuracyLevel } from '../encodings/encoding.ts';
 import { onnxBytes, writeOnnx } from '../graph/onnx.ts';
+import type { FileType, Loading } from '../io/onnx/transformers.ts';
+import { fileNames, loadingOf } from '../io/onnx/transformers.ts';
 import { writeFileAtomic } from '../io/output.ts';
 import type { Model } from '../models/model.ts';
 import type { ExportOptions } from './graph.ts';
@@ -30,19 +33,24 @@ export interface ExportedFile {
 export interface TransformersOptions {
   /** One file each; one in float32 where nothing is said. The first is what transformers.js loads by default. */
   readonly files?: readonly ExportOptions[];
+  /** What a single file is called; by the width of most of its weights where nothing is said. */
+  readonly type?: FileType | undefined;
   /** Bytes of weights from which they are written beside the model; see `writeOnnx`. */
   readonly externalThreshold?: number;
 }
 
-/** Writes into `folder`, which may have other files. @returns the ONNX files */
+/**
+ * Writes into `folder`, which may have other files: of those that it wrote there before, engines go on to load the first by
+ * default. @returns the ONNX files
+ */
 export function exportTransformers(
   model: Model,
   folder: string,
-  { files = [{}], externalThreshold }: TransformersOptions = {},
+  { files = [{}], type, externalThreshold }: TransformersOptions = {},
 ): readonly ExportedFile[] {
   const external: Record<string, number> = {};
   const exported = files.map((options): ExportedFile => {
-    const dtype = dtypeOf(model, options.activations);
+    const dtype = type ?? dtypeOf(model, options.activations);
     const path = join(folder, 'onnx', fileNames[dtype]);
     const graph = exportGraph(model, options);
     const written = writeOnnx(graph, path, externalThreshold === undefined ? {} : { externalThreshold });
@@ -53,20 +61,6 @@ export function exportTransformers(
   writeFiles(model, folder, { first: exported[0], external });
   return exported;
 }
-
-const fileNames = {
-  fp32: 'model.onnx',
-  fp16: 'model_fp16.onnx',
-  q8: 'model_quantized.onnx',
-  q4: 'model_q4.onnx',
-  q4f16: 'model_q4f16.onnx',
-  q2: 'model_q2.onnx',
-  q2f16: 'model_q2f16.onnx',
-  q1: 'model_q1.onnx',
-  q1f16: 'model_q1f16.onnx',
-} as const;
-
-export type FileType = keyof typeof fileNames;
 
 /** Bytes of the file that `exportTransformers` writes, and of each matrix in it; reads no weights. */
 export function exportedBytes(
@@ -99,19 +93,28 @@ function dtypeOf(model: Model, activations: ActivationType = 'float32'): FileTyp
   return half ? 'q1f16' : 'q1';
 }
 
-interface Loading {
+interface Written {
   /** What engines load by default. */
   readonly first: ExportedFile;
   /** Number of external files, by the model's file name. */
   readonly external: Readonly<Record<string, number>>;
 }
 
-function writeFiles(model: Model, folder: string, { first, external }: Loading): void {
+function writeFiles(model: Model, folder: string, { first, external }: Written): void {
+  const before = loadingIn(folder);
+  const all = { ...before?.use_external_data_format, ...external };
   const loading = {
-    dtype: first.dtype,
-    ...(Object.keys(external).length > 0 ? { use_external_data_format: external } : {}),
+    dtype: before?.dtype ?? first.dtype,
+    ...(Object.keys(all).length > 0 ? { use_external_data_format: all } : {}),
   };
   writeSettings(model, folder, { 'transformers.js_config': loading });
+  if (before) return;
   const genai = `${JSON.stringify(genaiConfig(model, first.path), null, 2)}\n`;
   writeFileAtomic(join(folder, 'genai_config.json'), Buffer.from(genai));
+}
+
+/** How transformers.js is to load a folder; undefined where nothing was written to it yet. */
+function loadingIn(folder: string): Loading | undefined {
+  const path = join(folder, 'config.json');
+  return existsSync(path) ? loadingOf(parseJsonObject(readFileSync(path), { where: path })) : undefined;
 }

@@ -166,14 +166,30 @@ export function bySquares(steps: readonly PlannedStep[]): PlannedStep[] {
   });
 }
 
-/** The steps for who names no method, and why these. */
+/** What leaves all weights floats, those that are quantized already, too. */
+export const keptFloats: readonly PlannedStep[] = [
+  { method: 'keep', targets: ['blocks', 'embeddings'], form: 'floats' },
+];
+
+/**
+ * The steps for who names no method, and why these.
+ * @param given.options of the method, in place of what is recommended
+ */
 export function recommendedSteps(
   asked: Asked,
-  given: { readonly stored?: StoredGrid | undefined; readonly embeddingBits?: number | undefined },
+  given: {
+    readonly stored?: StoredGrid | undefined;
+    readonly embeddingBits?: number | undefined;
+    readonly options?: Options;
+  },
 ): { readonly steps: readonly PlannedStep[]; readonly reason: string } {
   const { format, imatrix } = asked;
   const chosen = canKeep(given.stored, asked) ? kept(given.stored) : recommendation(asked);
-  const chain = stepsOfChain(chosen.step.method, { format, start: chosen.step, options: {} });
+  const chain = stepsOfChain(chosen.step.method, {
+    format,
+    start: chosen.step,
+    options: given.options ?? {},
+  });
   const bits = given.embeddingBits;
   const { steps, tables } = withTables(chain, { format, bits, recommended: chosen.tables });
   const all = [...steps, ...tables];

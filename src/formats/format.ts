@@ -28,6 +28,8 @@ import type { Recommendation, Wanted } from './recommend.ts';
 /** What a run knows when its result is to be written. */
 export interface Job {
   readonly recipe: Recipe;
+  /** What the file is called, where it is one of several in its folder. */
+  readonly type?: string | undefined;
   readonly original: OpenedCheckpoint;
   readonly compressed: Model;
   /** Of the compressed model: another one where its vocabulary is. */
@@ -134,6 +136,13 @@ export interface IntegerWeights {
   readonly roundedInputs: boolean;
 }
 
+/** What a type of file, as its users name it, asks of a recipe. */
+export interface AskedType {
+  /** Options of what compresses the blocks; without them all weights stay floats. */
+  readonly options?: Readonly<{ bits: number } | { type: string }>;
+  readonly export?: Partial<Recipe['export']>;
+}
+
 export interface Format {
   /** "ONNX for transformers.js" */
   readonly label: string;
@@ -143,6 +152,8 @@ export interface Format {
   readonly alsoRunBy?: readonly EngineName[] | undefined;
   /** The compressor for who names none. */
   recommend(wanted: Wanted): Recommendation;
+  /** Types that a folder may hold side by side, by name; undefined where it has one. */
+  readonly types?: Readonly<Record<string, AskedType>>;
   /** Whether the embedding and the head stay as they are, because engines take nothing else. */
   readonly keepsTables?: boolean | undefined;
   /** What integers in groups it holds: with offsets that are no zero points, with scales that need float32. */

@@ -15,6 +15,7 @@ import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
 import type { Target } from '../calibrate/targets.ts';
 import { ggufBytes } from '../io/gguf/write.ts';
+import { ggufFileTypes } from '../models/gguf-mixes.ts';
 import { ggufOf } from '../models/gguf-write.ts';
 import type { Model } from '../models/model.ts';
 import { openModel } from '../open.ts';
@@ -34,6 +35,12 @@ export const gguf: Format = {
   engines: { 'llama.cpp': {}, 'node-llama-cpp': {}, ollama: {}, 'lm-studio': {} },
   withoutWindows: 'llama.cpp',
   recommend: blocks,
+  types: {
+    ...Object.fromEntries(Object.keys(ggufFileTypes).map((type) => [type, { options: { type } }])),
+    ...Object.fromEntries(
+      (['F16', 'BF16', 'F32'] as const).map((floats) => [floats, { export: { floats } }]),
+    ),
+  },
   grids: { offsets: true, wideScales: true },
   // Q8_0's zero point is always the middle; Q4_1's minima are float16.
   fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),

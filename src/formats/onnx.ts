@@ -8,6 +8,7 @@ import { mostTabled } from '../export/attention.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportedBytes, exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
+import type { FileType } from '../io/onnx/transformers.ts';
 import type { OpenedFile } from '../open.ts';
 import { sameWords } from '../run/words.ts';
 import { version } from '../version.ts';
@@ -21,8 +22,20 @@ const engine = `ONNX Runtime ${version('onnxruntime-node')}`;
 /** Half of what activations and caches take, and what GPUs are fastest at. */
 const webgpu: Engine = { export: { activations: 'float16' } };
 
+const float32 = { activations: 'float32' } as const;
+const float16 = { activations: 'float16' } as const;
+
 export const onnx: Format = {
   label: 'ONNX for transformers.js',
+  types: {
+    fp32: { export: float32 },
+    fp16: { export: float16 },
+    q8: { options: { bits: 8 }, export: float32 },
+    q4: { options: { bits: 4 }, export: float32 },
+    q4f16: { options: { bits: 4 }, export: float16 },
+    q2: { options: { bits: 2 }, export: float32 },
+    q2f16: { options: { bits: 2 }, export: float16 },
+  },
   engines: {
     'transformers.js': {},
     node: {},
@@ -60,6 +73,7 @@ export const onnx: Format = {
     const cache = await cacheOf(job);
     const [{ path, dtype, bytes, options, levels }] = exportTransformers(compressed, folder, {
       files: [{ activations, accuracyLevel: accuracy.level, products, cache }],
+      type: job.type as FileType | undefined,
     });
     const file = join(folder, path);
     progress({ phase: 'verify', done: 0, total: 1 });

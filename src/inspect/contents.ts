@@ -43,6 +43,8 @@ export interface Contents {
   readonly producer?: string | undefined;
   /** Where the model lies on this machine, with what stands beside it. */
   readonly folder?: string | undefined;
+  /** Its own file there, where it has one. */
+  readonly file?: string | undefined;
 }
 
 /** Of a model that Lapidary opens. @param location as it was opened by */
@@ -63,6 +65,7 @@ export function contentsOf(opened: OpenedWeights, location: string | undefined):
     chatTemplate: hasTemplate(model.files),
     origin,
     folder: isFile ? dirname(location) : location,
+    file: isFile ? basename(location) : undefined,
   };
 }
 
@@ -91,6 +94,7 @@ function ggufContents(path: string): Contents {
     chatTemplate: file.metadata.has('tokenizer.chat_template'),
     origin: originFromGguf(file.metadata),
     folder: dirname(resolve(path)),
+    file: basename(path),
   };
 }
 
@@ -114,6 +118,7 @@ function onnxContents(path: string): Contents {
     origin: mergedOrigin(folder === undefined ? {} : originFromFolder(folder), originFromConfig(json)),
     producer: onnx.producer || undefined,
     folder,
+    file: basename(path),
   };
 }
 

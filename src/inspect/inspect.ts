@@ -53,7 +53,7 @@ export interface Inspection extends Omit<Settings, 'layers'>, Origin {
 export async function inspect(location?: string, options: OpenOptions = {}): Promise<Inspection> {
   const place = location === undefined ? undefined : withoutAddress(location);
   const { refused, ...contents } = await look(place, options);
-  const { name, container, settings, cost, chatTemplate, origin, producer, folder } = contents;
+  const { name, container, settings, cost, chatTemplate, origin, producer, folder, file } = contents;
   const { layers: plans, ...sizes } = settings;
   const at = placesOf(contents.tensors.map((tensor) => tensor.name));
   const tensors = contents.tensors.map(({ name: own, ...rest }) => {
@@ -68,7 +68,7 @@ export async function inspect(location?: string, options: OpenOptions = {}): Pro
     ...cost,
     chatTemplate,
     ...origin,
-    madeBy: madeBy(folder, producer),
+    madeBy: madeBy(folder, file, producer),
     types: typesOf(tensors),
     layers: layersOf(tensors, plans),
     tensors,

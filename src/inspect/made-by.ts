@@ -1,8 +1,10 @@
 /** What a model was made by and from: the report that Lapidary leaves beside what it writes, or the name in an ONNX file. */
 
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
+import { reportsIn } from '../report/files.ts';
+import type { ReportData } from '../report/schema.ts';
 import { parseReport } from '../report/schema.ts';
 
 export interface MadeBy {
@@ -19,17 +21,29 @@ export interface MadeBy {
   readonly command?: string | undefined;
 }
 
-/** @param folder where report.json would be; one that cannot be read says nothing */
-export function madeBy(folder: string | undefined, producer: string | undefined): MadeBy | undefined {
-  const path = folder === undefined ? undefined : join(folder, 'report.json');
-  if (path !== undefined && existsSync(path)) {
-    try {
-      const { model, target, summary, reproduction } = parseReport(readFileSync(path, 'utf8'), path);
-      const { lapidary: version, command } = Object.fromEntries(reproduction);
-      return { producer: 'lapidary', version, model, target, summary, command };
-    } catch (error) {
-      if (!(error instanceof LapidaryError)) throw error;
-    }
+/**
+ * @param folder where reports would be; those that cannot be read say nothing
+ * @param file the one that was looked into, where the folder has several types
+ */
+export function madeBy(
+  folder: string | undefined,
+  file: string | undefined,
+  producer: string | undefined,
+): MadeBy | undefined {
+  const reports = folder === undefined ? [] : reportsIn(folder).flatMap(readable);
+  const isOf = ({ files }: ReportData) => files.some(({ path }) => basename(path) === file);
+  const report = reports.find(isOf) ?? reports[0];
+  if (!report) return producer === undefined ? undefined : { producer };
+  const { model, target, summary, reproduction } = report;
+  const { lapidary: version, command } = Object.fromEntries(reproduction);
+  return { producer: 'lapidary', version, model, target, summary, command };
+}
+
+function readable(path: string): ReportData[] {
+  try {
+    return [parseReport(readFileSync(path, 'utf8'), path)];
+  } catch (error) {
+    if (!(error instanceof LapidaryError)) throw error;
+    return [];
   }
-  return producer === undefined ? undefined : { producer };
 }

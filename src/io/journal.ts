@@ -84,6 +84,16 @@ export function openJournal(
   };
 }
 
+/** A part of a journal, for one of several works towards the same output. */
+export const partOf = (journal: Journal, part: string): Journal => ({
+  get size() {
+    return journal.size;
+  },
+  read: (unit) => journal.read(`${part} ${unit}`),
+  write: (unit, entry) => journal.write(`${part} ${unit}`, entry),
+  remove: () => journal.remove(),
+});
+
 /** A journal that lies in a folder, of work that has not ended or was given up. */
 export interface FoundJournal {
   /** The output that it is for, which need not exist. */

@@ -9,8 +9,13 @@ import type { Facts, Part } from './facts.ts';
 import { total } from '../base/total.ts';
 import { positionBytes } from './facts.ts';
 
+export interface DiskPart extends Part {
+  /** Whether it is removed when it was measured. */
+  readonly passes?: boolean | undefined;
+}
+
 export interface DiskPlan {
-  readonly parts: readonly Part[];
+  readonly parts: readonly DiskPart[];
   /** Most that stands there at once. */
   readonly bytes: number;
   /** Undefined where the file system does not say. */
@@ -29,17 +34,18 @@ export function planDisk(facts: Facts): DiskPlan {
   const settings = files + 2 * vectors + positionBytes(facts) + smallFiles;
   const result = total(matrices.map(({ inFile }) => inFile)) + settings;
   const twice = texts.evaluation !== undefined && measuresLevels(recipe.export);
-  const parts = [
+  const all: DiskPart[] = [
     { what: 'the result', bytes: result },
     // Where the original comes later, it has room enough.
     ...(twice && !speed
-      ? [{ what: 'the result with other products, while both are measured', bytes: result }]
+      ? [{ what: 'the result with other products, while both are measured', bytes: result, passes: true }]
       : []),
     ...(speed
       ? [
           {
             what: 'the original, while its speed is measured',
             bytes: total(matrices.map(({ inPlainFile }) => inPlainFile)) + settings,
+            passes: true,
           },
         ]
       : []),
@@ -51,7 +57,8 @@ export function planDisk(facts: Facts): DiskPlan {
         total(matrices.map(({ assigned, after }) => (assigned ? after : 0))) - bytesIn(journalFolder(out)),
       ),
     },
-  ].map(({ what, bytes }) => ({ what, bytes: Math.round(bytes) }));
+  ];
+  const parts = all.map((part) => ({ ...part, bytes: Math.round(part.bytes) }));
   const where = existing(resolve(out));
   return { parts, bytes: total(parts.map(({ bytes }) => bytes)), free: freeBytes(where), where };
 }
@@ -74,11 +81,17 @@ function freeBytes(folder: string): number | undefined {
   }
 }
 
-/** @throws LapidaryError (system) where the disk has less room than the run needs */
-export function checkDisk({ disk }: { readonly disk: DiskPlan }): void {
-  const { bytes, free, where, parts } = disk;
+/**
+ * @param plans of runs that write to one folder, one after the other
+ * @throws LapidaryError (system) where the disk has less room than they need
+ */
+export function checkDisk(plans: readonly { readonly disk: DiskPlan }[]): void {
+  const disks = plans.map(({ disk }) => disk);
+  const { free, where } = disks[0]!;
+  const bytes = together(disks);
   if (free === undefined || bytes <= free) return;
   const megabytes = (value: number) => `${Math.ceil(value / 1e6)} MB`;
+  const parts = disks.flatMap((disk) => disk.parts);
   throw new LapidaryError(
     {
       what: 'the disk has not enough room for this run',
@@ -89,4 +102,10 @@ export function checkDisk({ disk }: { readonly disk: DiskPlan }): void {
     },
     ExitCode.system,
   );
+}
+
+/** What one run removes again is room for the next. */
+function together(disks: readonly DiskPlan[]): number {
+  const passing = disks.map(({ parts }) => total(parts.map(({ bytes, passes }) => (passes ? bytes : 0))));
+  return total(disks.map(({ bytes }) => bytes)) - total(passing) + Math.max(...passing);
 }

@@ -179,10 +179,10 @@ describe('the disk that a run takes', () => {
     const { disk } = await planned({});
     expect(disk.where).toBe(folder);
     expect(disk.free).toBeGreaterThan(0);
-    expect(() => checkDisk({ disk })).not.toThrow();
+    expect(() => checkDisk([{ disk }])).not.toThrow();
     let found: unknown;
     try {
-      checkDisk({ disk: { ...disk, free: 1e6 } });
+      checkDisk([{ disk: { ...disk, free: 1e6 } }]);
     } catch (error) {
       found = error;
     }
@@ -200,7 +200,7 @@ describe('the disk that a run takes', () => {
       expect(statSync('/proc').isDirectory()).toBe(true);
       const { disk } = await planned({}, '/proc/none/out');
       expect(disk).toMatchObject({ where: '/proc', free: undefined });
-      expect(() => checkDisk({ disk })).not.toThrow();
+      expect(() => checkDisk([{ disk }])).not.toThrow();
     },
   );
 });

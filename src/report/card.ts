@@ -25,6 +25,23 @@ export interface CardFile {
   readonly checks: readonly { readonly engine: string; readonly maxDifference: number }[];
 }
 
+export interface CardResult {
+  /** Heads its column: "compressed"; of several "q4", "q8". */
+  readonly name: string;
+  /** What was done in one line: "GPTQ, 4 bits, groups of 32". */
+  readonly summary: string;
+  /** Sentences that a reader must know: "Three-bit weights are stored in four bits." */
+  readonly notes: readonly string[];
+  readonly files: readonly CardFile[];
+  /** A missing field was not measured. */
+  readonly after: Measures;
+  /** What original and result wrote behind the same prompts. */
+  readonly answers: NonNullable<ReportData['answers']>;
+  /** The whole recipe, as YAML, and the file that it is in. */
+  readonly recipe: { readonly name: string; readonly text: string };
+  readonly command: string;
+}
+
 export interface CardData {
   /** Title: the folder's name. */
   readonly name: string;
@@ -32,74 +49,91 @@ export interface CardData {
   readonly original: { readonly name: string } & Origin;
   readonly modelType: string;
   readonly format: CardFormat;
-  /** What was done in one line: "GPTQ, 4 bits, groups of 32". */
-  readonly summary: string;
-  /** Sentences that a reader must know: "Three-bit weights are stored in four bits." */
-  readonly notes: readonly string[];
-  readonly files: readonly CardFile[];
-  /** A missing field was not measured. */
+  /** Of the original; a missing field was not measured. */
   readonly before: Measures;
-  readonly after: Measures;
+  /** One, or one for each type in the folder; the first is what engines load where nobody says which. */
+  readonly results: readonly CardResult[];
   /** What the losses were measured on. */
   readonly evaluation?: { readonly data: string; readonly tokens: number } | undefined;
-  /** What both wrote behind the same prompts. */
-  readonly answers?: ReportData['answers'];
   /** The file with plots. */
   readonly report: string;
-  /** The whole recipe, as YAML. */
-  readonly recipe: string;
   /** What words in capitals stand for in the command that makes it again; "" where it has none. */
   readonly placeholders: string;
-  /** What it takes to make it again: command, versions, seed, hashes, machine; in this order. */
+  /** What it takes to make it again besides the command: versions, seed, hashes, machine; in this order. */
   readonly reproduction: readonly (readonly [what: string, value: string])[];
 }
 
 /** The card as Markdown; the same data gives the same bytes. */
 export function modelCard(data: CardData): string {
+  const { before, results, evaluation, report } = data;
   return [
     frontMatter(data),
     `# ${data.name}`,
     introduction(data),
     '## What it costs and what was lost',
-    table(['', 'original', 'compressed'], measurementRows(data.before, data.after)),
-    ...(data.evaluation ? [evaluationNote(data.evaluation, data.after)] : []),
-    `${data.evaluation ? 'Where it was lost, with plots' : 'What became of each tensor'}: [${data.report}](${data.report}).`,
-    ...answersSection(data.answers ?? []),
+    table(['', 'original', ...results.map(({ name }) => name)], measurementRows(before, results)),
+    ...(evaluation ? [evaluationNote(evaluation, results[0]!.after)] : []),
+    `${evaluation ? 'Where it was lost, with plots' : 'What became of each tensor'}: [${report}](${report}).`,
+    ...answersSection(results),
     '## Files',
     table(
       ['file', 'type', 'size', 'loaded by', 'largest difference of a logit'],
-      data.files.flatMap(({ path, type, bytes, checks }) =>
-        checks.map(({ engine, maxDifference }) => [
-          `\`${path}\``,
-          type,
-          megabytes(bytes),
-          engine,
-          maxDifference.toExponential(1),
-        ]),
-      ),
+      results
+        .flatMap(({ files }) => files)
+        .flatMap(({ path, type, bytes, checks }) =>
+          checks.map(({ engine, maxDifference }) => [
+            `\`${path}\``,
+            type,
+            megabytes(bytes),
+            engine,
+            maxDifference.toExponential(1),
+          ]),
+        ),
     ),
     'Each file was loaded again after it was written, and its logits were compared with the model in memory.',
     '## Use',
     ...data.format.usage.flatMap(({ title, language, code }) => [title, fence(language, code)]),
-    '## Make it again',
-    table(
-      ['', ''],
-      data.reproduction.map(([what, value]) => [what, `\`${value}\``]),
-    ),
-    ...(data.placeholders ? [data.placeholders] : []),
-    'The same recipe gives the same bytes; `recipe.yaml`:',
-    fence('yaml', data.recipe.trimEnd()),
+    ...othersNote(results),
+    ...again(data),
   ]
     .join('\n\n')
     .concat('\n');
 }
 
-function answersSection(answers: NonNullable<CardData['answers']>): string[] {
+function othersNote(results: CardData['results']): string[] {
+  const [first, ...others] = results.map(({ name }) => `\`${name}\``);
+  return others.length === 0
+    ? []
+    : [`The other types are used the same way: ${others.join(', ')} in place of ${first}.`];
+}
+
+function again({ results, reproduction, placeholders }: CardData): string[] {
+  const commands = results.map(({ name, command }) => [
+    results.length === 1 ? 'command' : `command for ${name}`,
+    `\`${command}\``,
+  ]);
+  return [
+    '## Make it again',
+    table(['', ''], [...commands, ...reproduction.map(([what, value]) => [what, `\`${value}\``])]),
+    ...(placeholders ? [placeholders] : []),
+    ...results.flatMap(({ recipe: { name, text } }, index) => [
+      `${index === 0 ? 'The same recipe gives the same bytes; ' : ''}\`${name}\`:`,
+      fence('yaml', text.trimEnd()),
+    ]),
+  ];
+}
+
+/** Where all were asked the same. */
+function answersSection(results: CardData['results']): string[] {
+  const { answers } = results[0]!;
+  const asked = results.filter((result) => result.answers.length === answers.length);
   if (answers.length === 0) return [];
-  const rows = answers.map(({ prompt, original, compressed }) => [prompt, original, compressed].map(inline));
+  const rows = answers.map(({ prompt, original }, index) =>
+    [prompt, original, ...asked.map((result) => result.answers[index]!.compressed)].map(inline),
+  );
   return [
     '## What it answers',
-    table(['prompt', 'original', 'compressed'], rows),
+    table(['prompt', 'original', ...asked.map(({ name }) => name)], rows),
     `Each token the most likely one, 40 at most${answers[0]!.engine ? `, in ${answers[0]!.engine}` : ''}.`,
   ];
 }
@@ -119,7 +153,7 @@ function frontMatter(data: CardData): string {
     ...(licenseLink ? { license_link: licenseLink } : {}),
     ...(baseModel ? { base_model: baseModel } : {}),
     // Hubs have a word for fewer bits a weight, and none for fewer weights.
-    ...(baseModel && data.after.bitsPerWeight < data.before.bitsPerWeight
+    ...(baseModel && data.results.some(({ after }) => after.bitsPerWeight < data.before.bitsPerWeight)
       ? { base_model_relation: 'quantized' }
       : {}),
     ...(data.format.library ? { library_name: data.format.library } : {}),
@@ -129,29 +163,38 @@ function frontMatter(data: CardData): string {
   return `---\n${stringify(fields)}---`;
 }
 
-function introduction(data: CardData): string {
-  const { name, baseModel } = data.original;
+function introduction({ original: { name, baseModel }, results }: CardData): string {
   const base = baseModel ? `[${baseModel}](https://huggingface.co/${baseModel})` : `\`${name}\``;
-  const notes = data.notes.map((note) => `- ${note}`);
+  const [first, ...others] = results as readonly [CardResult, ...CardResult[]];
+  const listed = (lines: readonly string[]) =>
+    lines.length > 0 ? ['', ...lines.map((line) => `- ${line}`)] : [];
+  if (others.length === 0)
+    return [`${base}, compressed with Lapidary: ${first.summary}.`, ...listed(first.notes)].join('\n');
+  const shared = first.notes.filter((note) => others.every(({ notes }) => notes.includes(note)));
+  const own = results.flatMap(({ name, summary, notes }) => [
+    `${name}: ${summary}.`,
+    ...notes.filter((note) => !shared.includes(note)).map((note) => `${name}: ${note}`),
+  ]);
   return [
-    `${base}, compressed with Lapidary: ${data.summary}.`,
-    ...(notes.length ? ['', ...notes] : []),
+    `${base}, compressed with Lapidary to ${results.length} types, side by side:`,
+    ...listed([...own, ...shared]),
   ].join('\n');
 }
 
-function measurementRows(before: Measures, after: Measures): string[][] {
+function measurementRows(before: Measures, results: CardData['results']): string[][] {
+  const all = [before, ...results.map(({ after }) => after)];
   const row = (name: string, show: (measured: Measures) => string | undefined): string[][] => {
-    const cells = [show(before), show(after)];
+    const cells = all.map(show);
     return cells.every((cell) => cell === undefined) ? [] : [[name, ...cells.map((cell) => cell ?? '')]];
   };
   const rate = (kind: keyof Speed) => (m: Measures) => {
-    const slower = m === after && before.speed && m.speed && isSlower(m.speed[kind], before.speed[kind]);
+    const slower = m !== before && before.speed && m.speed && isSlower(m.speed[kind], before.speed[kind]);
     return m.speed && `${m.speed[kind].toFixed(0)}${slower ? ' (slower)' : ''}`;
   };
   return [
     ...row(
       'size of the weights',
-      (m) => `${megabytes(m.bytes)}${m === after && m.bytes > before.bytes ? ' (larger)' : ''}`,
+      (m) => `${megabytes(m.bytes)}${m !== before && m.bytes > before.bytes ? ' (larger)' : ''}`,
     ),
     ...row('bits a weight', (m) => m.bitsPerWeight.toFixed(2)),
     ...row('perplexity', (m) => m.perplexity && interval(m.perplexity, 3)),

@@ -43,7 +43,7 @@ export function reportData(report: CompressReport, parts: ReportParts): ReportDa
   const speed = { ...defined('original', original.speed), ...defined('compressed', compressed.speed) };
   return {
     format: 1,
-    name: basename(report.out),
+    name: [basename(report.out), ...(report.type === undefined ? [] : [report.type])].join(' '),
     model: report.model,
     modelType: report.modelType,
     target: parts.target,

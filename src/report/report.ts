@@ -18,6 +18,8 @@ export interface CompressReport {
   readonly model: string;
   readonly modelType: string;
   readonly out: string;
+  /** What its file is called, where it is one of several types in the folder. */
+  readonly type?: string | undefined;
   /** Whether it has a chat template. */
   readonly chat: boolean;
   /** Complete, as written beside the files. */

@@ -17,9 +17,11 @@ import type { EvaluationDetails } from '../evaluate/details.ts';
 import type { Format, Speeds } from '../formats/format.ts';
 import type { Model } from '../models/model.ts';
 import type { Texts } from '../run/prepare.ts';
+import type { CardFormat } from './card-format.ts';
 import { modelCard } from './card.ts';
 import type { ReportData } from './data.ts';
 import { reportData } from './data.ts';
+import { recipeName } from './files.ts';
 import type { CompressReport } from './report.ts';
 
 /** Versions and hashes: with the recipe, all that decides the bytes. */
@@ -56,12 +58,14 @@ interface RunParts {
   readonly format: Format;
   readonly details?: EvaluationDetails | undefined;
   readonly speeds?: Speeds | undefined;
+  /** Where it is one of several in the folder. */
+  readonly type?: string | undefined;
 }
 
 /** report.json. */
 export function dataOf(
   report: CompressReport,
-  { original, stored, texts, format, details, speeds }: RunParts,
+  { original, stored, texts, format, details, speeds, type }: RunParts,
 ): ReportData {
   const { recipe, file, checks } = report;
   return reportData(report, {
@@ -75,44 +79,54 @@ export function dataOf(
     decode: (ids) => original.tokenizer.decode(ids),
     engine: speeds?.engine,
     reproduction: [
-      ['command', commandFor(recipe).command],
+      ['command', commandFor(recipe, recipeName(type)).command],
       ...Object.entries(recipe.made ?? {}).map(([key, value]) => [key, String(value)] as const),
     ],
     machine: machine(),
   });
 }
 
-/** @returns README.md */
-export function describeRun(
-  report: CompressReport,
-  data: ReportData,
-  { original, stored, format }: Pick<RunParts, 'original' | 'stored' | 'format'>,
+/** @param finished what was made of one original, in one folder; one, or one a type @returns README.md */
+export function describeRuns(
+  finished: readonly {
+    readonly report: CompressReport;
+    readonly data: ReportData;
+    readonly card: CardFormat;
+  }[],
+  original: OpenedCheckpoint,
 ): string {
-  const { recipe, compressed, file, chat } = report;
-  const name = basename(report.out);
+  const [{ report, data, card }] = finished as readonly [(typeof finished)[number]];
+  const { compressed } = report;
   return modelCard({
-    name,
+    name: basename(report.out),
     original: { name: original.name, ...original.origin },
     modelType: report.modelType,
-    format: format.card({ name, file, chat, model: stored }),
-    summary: data.summary.replace(/\.$/, ''),
-    notes: report.notes,
-    files: data.files,
+    format: card,
     before: report.original,
-    after: compressed,
+    results: finished.map(({ report, data }) => ({
+      name: report.type ?? 'compressed',
+      summary: data.summary.replace(/\.$/, ''),
+      notes: report.notes,
+      files: data.files,
+      after: report.compressed,
+      answers: data.answers ?? [],
+      recipe: { name: recipeName(report.type), text: writeRecipe(report.recipe) },
+      command: data.reproduction[0]![1],
+    })),
     ...(data.evaluation && compressed.tokens
       ? { evaluation: { data: data.evaluation.data, tokens: compressed.tokens } }
       : {}),
-    answers: data.answers ?? [],
     report: 'report.html',
-    recipe: writeRecipe(recipe),
-    placeholders: commandFor(recipe).placeholders,
-    reproduction: [...data.reproduction, ['machine', data.timings.machine]],
+    placeholders: commandFor(report.recipe, '').placeholders,
+    reproduction: [...data.reproduction.slice(1), ['machine', data.timings.machine]],
   });
 }
 
 /** What makes it again wherever the folder is: files of this machine have other names elsewhere. */
-function commandFor({ model, calibration, evaluation }: Recipe): {
+function commandFor(
+  { model, calibration, evaluation }: Recipe,
+  file: string,
+): {
   readonly command: string;
   readonly placeholders: string;
 } {
@@ -121,7 +135,7 @@ function commandFor({ model, calibration, evaluation }: Recipe): {
   const hasImatrix = calibration.imatrix !== undefined;
   const words = [
     ...(isHere ? ['MODEL'] : []),
-    '--recipe recipe.yaml',
+    `--recipe ${file}`,
     ...(hasText ? ['--calibration TEXT'] : []),
     ...(hasImatrix ? ['--imatrix IMATRIX'] : []),
     ...(hasTest ? ['--evaluation TEST'] : []),

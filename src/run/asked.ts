@@ -3,16 +3,18 @@
  * their own.
  */
 
+import { defined } from '../base/defined.ts';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
-import { recommendedSteps } from '../formats/choose.ts';
+import { keptFloats, recommendedSteps } from '../formats/choose.ts';
 import { destinationOf } from '../formats/engines.ts';
 import type { EngineName } from '../formats/format.ts';
+import { formatOf, typesNamed } from '../formats/types.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Progress } from '../base/progress.ts';
-import { isShipped, storedGrid } from '../open.ts';
+import { firstLook, isShipped, storedGrid } from '../open.ts';
 import type { PlainRecipe, Recipe, RecipeInput, RecipeStep } from '../recipe/recipe.ts';
 import { checkRecipe } from '../recipe/recipe.ts';
-import { defaultFolder } from './default-name.ts';
+import { defaultFolder, folderOfTypes } from './default-name.ts';
 
 /** What a recommendation hangs on; all of it may be left out. */
 export interface RecommendOptions extends Pick<RecipeInput, 'model' | 'revision' | 'seed' | 'export'> {
@@ -45,9 +47,15 @@ export interface RunOptions extends Pick<SessionOptions, 'device' | 'threads'> {
   readonly say?: ((line: string) => void) | undefined;
 }
 
-/** A recipe, and the folder to write; it appears when everything in it is whole. */
-export interface Run extends RunOptions {
+/** A recipe, and what its file is called where several stand in one folder. */
+export interface TypedRecipe {
+  readonly type?: string | undefined;
   readonly recipe: Recipe;
+}
+
+/** Recipes that differ in steps and export alone, and the folder to write; it appears when everything in it is whole. */
+export interface Run extends RunOptions {
+  readonly recipes: readonly [TypedRecipe, ...TypedRecipe[]];
   readonly out: string;
 }
 
@@ -77,6 +85,12 @@ interface WithSteps extends Omit<Recommended, 'steps' | 'bits' | 'embeddingBits'
 
 export type CompressOptions = WithRecipe | Recommended | WithSteps;
 
+/** The recommended recipe for each type, which says bits and what the graph computes in. */
+export interface TypesOptions extends RunOptions, Output, Omit<RecommendOptions, 'progress' | 'bits'> {
+  /** Files of one folder, the default first: q4, q8, fp16 for transformers.js; Q4_K_M, Q8_0, F16 for llama.cpp. */
+  readonly types: readonly string[];
+}
+
 /**
  * What the command line does where no method is named: the recipe that docs/benchmarks.md shows to lose least for its
  * bytes in what the engine runs, as far as that is known before the model is opened.
@@ -86,6 +100,12 @@ export type CompressOptions = WithRecipe | Recommended | WithSteps;
 export async function recommend(
   options: RecommendOptions = {},
 ): Promise<{ readonly recipe: Recipe; readonly reason: string }> {
+  const { steps, reason } = await stepsFor(options);
+  return { recipe: checkRecipe({ ...sectionsOf(options).sections, reason, steps }, 'options'), reason };
+}
+
+/** @param own options of the method, in place of what is recommended */
+async function stepsFor(options: RecommendOptions, own: Readonly<Record<string, unknown>> = {}) {
   const { model, revision, bits, embeddingBits, progress } = options;
   const { destination, sections } = sectionsOf(options);
   const { data, generated, imatrix } = sections.calibration;
@@ -97,8 +117,9 @@ export async function recommend(
     imatrix: imatrix !== undefined,
   };
   const stored = asked.imatrix ? undefined : await storedGrid(model, { revision, progress });
-  const { steps, reason } = recommendedSteps(asked, { stored, embeddingBits });
-  return { recipe: checkRecipe({ ...sections, reason, steps }, 'options'), reason };
+  // A type says how many bits it has.
+  const isKept = Object.keys(own).length === 0 || stored?.bits === own.bits;
+  return recommendedSteps(asked, { stored: isKept ? stored : undefined, embeddingBits, options: own });
 }
 
 /** The run that is asked for. @throws LapidaryError (usage) on options that do not go together, or do not fit */
@@ -121,8 +142,24 @@ export async function runOf(options: CompressOptions): Promise<Run> {
   return withFolder(options, checkRecipe({ ...sectionsOf(options).sections, steps }, 'options'));
 }
 
+/** A run with a recipe for each type. @throws LapidaryError (usage) on types that the format does not have */
+export async function runOfTypes({ types, ...options }: TypesOptions): Promise<Run> {
+  const { format } = destinationOf(options.for, options.export?.format, formatOf(types));
+  const recipes: TypedRecipe[] = [];
+  for (const [type, { options: own, export: written }] of typesNamed(types, format)) {
+    const asked = { ...options, export: { ...options.export, ...written, format } };
+    const { steps, reason } = own
+      ? await stepsFor({ ...asked, ...own } as RecommendOptions, own)
+      : { steps: keptFloats, reason: undefined };
+    const { sections } = sectionsOf(asked);
+    recipes.push({ type, recipe: checkRecipe({ ...sections, ...defined({ reason }), steps }, 'options') });
+  }
+  const all = recipes as [TypedRecipe, ...TypedRecipe[]];
+  return { ...options, recipes: all, out: options.out ?? folderOfTypes(all[0].recipe, types) };
+}
+
 function withFolder({ out, ...options }: CompressOptions, recipe: Recipe): Run {
-  return { ...options, recipe, out: out ?? defaultFolder(recipe) };
+  return { ...options, recipes: [{ recipe }], out: out ?? defaultFolder(recipe) };
 }
 
 type Sections = Omit<PlainRecipe, 'steps' | 'calibration'> & {
@@ -131,18 +168,15 @@ type Sections = Omit<PlainRecipe, 'steps' | 'calibration'> & {
 
 /** Where the result will run, and all of a recipe but its steps. */
 function sectionsOf(options: Omit<RecommendOptions, 'bits' | 'embeddingBits'>) {
-  const { model, revision, seed, calibration = {}, evaluation = {}, export: given } = options;
-  const destination = destinationOf(options.for, given?.format);
+  const { model, revision, seed, calibration = {}, evaluation = {}, export: written } = options;
+  const given = typeof calibration === 'string' ? { data: calibration } : calibration;
+  const destination = destinationOf(options.for, written?.format);
   const { format, engine } = destination;
   const sections: Sections = {
     ...defined({ model, revision, seed }),
-    calibration: typeof calibration === 'string' ? { data: calibration } : calibration,
+    calibration: { ...firstLook(model, given.data), ...given },
     evaluation: typeof evaluation === 'string' ? { data: evaluation } : evaluation,
-    export: { ...engine.export, ...defined(given ?? {}), format },
+    export: { ...engine.export, ...defined(written ?? {}), format },
   };
   return { destination, sections };
 }
-
-/** Without fields that are there and undefined, which would go over others. */
-const defined = (values: Readonly<Record<string, unknown>>): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));

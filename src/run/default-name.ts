@@ -36,3 +36,9 @@ export function defaultFolder({
   ];
   return parts.filter((part) => part !== undefined).join('-');
 }
+
+/** "my-model-onnx-q4-q8-fp16" */
+export const folderOfTypes = (
+  { model = shipped.name, export: { format } }: Recipe,
+  types: readonly string[],
+): string => [basename(resolve(model), '.gguf'), format, ...types].join('-');

@@ -1,7 +1,7 @@
 /** Everything behind the work on the model: its result is written, verified, measured and reported. */
 
 import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { LayerRow } from '../calibrate/planned.ts';
 import type { Walked } from '../calibrate/walk.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
@@ -21,13 +21,23 @@ import type { Model } from '../models/model.ts';
 import { writeRecipe } from '../recipe/recipe.ts';
 import { reportHtml } from '../report/html.ts';
 import type { CompressReport } from '../report/report.ts';
-import { dataOf, describeRun } from '../report/run.ts';
+import type { CardFormat } from '../report/card-format.ts';
+import type { ReportData } from '../report/data.ts';
+import { recipeName, reportName } from '../report/files.ts';
+import { dataOf, describeRuns } from '../report/run.ts';
 import type { Prepared } from './prepared.ts';
 import type { Words } from './words.ts';
 import { sameWords } from './words.ts';
 
 /** The compressed model, and a row for each of its matrices. */
 type Result = Pick<Walked, 'model' | 'layers'>;
+
+/** A result as reports tell it. */
+export interface Finished {
+  readonly report: CompressReport;
+  readonly data: ReportData;
+  readonly card: CardFormat;
+}
 
 /** What was found of a result. */
 interface Found {
@@ -48,7 +58,7 @@ export async function finish(
   output: OutputFolder,
   journal: Journal,
   result: Result,
-): Promise<CompressReport> {
+): Promise<Finished> {
   // Beside the result: a disk that takes this one takes those that are measured and thrown away, and abandoning removes both.
   const scratch = join(output.staging, '.scratch');
   const job: Job = {
@@ -62,8 +72,24 @@ export async function finish(
   try {
     const found = await measured(run, job);
     const report = reportOf(run, result, found);
-    writeReport(run, output, report, found);
-    return report;
+    const { original, texts, type } = run;
+    const { stored, written, loss, speeds } = found;
+    const format = formats[run.recipe.export.format];
+    const data = dataOf(report, {
+      original,
+      stored,
+      texts,
+      format,
+      details: loss.details,
+      speeds,
+      type,
+    });
+    const { file } = written;
+    return {
+      report,
+      data,
+      card: format.card({ name: basename(report.out), file, chat: report.chat, model: stored }),
+    };
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -95,7 +121,7 @@ const otherWords =
   "Its vocabulary is not the original's, so that predictions are not compared token by token: bits a character can be.";
 
 function reportOf(
-  { recipe, original, out, made, notes, clock, tokenizer }: Prepared & Words,
+  { recipe, type, original, out, made, notes, clock, tokenizer }: Prepared & Words,
   { model: compressed, layers }: Result,
   { written, stored, loss, speeds, answers }: Found,
 ): CompressReport {
@@ -123,6 +149,7 @@ function reportOf(
     model: original.name,
     modelType: original.model.config.modelType,
     out,
+    ...(type === undefined ? {} : { type }),
     chat: tokenizer.chat !== undefined,
     recipe: {
       ...recipe,
@@ -142,21 +169,28 @@ function reportOf(
   };
 }
 
-/** Recipe, report, card and licenses. */
-function writeReport(
-  { original, texts }: Prepared,
+/** Recipes, reports, card and licenses: when all files are there. */
+export function writeReports(
+  runs: readonly Prepared[],
   output: OutputFolder,
-  report: CompressReport,
-  { stored, loss: { details }, speeds }: Found,
+  finished: readonly Finished[],
 ): void {
-  const format = formats[report.recipe.export.format];
-  const data = dataOf(report, { original, stored, texts, format, details, speeds });
+  const { original } = runs[0]!;
   const write = (name: string, text: string) => output.write(name, new TextEncoder().encode(text));
   for (const [name, read] of original.model.files) if (isLegalFile(name)) output.write(name, read());
-  write('recipe.yaml', writeRecipe(report.recipe));
-  write('report.json', `${JSON.stringify(data, null, 1)}\n`);
-  write('report.html', reportHtml([data], 'README.md#use'));
-  write('README.md', describeRun(report, data, { original, stored, format }));
+  for (const [index, { report, data }] of finished.entries()) {
+    const { type } = runs[index]!;
+    write(recipeName(type), writeRecipe(report.recipe));
+    write(reportName(type), `${JSON.stringify(data, null, 1)}\n`);
+  }
+  write(
+    'report.html',
+    reportHtml(
+      finished.map(({ data }) => data),
+      'README.md#use',
+    ),
+  );
+  write('README.md', describeRuns(finished, original));
 }
 
 function answersIn(job: Job, written: Written): Promise<readonly Answers[]> {

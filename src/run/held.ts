@@ -1,12 +1,13 @@
 /** What stands in a folder that a run is to write: its own earlier result, which it may replace, or something else. */
 
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { canonical, isObject } from '../base/json.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { checkRecipe, plainRecipe, recipeFile } from '../recipe/recipe.ts';
 import { isCompression, methodsOf } from '../recipe/steps.ts';
+import { recipeName, recipesIn } from '../report/files.ts';
+import type { TypedRecipe } from './asked.ts';
 
 /** Hashes of what went in. */
 const inputs: Readonly<Record<string, string>> = {
@@ -17,21 +18,41 @@ const inputs: Readonly<Record<string, string>> = {
 };
 
 /**
+ * @param runs what is to be written there; each has its type where there are several
  * @param made versions and hashes of the run that is to write there
- * @returns whether what is there is the result of the same recipe from the same model and texts; false where it is no result
+ * @returns whether what is there is the result of the same recipes from the same model and texts; false where it is no result
  * @throws LapidaryError (usage) where it is another's, saying whose
  */
-export function mayReplace(folder: string, recipe: Recipe, made: Readonly<Record<string, unknown>>): boolean {
-  const path = join(folder, 'recipe.yaml');
-  if (!existsSync(path)) return false;
-  let input: Record<string, unknown>;
-  try {
-    input = recipeFile(path);
-  } catch {
-    return false;
+export function mayReplace(
+  folder: string,
+  runs: readonly TypedRecipe[],
+  made: Readonly<Record<string, unknown>>,
+): boolean {
+  const held = recipesIn(folder);
+  const names = runs.map(({ type }) => join(folder, recipeName(type))).sort();
+  if (held.length === 0) return false;
+  if (held.join() !== names.join()) {
+    if (!held.every(isResult)) return false;
+    throw other(folder, `a result of ${held.length === 1 ? 'one type' : `${held.length} types`}`);
   }
-  // Somebody's recipe in somebody's folder.
-  if (input.made === undefined) return false;
+  return runs.every(({ type, recipe }) => isSame(join(folder, recipeName(type)), recipe, made));
+}
+
+/** Not somebody's recipe in somebody's folder: a run leaves what it was made with. */
+const isResult = (path: string): boolean => inputIn(path)?.made !== undefined;
+
+function inputIn(path: string): Record<string, unknown> | undefined {
+  try {
+    return recipeFile(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function isSame(path: string, recipe: Recipe, made: Readonly<Record<string, unknown>>): boolean {
+  const folder = dirname(path);
+  const input = inputIn(path);
+  if (input?.made === undefined) return false;
   const held = parsed(input);
   if (!held) throw other(folder, 'a result of another version');
   const described = ` (${shortly(held)})`;

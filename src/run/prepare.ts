@@ -138,8 +138,6 @@ export async function readTexts(
     sequences = packed.sequences;
     if (packed.note) note(packed.note);
   }
-  const few = sequences.length > 0 ? fewTokens(recipe, model, sequences) : undefined;
-  if (few) note(few);
   const measured =
     evaluated.length > 0 ? evaluationSequences(evaluated, tokenizer, recipe, context) : written?.evaluation;
   if (!measured)
@@ -208,7 +206,11 @@ export function stepNeedsText(
 }
 
 /** Errors are compensated by what the inputs have in common, and in little text they seem to have much. */
-function fewTokens(recipe: Recipe, model: Model, sequences: readonly Int32Array[]): string | undefined {
+export function fewTokens(
+  recipe: Recipe,
+  model: Model,
+  sequences: readonly Int32Array[],
+): string | undefined {
   const assign = assignment(recipe, model);
   const compensated = ({ method, options }: Assignment) =>
     method.shape === 'linear' && !['none', 'squares', 'norm'].includes(method.statistic(options));

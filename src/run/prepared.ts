@@ -1,6 +1,7 @@
 /**
  * A run as all its parts see it: one value, made once, when everything that can be found out before the work was found
- * out. Parts take it whole; none hands options on to another.
+ * out. Parts take it whole; none hands options on to another. Several types of one model side by side are a run each, of
+ * one original, one text and one folder.
  */
 
 import { checkFinite } from '../base/finite.ts';
@@ -19,27 +20,17 @@ import { openForCompression } from '../open.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { emptyPage } from '../report/html.ts';
 import { changesSince, provenance } from '../report/run.ts';
-import type { Run } from './asked.ts';
+import type { Run, TypedRecipe } from './asked.ts';
 import type { Importance } from './importance.ts';
 import { readImportance } from './importance.ts';
 import type { Texts } from './prepare.ts';
-import { calibrationFile, readTexts, textsToPlan } from './prepare.ts';
+import { calibrationFile, fewTokens, needsText, readTexts, textsToPlan } from './prepare.ts';
 
-/** What is known when flags and files were found good, before what takes long. */
-export interface Begun {
-  /** As it is for this model. */
-  readonly recipe: Recipe;
+/** What is known of a run when its model is open. */
+export interface OpenedRun extends TypedRecipe {
   /** The folder to write. */
   readonly out: string;
-  readonly overwrite: boolean;
-  /** Versions and hashes of what goes in. */
-  readonly made: Record<string, unknown>;
-}
-
-export interface Prepared extends Begun {
   readonly original: OpenedCheckpoint;
-  readonly texts: Texts;
-  readonly importance: Importance | undefined;
   /** Whether it is measured how fast original and result run, and whether both answer a few prompts. */
   readonly speed: boolean;
   readonly answers: boolean;
@@ -54,10 +45,32 @@ export interface Prepared extends Begun {
   readonly warn: (line: string) => void;
   /** What was noted so far. */
   readonly notes: readonly string[];
+}
+
+/** What plans start from. */
+export interface ForeseenRun extends OpenedRun {
+  readonly texts: Texts;
+}
+
+export interface Prepared extends ForeseenRun {
+  readonly importance: Importance | undefined;
+  /** Versions and hashes of what goes in. */
+  readonly made: Record<string, unknown>;
   readonly clock: Clock;
 }
 
+/** What is known when flags and files were found good, before what takes long. */
+export interface Begun {
+  /** As they are for this model. */
+  readonly runs: readonly TypedRecipe[];
+  readonly out: string;
+  readonly overwrite: boolean;
+  readonly made: Record<string, unknown>;
+}
+
 export interface Clock {
+  /** What came before counts for no phase. */
+  start(): void;
   /** The time since the lap before was this phase. */
   lap(phase: string): void;
   /** Seconds by phase. */
@@ -68,80 +81,113 @@ export interface Clock {
  * Everything before the work: what can be wrong is found out here.
  * @param begin called when flags and files are known to be good, before what takes long: a place that cannot be written
  *   to is found out then
+ * @returns a run for each recipe
  * @throws LapidaryError on a model, recipe or text that cannot be used
  */
-export async function prepare(run: Run, begin: (begun: Begun) => void = () => {}): Promise<Prepared> {
+export async function prepare(run: Run, begin: (begun: Begun) => void = () => {}): Promise<Prepared[]> {
   const clock = stopwatch();
-  emptyPage();
-  const notes: string[] = [];
-  const { out, overwrite = false, speed = true, device, threads, signal, say = () => {} } = run;
-  const { progress = silent, warn = () => {} } = run;
-  const note = (line: string) => void notes.push(line);
-  const both = (line: string) => {
-    warn(line);
-    note(line);
-  };
-  const { model, revision } = run.recipe;
-  const original = await openForCompression(model, { progress, warn: both, revision });
-  const recipe = await fitted(run.recipe, original, { note, warn: both, say });
+  const { out, overwrite = false, signal } = run;
+  const opened = await open(run);
+  const [{ original, session, progress }] = opened as [OpenedRun];
   for (const [name, tensor] of original.checkpoint.tensors) checkFinite(name, tensor, original.model.source);
+  const { recipe } = asking(opened);
   const inputs = inputsOf(recipe).map(identify);
-  const importance = readImportance(recipe, original.model, note);
-  let begun: Begun = { recipe, out, overwrite, made: {} };
-  const texts = await readTexts(recipe, original, note, {
-    device,
-    threads,
+  const importance = opened.map(({ recipe, note }) => readImportance(recipe, original.model, note));
+  let made: Begun['made'] = {};
+  const texts = await readTexts(recipe, original, noteIn(opened), {
+    ...session,
     progress,
     signal,
     begin: () => {
-      begun = { ...begun, made: provenance(original, recipe) };
-      begin(begun);
+      made = provenance(original, recipe);
+      begin({ runs: opened, out, overwrite, made });
     },
   });
   // The hashes are of what was read.
   inputs.forEach(checkUnchanged);
-  for (const change of changesSince(recipe.made, begun.made)) note(change);
+  for (const each of opened) {
+    noteFewTokens(each, texts);
+    for (const change of changesSince(each.recipe.made, made)) each.note(change);
+  }
   clock.lap('load');
+  return opened.map((each, index) => ({
+    ...each,
+    texts,
+    importance: importance[index],
+    made,
+    // Loaded was once.
+    clock: index === 0 ? clock : stopwatch(),
+  }));
+}
+
+/** What plans start from, without a weight being read. @throws LapidaryError as `prepare` does on what needs none */
+export async function foresee(run: Run): Promise<ForeseenRun[]> {
+  const opened = await open(run);
+  const { recipe, original } = asking(opened);
+  const texts = await textsToPlan(recipe, original, noteIn(opened));
+  for (const each of opened) noteFewTokens(each, texts);
+  return opened.map((each) => ({ ...each, texts }));
+}
+
+/** The model, and each recipe as it is for it. */
+async function open(run: Run): Promise<OpenedRun[]> {
+  emptyPage();
+  const { recipes, out, speed = true, device, threads, signal } = run;
+  const { progress = silent, warn = () => {}, say = () => {} } = run;
+  const ofModel: string[] = [];
+  const both = (line: string) => {
+    warn(line);
+    ofModel.push(line);
+  };
+  const { model, revision } = recipes[0].recipe;
+  const original = await openForCompression(model, { progress, warn: both, revision });
   const answers = asksPrompts({ speed, answers: run.answers }, original.model);
-  const session = { device, threads };
-  const told = { say, note, warn, notes, progress, signal };
-  return { ...begun, original, texts, importance, speed, answers, session, ...told, clock };
+  const all = { out, original, speed, answers, session: { device, threads }, progress, signal };
+  const runs: OpenedRun[] = [];
+  for (const { type, recipe } of recipes) {
+    const notes = [...ofModel];
+    const named = type === undefined ? '' : `${type}: `;
+    const told = {
+      say: (line: string) => say(named + line),
+      note: (line: string) => void notes.push(line),
+      warn: (line: string) => warn(named + line),
+    };
+    runs.push({ ...all, type, recipe: await fitted(recipe, original, told), ...told, notes });
+  }
+  return runs;
 }
 
 /** The recipe as it is for a model and the format that it is written in. */
 async function fitted(
   asked: Recipe,
   original: OpenedCheckpoint,
-  { note, warn, say }: Pick<Prepared, 'note' | 'warn' | 'say'>,
+  { note, warn, say }: Pick<OpenedRun, 'note' | 'warn' | 'say'>,
 ): Promise<Recipe> {
-  const recipe = await withSpared(settled(asked, original, { warn, note }), original, warn);
-  const { format } = recipe.export;
-  checkHeld(format, original.model, formats[format].label);
-  await formats[format].check(recipe, original);
-  checkWindows(recipe, original, warn);
-  for (const line of opening(recipe)) say(line);
-  for (const line of foretold(recipe, original.model)) warn(line);
-  return recipe;
-}
-
-/** What plans start from, without a weight being read. @throws LapidaryError as `prepare` does on what needs none */
-export async function foresee(
-  run: Run,
-): Promise<Pick<Prepared, 'recipe' | 'out' | 'original' | 'texts' | 'speed' | 'answers' | 'notes'>> {
-  emptyPage();
-  const notes: string[] = [];
-  const { out, speed = true, progress = silent, warn = () => {}, say = () => {} } = run;
-  const note = (line: string) => void notes.push(line);
   const both = (line: string) => {
     warn(line);
     note(line);
   };
-  const { model, revision } = run.recipe;
-  const original = await openForCompression(model, { progress, warn: both, revision });
-  const recipe = await fitted(run.recipe, original, { note, warn: both, say });
-  const texts = await textsToPlan(recipe, original, note);
-  const answers = asksPrompts({ speed, answers: run.answers }, original.model);
-  return { recipe, out, original, texts, speed, answers, notes };
+  const recipe = await withSpared(settled(asked, original, { warn: both, note }), original, both);
+  const { format } = recipe.export;
+  checkHeld(format, original.model, formats[format].label);
+  await formats[format].check(recipe, original);
+  checkWindows(recipe, original, both);
+  for (const line of opening(recipe)) say(line);
+  for (const line of foretold(recipe, original.model)) both(line);
+  return recipe;
+}
+
+/** The one of several with the same sections that texts are read for: one that needs them. */
+const asking = (runs: readonly OpenedRun[]): OpenedRun =>
+  runs.find(({ recipe }) => needsText(recipe)) ?? runs[0]!;
+
+const noteIn = (runs: readonly OpenedRun[]) => (line: string) => {
+  for (const { note } of runs) note(line);
+};
+
+function noteFewTokens({ recipe, original, note }: OpenedRun, { calibration }: Texts): void {
+  const few = calibration.length > 0 ? fewTokens(recipe, original.model, calibration) : undefined;
+  if (few) note(few);
 }
 
 /** Files besides the model. */
@@ -154,6 +200,9 @@ function stopwatch(): Clock {
   const seconds: Record<string, number> = {};
   let last = performance.now();
   return {
+    start() {
+      last = performance.now();
+    },
     lap(phase) {
       const now = performance.now();
       seconds[phase] = (now - last) / 1000;

@@ -8,6 +8,7 @@ import { isHubId } from '../io/hub.ts';
 import type { UploadFile } from '../io/hub-upload.ts';
 import { uploadToHub } from '../io/hub-upload.ts';
 import { attempt } from '../io/system-error.ts';
+import { reportsIn } from '../report/files.ts';
 import { parseReport } from '../report/schema.ts';
 
 export interface PushOptions {
@@ -92,8 +93,8 @@ function isPartOf(path: string, written: string): boolean {
 
 /** @returns what was done, in one line. @throws LapidaryError where report.json is missing, or names files that are not there as they were written */
 function checkWhole(folder: string, files: readonly UploadFile[]): string {
-  const path = join(folder, 'report.json');
-  if (!existsSync(path)) {
+  const reports = reportsIn(folder).map((path) => parseReport(readFileSync(path, 'utf8'), path));
+  if (reports.length === 0) {
     throw new LapidaryError({
       what: 'this folder is no result of lapidary compress',
       where: folder,
@@ -102,8 +103,7 @@ function checkWhole(folder: string, files: readonly UploadFile[]): string {
       fix: 'give the folder that compress wrote, or add --any to push this one as it is',
     });
   }
-  const report = parseReport(readFileSync(path, 'utf8'), path);
-  for (const written of report.files) {
+  for (const written of reports.flatMap((report) => report.files)) {
     const parts = files.filter((file) => isPartOf(file.path, written.path));
     const found = parts.reduce((sum, { bytes }) => sum + bytes, 0);
     if (found === written.bytes) continue;
@@ -115,5 +115,6 @@ function checkWhole(folder: string, files: readonly UploadFile[]): string {
       fix: 'compress again, or add --any to push the folder as it is',
     });
   }
-  return report.summary.split('. ')[0]!;
+  const types = reports.flatMap(({ files }) => files.map(({ type }) => type));
+  return reports.length > 1 ? types.join(', ') : reports[0]!.summary.split('. ')[0]!;
 }

@@ -13,7 +13,10 @@ import { isMainThread, workerData } from 'node:worker_threads';
 const idleMilliseconds = 60_000;
 /** For the process to start, which is nobody's fault on a busy machine. */
 const startMilliseconds = 60_000;
-/** How often is asked what the process has in memory, where a system tells it. */
+/**
+ * How often it is looked at the clock, and at what the process has in memory, where a system tells it. Looks are what is
+ * counted: while a whole machine stands still or has no time for this thread, the process had none either.
+ */
 const lookMilliseconds = 100;
 /** What the program itself takes, beside what it reads. */
 const ownMebibytes = 128;
@@ -26,20 +29,20 @@ function relay({ port, answered, entry }) {
   let child;
   let given = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
+  let idle;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let look;
   let waiting = false;
   let ready = false;
   let milliseconds = 0;
+  let left = 0;
 
   /** @param {object} reply */
   function answer(reply) {
     if (!waiting) return;
     waiting = false;
-    clearTimeout(timer);
     clearInterval(look);
-    timer = setTimeout(end, idleMilliseconds);
+    idle = setTimeout(end, idleMilliseconds);
     port.postMessage(reply);
     Atomics.store(answered, 0, 1);
     Atomics.notify(answered, 0);
@@ -48,12 +51,6 @@ function relay({ port, answered, entry }) {
   function end() {
     child?.kill('SIGKILL');
     child = undefined;
-  }
-
-  /** @param {number} most the time that there is from now on */
-  function wind(most) {
-    clearTimeout(timer);
-    timer = setTimeout(() => stop('time'), most);
   }
 
   /** @param {string} how */
@@ -77,7 +74,7 @@ function relay({ port, answered, entry }) {
       if (started !== child) return;
       if (!('ready' in reply)) return answer(reply);
       ready = true;
-      if (waiting) wind(milliseconds);
+      left = milliseconds;
     });
     started.on('error', (error) => {
       if (started === child) stop(error.message);
@@ -108,12 +105,15 @@ function relay({ port, answered, entry }) {
       return;
     }
     waiting = true;
+    clearTimeout(idle);
     const { seconds, mebibytes, ...question } = message;
     const asked = start(mebibytes);
     milliseconds = seconds * 1000;
-    wind(ready ? milliseconds : startMilliseconds);
+    left = ready ? milliseconds : startMilliseconds;
     look = setInterval(() => {
-      if (held(asked.pid) > mebibytes + ownMebibytes) stop('memory');
+      left -= lookMilliseconds;
+      if (left < 0) stop('time');
+      else if (held(asked.pid) > mebibytes + ownMebibytes) stop('memory');
     }, lookMilliseconds);
     asked.send(question, (error) => {
       if (error && asked === child) stop(error.message);
