@@ -12,7 +12,9 @@ import { compress } from '../src/compress.ts';
 import { encodedBytes } from '../src/encodings/encoding.ts';
 import { formats } from '../src/formats/index.ts';
 import { fitted } from '../src/formats/fitted.ts';
-import type { Family, LinearMethod, Method } from '../src/contract/method.ts';
+import type { Family, LinearMethod, Method, ModelRewrite } from '../src/contract/method.ts';
+import type { Journal } from '../src/io/journal.ts';
+import { openJournal } from '../src/io/journal.ts';
 import { families } from '../src/methods/index.ts';
 import type { Model } from '../src/models/model.ts';
 import { bytes, parameters } from '../src/models/size.ts';
@@ -74,12 +76,12 @@ const recipeOf = (steps: readonly object[], format = 'onnx') =>
     'conformance',
   );
 
-async function applied(steps: readonly object[]) {
+async function applied(steps: readonly object[], journal?: Journal) {
   const recipe = recipeOf(steps);
   const texts = await readTexts(recipe, original, () => {});
   const words = openWords(recipe, original, texts, session);
   const reread = async (model: Model) => (await words.of(model)).texts.calibration;
-  return applyRecipe(original.model, recipe, texts, { ...session, reread });
+  return applyRecipe(original.model, recipe, texts, { ...session, reread, journal });
 }
 
 const isMany = ({ maximum = 0 }: Pick<OptionInfo, 'maximum'>): boolean => maximum > 16;
@@ -166,6 +168,40 @@ describe.each(cases)('$name', ({ family, method }) => {
       };
       const naive = (method as LinearMethod).plain ? plainly(method as LinearMethod) : family.baseline;
       expect(await lost(method)).toBeLessThanOrEqual(1.0001 * (await lost(naive)));
+    },
+  );
+
+  it.runIf(method.shape === 'rewrite' && method.scope === 'model')(
+    'goes on behind it when a run is killed there, to the same bytes',
+    async () => {
+      const rewrite = method as ModelRewrite;
+      const [baseline] = families.map((each) => each.baseline as LinearMethod);
+      let [made, killed] = [0, false];
+      const counted: ModelRewrite = {
+        ...rewrite,
+        rewrite(...given) {
+          made++;
+          return rewrite.rewrite(...given);
+        },
+      };
+      const mortal: LinearMethod = {
+        ...baseline!,
+        compress(...given) {
+          if (!killed) throw new Error('killed');
+          return baseline!.compress(...given);
+        },
+      };
+      const own = [{ method: counted, ...fewSteps(method) }, { method: mortal }];
+      const journal = openJournal(join(folder, `killed ${method.name}`), {}, { warn: () => {} });
+      await expect(applied(own, journal)).rejects.toThrow('killed');
+      killed = true;
+      const { model } = await applied(own, journal);
+      expect(made).toBe(rewrite.repeats ? 2 : 1);
+      const uninterrupted = await applied(own);
+      expect(storedIn(model)).toEqual(storedIn(uninterrupted.model));
+      expect([...model.matrices.keys()]).toEqual([...uninterrupted.model.matrices.keys()]);
+      expect(bytes(model)).toBe(bytes(uninterrupted.model));
+      expect(model.config).toEqual(uninterrupted.model.config);
     },
   );
 

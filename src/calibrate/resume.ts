@@ -26,7 +26,7 @@ export interface Unit {
 }
 
 /** A matrix in an entry's data; its tensors are the entry's, under its index: "3.codes". */
-interface Kept extends Pick<EncodingAtRest, 'description' | 'shape'> {
+export interface Kept extends Pick<EncodingAtRest, 'description' | 'shape'> {
   /** In the encoding's order. */
   readonly suffixes: readonly string[];
 }
@@ -37,20 +37,26 @@ interface KeptMatrix extends Kept {
 /** @throws LapidaryError (system) where the disk does not take it */
 export async function writeUnit(journal: Journal, unit: string, { done, changes }: Unit): Promise<void> {
   const tensors = new Map<string, Stored>();
-  const keep = ({ description, shape, tensors: own }: Encoding, prefix: string): Kept => {
-    for (const [suffix, tensor] of own) tensors.set(prefix + suffix, tensor);
-    return { description, shape, suffixes: [...own.keys()] };
-  };
-  const matrices = done.map(({ encoding, row }, index) => ({ ...keep(encoding, `${index}.`), row }));
+  const matrices = done.map(({ encoding, row }, index) => ({ ...keep(encoding, `${index}.`, tensors), row }));
   const rewritten = [...changes.matrices].map(([name, encoding]) => ({
     name,
-    ...keep(encoding, `${name}.`),
+    ...keep(encoding, `${name}.`, tensors),
   }));
   for (const [name, vector] of changes.vectors) tensors.set(name, vector);
   await journal.write(unit, {
     tensors,
     data: { matrices, rewritten, vectors: [...changes.vectors.keys()] },
   });
+}
+
+/** A matrix for an entry's data, its tensors put beside those that are there. */
+export function keep(
+  { description, shape, tensors: own }: Encoding,
+  prefix: string,
+  tensors: Map<string, Stored>,
+): Kept {
+  for (const [suffix, tensor] of own) tensors.set(prefix + suffix, tensor);
+  return { description, shape, suffixes: [...own.keys()] };
 }
 
 /** The matrices of these targets as an earlier run left them; undefined where it did not, or not so that they can be used. */
@@ -101,7 +107,8 @@ function restoreMatrix(
   return { encoding: restored(kept, prefix, all), row: kept.row };
 }
 
-function restored(
+/** The matrix that `keep` was given. @throws LapidaryError where its tensors are not there, or of no encoding */
+export function restored(
   { description, shape, suffixes }: Kept,
   prefix: string,
   all: EncodingAtRest['tensors'],

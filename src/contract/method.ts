@@ -94,6 +94,13 @@ export interface ModelRewrite<Options = unknown> extends Common<Options> {
   readonly changes: 'weights' | 'structure';
   /** Whether it hands on the encodings of matrices as they are (removing whole layers does), and so may come after what made them. */
   readonly keepsEncodings?: boolean;
+  /**
+   * Whether a run that was killed makes it again. Without it everything that the method has changed (matrices, vectors,
+   * files; of what it only renames or takes away nothing) lies in the journal until the run's end, as large as the method
+   * made it. For what takes less time than a whole model in floats takes room; what is long of such work it may
+   * `remember`. A result of another architecture is made again in any case.
+   */
+  readonly repeats?: boolean;
   /** The compressor for a recipe that names none; without it the rewrite is enough by itself. */
   readonly followedBy?: StepInput;
   /** Whether it needs calibration text. */
@@ -114,7 +121,16 @@ interface ModelContext {
   gradients(asked: GradientsAsked): Promise<Gradients>;
   /** Text that the model, as it was given to the method, writes by itself: token ids, all of one length. */
   samples(asked: SamplesAsked): Promise<readonly Int32Array[]>;
+  /**
+   * What is long of the method's work and small in what it gives: a run that was killed does not make it again.
+   * @param name of this work; one of a kind within the method
+   * @param make gives the same tensors whenever it is called
+   */
+  remember(name: string, make: () => Promise<Remembered>): Promise<Remembered>;
 }
+
+/** By names of the method's choice. */
+export type Remembered = ReadonlyMap<string, Stored>;
 
 export interface SamplesAsked {
   readonly count: number;

@@ -2,9 +2,15 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { removeLayers } from '../../test/conformance/remove-layers.ts';
 import { tinyLlama } from '../../test/models/tiny.ts';
+import { toFloat32 } from '../base/half.ts';
 import { random } from '../base/random.ts';
+import { stored } from '../base/tensor.ts';
+import type { ModelRewrite } from '../contract/method.ts';
+import { denseValues } from '../encodings/dense.ts';
+import type { Encoding } from '../encodings/encoding.ts';
 import type { Journal } from '../io/journal.ts';
 import { openJournal } from '../io/journal.ts';
 import type { Model } from '../models/model.ts';
@@ -99,8 +105,41 @@ describe('a recipe whose steps change the structure', () => {
     const shares: number[] = [];
     const again = await apply(steps, { journal: watched, resumed: (share) => void shares.push(share) });
     expect(bytesOf(again.model)).toEqual(bytesOf(first.model));
-    expect(reads).toEqual(['walk-0-block-0', 'walk-0-block-1', 'walk-1-block-0']);
+    expect(reads).toEqual(['walk-0-block-0', 'walk-0-block-1', 'rewrite-1', 'walk-1-block-0']);
     expect(shares).toEqual([1]);
+  });
+
+  it('makes what a rewrite remembers once, where all of its result is not kept', async () => {
+    let [long, made] = [0, 0];
+    const doubling: ModelRewrite = {
+      ...shorter.method,
+      options: z.strictObject({}),
+      name: 'doubling',
+      changes: 'weights',
+      repeats: true,
+      async rewrite(before, _, { remember }) {
+        made++;
+        const found = await remember('factor', async () => {
+          long++;
+          return new Map([['factor', stored('float32', [1], Float32Array.of(2))]]);
+        });
+        const factor = toFloat32(found.get('factor')!)[0]!;
+        const double = ({ dense, shape }: Encoding) =>
+          denseValues(
+            dense().map((value) => factor * value),
+            ...shape,
+          );
+        return {
+          ...before,
+          matrices: new Map([...before.matrices].map(([name, each]) => [name, double(each)])),
+        };
+      },
+    };
+    const journal = openJournal(join(folder, 'remembering'), {}, { warn: () => {} });
+    const first = await apply([{ method: doubling }, gptq], { journal });
+    const again = await apply([{ method: doubling }, gptq], { journal });
+    expect([made, long]).toEqual([2, 1]);
+    expect(bytesOf(again.model)).toEqual(bytesOf(first.model));
   });
 
   it('asks whether the new structure can be written before it goes on', async () => {

@@ -21,7 +21,7 @@ import type { Recipe } from '../recipe/recipe.ts';
 import type { Stage } from '../recipe/stages.ts';
 import { stagesOf } from '../recipe/stages.ts';
 import type { Step } from '../recipe/steps.ts';
-import { contextOf } from './context.ts';
+import { contextOf, remembering } from './context.ts';
 import type { Texts } from './prepare.ts';
 import {
   asksForRanking,
@@ -31,6 +31,7 @@ import {
   needsText,
   rankingOf,
 } from './prepare.ts';
+import { onlyOnce } from './rewritten.ts';
 import { openRows } from './rows.ts';
 import { sameWords } from './words.ts';
 
@@ -74,7 +75,7 @@ export async function applyRecipe(
   for (const [index, stage] of stages.entries()) {
     if (stage.kind === 'rewrite') {
       const before = model;
-      model = await rewritten(applying, stage, model, sequences);
+      model = await rewritten(applying, stage, model, { sequences, unit: `rewrite-${index}` });
       rows.follow(before, model);
       if (stage.method.changes === 'structure') options.check?.(model);
       if (!sameWords(before, model) && sequences.length > 0)
@@ -173,12 +174,19 @@ async function ranked(
   return { gradients, ranking };
 }
 
+/** What a stage over the whole model works on. */
+interface StageWork {
+  readonly sequences: Texts['calibration'];
+  /** Its name in the journal. */
+  readonly unit: string;
+}
+
 /** As a rewrite of the whole of it leaves it. */
 async function rewritten(
   applying: Applying,
   { method, options, next }: Stage & { readonly kind: 'rewrite' },
   model: Model,
-  sequences: Texts['calibration'],
+  { sequences, unit }: StageWork,
 ): Promise<Model> {
   // What is to come is for the model as it is now, unless that will be another.
   const assign = method.changes === 'weights' ? assignment({ steps: next }, model) : () => undefined;
@@ -187,9 +195,15 @@ async function rewritten(
     return assigned ? [{ ...target, ...assigned }] : [];
   });
   applying.options.progress?.({ phase: 'rewrite', done: 0, total: 1, detail: method.name });
-  const { seed } = applying.recipe;
-  const context = contextOf(model, sequences, { ...applying.options, seed, rounded: rounded(planned) });
-  return method.rewrite(model, options, context);
+  const { journal } = applying.options;
+  const context = contextOf(model, sequences, {
+    ...applying.options,
+    seed: applying.recipe.seed,
+    rounded: rounded(planned),
+    remember: remembering(journal, unit),
+  });
+  const repeats = method.repeats === true;
+  return onlyOnce({ journal, unit, repeats }, model, () => method.rewrite(model, options, context));
 }
 
 /** As training of the whole of it leaves it. */
@@ -197,14 +211,18 @@ async function trained(
   applying: Applying,
   { method, options }: Stage & { readonly kind: 'training' },
   model: Model,
-  { sequences, unit }: { readonly sequences: Texts['calibration']; readonly unit: string },
+  { sequences, unit }: StageWork,
 ): Promise<Model> {
   const {
     original,
     options: { journal },
   } = applying;
   const known = journal && readUnit(journal, unit, [])?.changes;
-  const context = contextOf(model, sequences, { ...applying.options, seed: applying.recipe.seed });
+  const context = contextOf(model, sequences, {
+    ...applying.options,
+    seed: applying.recipe.seed,
+    remember: remembering(journal, unit),
+  });
   const changes = known ?? (await method.train(model, original, options, context));
   if (journal && !known) await writeUnit(journal, unit, { done: [], changes });
   return {

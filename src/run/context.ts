@@ -3,7 +3,8 @@
 import { predictionGradients } from '../calibrate/importance.ts';
 import type { SampledTextOptions } from '../generate/sampled.ts';
 import { sampledSequences } from '../generate/sampled.ts';
-import type { RewriteContext } from '../contract/method.ts';
+import type { Remembered, RewriteContext } from '../contract/method.ts';
+import type { Journal } from '../io/journal.ts';
 import type { Model } from '../models/model.ts';
 
 /** @param sequences of calibration; token ids, all of one length */
@@ -15,10 +16,12 @@ export function contextOf(
     threads,
     seed,
     rounded = async () => undefined,
+    remember = (_, make) => make(),
     progress,
     signal,
   }: Pick<SampledTextOptions, 'device' | 'threads' | 'seed' | 'progress' | 'signal'> & {
     readonly rounded?: RewriteContext['rounded'];
+    readonly remember?: RewriteContext['remember'];
   },
 ): RewriteContext {
   const session = { device, threads };
@@ -32,5 +35,18 @@ export function contextOf(
     signal,
     gradients: (asked) => predictionGradients(model, sequences, asked, work),
     samples: (asked) => sampledSequences(model, { ...work, ...asked }),
+    remember,
   };
 }
+
+/** Keeps what a method wants to remember in the journal, under names of its step's own. */
+export const remembering =
+  (journal: Journal | undefined, step: string): RewriteContext['remember'] =>
+  async (name, make): Promise<Remembered> => {
+    const unit = `${step}-${name}`;
+    const known = journal?.read(unit);
+    if (known) return known.tensors;
+    const tensors = await make();
+    await journal?.write(unit, { tensors, data: null });
+    return tensors;
+  };

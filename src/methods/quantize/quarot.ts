@@ -23,6 +23,7 @@ export const quarot: ModelRewrite<QuarotOptions> & Named<'quarot', typeof option
   summary:
     'QuaRot (arXiv:2404.00456): random Hadamard rotations of the residual stream and of attention values, fused into the weights; a tied head gets a matrix of its own.',
   options,
+  repeats: true,
   followedBy: { method: 'gptq' },
   needsText: () => false,
   rewrite: (model, _options, { seed, session, progress, signal }) =>

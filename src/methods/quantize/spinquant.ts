@@ -9,14 +9,17 @@
 
 import { z } from 'zod';
 import { random } from '../../base/random.ts';
-import type { ModelRewrite, Named, RewriteContext } from '../../contract/method.ts';
+import { toFloat32 } from '../../base/half.ts';
+import type { Stored } from '../../base/tensor.ts';
+import { stored } from '../../base/tensor.ts';
+import type { ModelRewrite, Named, Remembered, RewriteContext } from '../../contract/method.ts';
 import type { Model } from '../../models/model.ts';
 import { openCayley, unlearned } from '../../transform/rotation/cayley.ts';
 import { fold } from '../../transform/rotation/fold.ts';
 import { openLoss } from '../../transform/rotation/loss.ts';
 import type { Rotations } from '../../transform/rotation/rotate.ts';
 import { rotate } from '../../transform/rotation/rotate.ts';
-import type { Turner } from '../../transform/rotation/rotation.ts';
+import type { Rotation, Turner } from '../../transform/rotation/rotation.ts';
 import { randomHeads, randomStream, withTurner } from '../../transform/rotation/rotation.ts';
 import { sitesOf } from '../../transform/rotation/sites.ts';
 
@@ -52,15 +55,38 @@ export const spinquant: ModelRewrite<SpinquantOptions> & Named<'spinquant', type
   summary:
     'SpinQuant (arXiv:2405.16406): rotations learned by Cayley SGD, here on the expected error of each layer rather than on the loss of the network; a tied head gets a matrix of its own.',
   options,
+  repeats: true,
   followedBy: { method: 'gptq' },
   needsText: () => true,
   rewrite: (model, choice, context) =>
     withTurner(context.session, async (turner) => {
       const folded = fold(model);
-      const { rotations } = await learn(folded, choice, context, turner);
-      return rotate(folded, rotations, { ...context, turner });
+      const learned = await context.remember('rotations', async () => {
+        const { rotations } = await learn(folded, choice, context, turner);
+        return atRest(rotations, model.config.layers.length);
+      });
+      return rotate(folded, inUse(learned), { ...context, turner });
     }),
 };
+
+/** The learned rotations as tensors, and back. */
+function atRest({ stream, heads }: Rotations, layers: number): Remembered {
+  const all = new Map<string, Stored>();
+  const add = (name: string, rotation: Rotation | undefined) => {
+    if (rotation) all.set(name, stored('float32', [rotation.size, rotation.size], rotation.values));
+  };
+  add('stream', stream);
+  for (let layer = 0; layer < layers; layer++) add(`heads.${layer}`, heads(layer));
+  return all;
+}
+
+function inUse(tensors: Remembered): Rotations {
+  const find = (name: string): Rotation | undefined => {
+    const tensor = tensors.get(name);
+    return tensor && { size: tensor.shape[0], values: toFloat32(tensor) };
+  };
+  return { stream: find('stream')!, heads: (layer) => find(`heads.${layer}`) };
+}
 
 /** @returns the rotations, and the loss of each step's layer before the step, as an expected share of error */
 export async function learn(
