@@ -25,7 +25,7 @@ import { checkRecipe } from '../src/recipe/recipe.ts';
 import { compresses } from '../src/recipe/steps.ts';
 import { applyRecipe } from '../src/run/apply.ts';
 import { openWords } from '../src/run/words.ts';
-import { readTexts } from '../src/run/prepare.ts';
+import { readTexts } from '../src/run/texts.ts';
 import { factorize } from './conformance/factorize.ts';
 import { prune } from './conformance/prune.ts';
 import { reshape } from './conformance/vocabulary.ts';

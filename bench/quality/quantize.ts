@@ -15,7 +15,7 @@ import { applyRecipe } from '../../src/run/apply.ts';
 import { targetsOf } from '../../src/calibrate/targets.ts';
 import { encodedBytes } from '../../src/encodings/encoding.ts';
 import type { Model } from '../../src/models/model.ts';
-import { needsText } from '../../src/run/prepare.ts';
+import { needsText } from '../../src/run/texts.ts';
 import type { Recipe } from '../../src/recipe/recipe.ts';
 import { checkRecipe } from '../../src/recipe/recipe.ts';
 import { sampledSequences } from '../../src/generate/sampled.ts';

@@ -7,7 +7,7 @@ import { keptOf, targetsOf } from '../calibrate/targets.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import { assignment } from '../run/prepare.ts';
+import { assignment } from '../run/assignment.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import type { Format } from './format.ts';
 

@@ -10,7 +10,7 @@ import { familyOf, methods } from '../methods/index.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import type { OptionInfo } from '../recipe/options.ts';
 import { describeOptions, flagOf } from '../recipe/options.ts';
-import { stepNeedsText } from '../run/prepare.ts';
+import { stepNeedsText } from '../run/texts.ts';
 import { checkRecipe } from '../recipe/recipe.ts';
 import { compresses } from '../recipe/steps.ts';
 import { fitted } from './fitted.ts';

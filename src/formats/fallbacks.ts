@@ -5,7 +5,7 @@ import { targetsOf } from '../calibrate/targets.ts';
 import { blockTypeFor, blockTypeNamed } from '../encodings/blocks/index.ts';
 import { ggufFileTypes, typeInMix } from '../models/gguf-mixes.ts';
 import type { Model } from '../models/model.ts';
-import { assignment } from '../run/prepare.ts';
+import { assignment } from '../run/assignment.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { isCompression } from '../recipe/steps.ts';
 

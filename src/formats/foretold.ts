@@ -5,7 +5,8 @@
 
 import { targetsOf } from '../calibrate/targets.ts';
 import type { Model } from '../models/model.ts';
-import { assignment, calibrationFile } from '../run/prepare.ts';
+import { assignment } from '../run/assignment.ts';
+import { calibrationFile } from '../run/texts.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import { isCompression, methodsOf } from '../recipe/steps.ts';
 import type { IntegerWeights } from './format.ts';

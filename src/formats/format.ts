@@ -17,7 +17,7 @@ import type { Model } from '../models/model.ts';
 import type { Importance } from '../run/importance.ts';
 import { measureOpened, measureRivals } from '../measure/measure.ts';
 import type { Opened, OpenedCheckpoint } from '../open.ts';
-import type { Texts } from '../run/prepare.ts';
+import type { Texts } from '../run/texts.ts';
 import { sameWords } from '../run/words.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Recipe } from '../recipe/recipe.ts';

@@ -12,8 +12,8 @@ import { mostTabled } from '../export/attention.ts';
 import { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
-import type { Texts } from '../run/prepare.ts';
-import { assignment } from '../run/prepare.ts';
+import type { Texts } from '../run/texts.ts';
+import { assignment } from '../run/assignment.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 
 export interface PlanInput {

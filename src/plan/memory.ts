@@ -16,7 +16,8 @@ import { blockKinds } from './blocks.ts';
 import type { Facts, Part, PlannedMatrix } from './facts.ts';
 import { total } from '../base/total.ts';
 import { most, positionBytes } from './facts.ts';
-import { blockTrainings, calibrationFile } from '../run/prepare.ts';
+import { blockTrainings } from '../run/assignment.ts';
+import { calibrationFile } from '../run/texts.ts';
 import { blockTraining, modelBatch, modelTraining } from './training.ts';
 
 export interface Phase {

@@ -13,7 +13,7 @@ import type { Encoding, EncodingAtRest } from '../encodings/encoding.ts';
 import { restore } from '../encodings/restore.ts';
 import type { Model } from '../models/model.ts';
 import type { Recipe } from '../recipe/recipe.ts';
-import { assignment } from '../run/prepare.ts';
+import { assignment } from '../run/assignment.ts';
 
 export interface Outline {
   readonly model: Model;

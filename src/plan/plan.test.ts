@@ -10,7 +10,8 @@ import type { OpenedCheckpoint } from '../open.ts';
 import { openForCompression } from '../open.ts';
 import type { Plan } from './plan.ts';
 import { checkDisk, memoryWarning, planRun } from './plan.ts';
-import { assignment, readTexts } from '../run/prepare.ts';
+import { assignment } from '../run/assignment.ts';
+import { readTexts } from '../run/texts.ts';
 import type { PlainRecipe } from '../recipe/recipe.ts';
 import { checkRecipe } from '../recipe/recipe.ts';
 

@@ -4,7 +4,7 @@ import { openGolden } from '../../test/engines/models.ts';
 import { walk } from '../calibrate/walk.ts';
 import { bytes, parameters } from '../models/size.ts';
 import { parseRecipe } from '../recipe/recipe.ts';
-import { assignment } from '../run/prepare.ts';
+import { assignment } from '../run/assignment.ts';
 import type { ReportParts } from './data.ts';
 import { parseReport, reportData } from './data.ts';
 import type { CompressReport } from './report.ts';

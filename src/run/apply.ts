@@ -22,15 +22,9 @@ import type { Stage } from '../recipe/stages.ts';
 import { stagesOf } from '../recipe/stages.ts';
 import type { Step } from '../recipe/steps.ts';
 import { contextOf, remembering } from './context.ts';
-import type { Texts } from './prepare.ts';
-import {
-  asksForRanking,
-  assignment,
-  blockRewrites,
-  blockTrainings,
-  needsText,
-  rankingOf,
-} from './prepare.ts';
+import type { Texts } from './texts.ts';
+import { asksForRanking, assignment, blockRewrites, blockTrainings, rankingOf } from './assignment.ts';
+import { needsText } from './texts.ts';
 import { onlyOnce } from './rewritten.ts';
 import { openRows } from './rows.ts';
 import { sameWords } from './words.ts';
@@ -165,12 +159,10 @@ async function ranked(
     calibration.length > 0
       ? await predictionGradients(model, calibration, asked, { ...options, seed: recipe.seed })
       : undefined;
-  const ranking = await rankingOf(
-    recipe,
-    model,
-    { calibration },
-    { ...options, importance: gradients?.importance },
-  );
+  const ranking = await rankingOf(recipe, model, calibration, {
+    ...options,
+    importance: gradients?.importance,
+  });
   return { gradients, ranking };
 }
 

@@ -8,7 +8,7 @@ import type { Imatrix } from '../io/imatrix/imatrix.ts';
 import { readImatrix } from '../io/imatrix/imatrix.ts';
 import type { Statistic } from '../contract/statistic.ts';
 import type { Model } from '../models/model.ts';
-import { assignment } from './prepare.ts';
+import { assignment } from './assignment.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 
 export interface Importance {

@@ -23,8 +23,8 @@ import { changesSince, provenance } from '../report/run.ts';
 import type { Run, TypedRecipe } from './asked.ts';
 import type { Importance } from './importance.ts';
 import { readImportance } from './importance.ts';
-import type { Texts } from './prepare.ts';
-import { calibrationFile, fewTokens, needsText, readTexts, textsToPlan } from './prepare.ts';
+import type { Texts } from './texts.ts';
+import { calibrationFile, fewTokens, needsText, readTexts, textsToPlan } from './texts.ts';
 
 /** What is known of a run when its model is open. */
 export interface OpenedRun extends TypedRecipe {

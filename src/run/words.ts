@@ -5,8 +5,8 @@ import type { OpenedCheckpoint } from '../open.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer, withinRows } from '../tokenizer/tokenizer.ts';
-import type { Texts, TextWork } from './prepare.ts';
-import { readTexts } from './prepare.ts';
+import type { Texts, TextWork } from './texts.ts';
+import { readTexts } from './texts.ts';
 
 /** Whether ids mean the same in both: one tokenizer, as many rows. */
 export const sameWords = (a: Model, b: Model): boolean =>

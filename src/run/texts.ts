@@ -1,4 +1,4 @@
-/** What a recipe's steps and texts mean for the model at hand: which method is for which matrix, which tokens. */
+/** Which tokens a recipe means for the model at hand: to fit to, to measure on, and for the check of what was written. */
 
 import { basename } from 'node:path';
 import { LapidaryError } from '../base/errors.ts';
@@ -8,75 +8,18 @@ import { readDocuments } from '../calibrate/data.ts';
 import { renderedTexts } from '../calibrate/documents.ts';
 import type { Documents } from '../calibrate/sequences.ts';
 import { documentSequences, packSequences, predictedCharacters } from '../calibrate/sequences.ts';
-import type { Ranking } from '../calibrate/select.ts';
-import { asksForSensitivity, selector } from '../calibrate/select.ts';
-import type { SensitivityOptions } from '../calibrate/sensitivity.ts';
-import { rankBySensitivity } from '../calibrate/sensitivity.ts';
-import type { Assignment, Target as Matrix } from '../calibrate/targets.ts';
+import type { Assignment } from '../calibrate/targets.ts';
 import { targetsOf } from '../calibrate/targets.ts';
-import type { RewriteStep as WalkRewrite, TrainingStep } from '../calibrate/planned.ts';
 import type { Method } from '../contract/method.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { isShipped, shipped } from '../open.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import type { Step } from '../recipe/steps.ts';
-import { isCompression } from '../recipe/steps.ts';
 import type { SampledTextOptions } from '../generate/sampled.ts';
 import { sampledSequences } from '../generate/sampled.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-
-/**
- * The last step that names a matrix decides.
- * @param ranking where a step asks for the most sensitive matrices; without it that step is for all blocks
- * @throws LapidaryError (usage) where a step's targets mean no matrix
- */
-export function assignment(
-  recipe: Pick<Recipe, 'steps'>,
-  model: Model,
-  ranking?: Ranking,
-): (matrix: Matrix) => Assignment | undefined {
-  const steps = recipe.steps.filter(isCompression).map(({ targets, ...step }) => ({
-    ...step,
-    selects: targets.map((target) => selector(target, model, ranking)),
-  }));
-  return (matrix) => {
-    const step = steps.findLast(({ selects }) => selects.some((selects) => selects(matrix)));
-    if (!step) return undefined;
-    const { method, options } = step;
-    const own = method.shape === 'linear' ? method.at?.(options, matrix.name, model.config) : undefined;
-    return { method, options: own ?? options };
-  };
-}
-
-const isSensitive = (step: Step) => isCompression(step) && step.targets.some(asksForSensitivity);
-
-/** Whether a step is for the matrices that rounding hurts most. */
-export const asksForRanking = ({ steps }: Recipe): boolean => steps.some(isSensitive);
-
-/** The matrices of its blocks that rounding hurts most, first. */
-export async function rankingOf(
-  recipe: Recipe,
-  model: Model,
-  { calibration }: Pick<Texts, 'calibration'>,
-  options: Omit<SensitivityOptions, 'assign'>,
-): Promise<Ranking> {
-  // As they would be without what the ranking decides.
-  const others = { ...recipe, steps: recipe.steps.filter((step) => !isSensitive(step)) };
-  return rankBySensitivity(model, calibration, { ...options, assign: assignment(others, model) });
-}
-
-/** The rewrites that look at a block at a time, in the recipe's order. */
-export const blockRewrites = ({ steps }: Recipe): readonly WalkRewrite[] =>
-  steps.flatMap(({ method, options }) =>
-    method.shape === 'rewrite' && method.scope === 'block' ? [{ method, options }] : [],
-  );
-
-/** What trains a block's matrices once they are compressed, in the recipe's order. */
-export const blockTrainings = ({ steps }: Recipe): readonly TrainingStep[] =>
-  steps.flatMap(({ method, options }) =>
-    method.shape === 'train' && method.scope === 'compressed block' ? [{ method, options }] : [],
-  );
+import { assignment } from './assignment.ts';
 
 /** The calibration text that a recipe names; the model that ships with the package has its own. */
 export function calibrationFile({ model, calibration }: Recipe): string | undefined {
