@@ -60,8 +60,16 @@ export interface Changes {
   readonly vectors: ReadonlyMap<string, Stored>;
 }
 
+interface Rewriting<Options> extends Common<Options> {
+  /**
+   * Whether it hands on the encodings of matrices as they are (removing whole layers does, and so does changing norms
+   * alone), and so may come after what made them. Without it a recipe that has it there is refused.
+   */
+  readonly keepsEncodings?: boolean;
+}
+
 /** A rewrite that looks at one block at a time, inside the walk, before the block's matrices are compressed. */
-export interface BlockRewrite<Options = unknown> extends Common<Options> {
+export interface BlockRewrite<Options = unknown> extends Rewriting<Options> {
   readonly shape: 'rewrite';
   readonly scope: 'block';
   /** The compressor for a recipe that names none. */
@@ -83,17 +91,15 @@ export interface Block {
 }
 
 /** A rewrite of the whole model. */
-export interface ModelRewrite<Options = unknown> extends Common<Options> {
+export interface ModelRewrite<Options = unknown> extends Rewriting<Options> {
   readonly shape: 'rewrite';
   readonly scope: 'model';
   /**
    * What becomes another. "weights": values alone, so that the model computes the same and compresses better; it comes
    * before what compresses. "structure": layers, heads, widths, the vocabulary with the tokenizer's files, what shares a
-   * matrix; the model computes something else, and stands anywhere in a recipe.
+   * matrix; the model computes something else, and the method may stand anywhere (behind a compressor if it keeps encodings).
    */
   readonly changes: 'weights' | 'structure';
-  /** Whether it hands on the encodings of matrices as they are (removing whole layers does), and so may come after what made them. */
-  readonly keepsEncodings?: boolean;
   /**
    * Whether a run that was killed makes it again. Without it everything that the method has changed (matrices, vectors,
    * files; of what it only renames or takes away nothing) lies in the journal until the run's end, as large as the method

@@ -85,7 +85,7 @@ export function checkOrder(steps: readonly Step[], where: string): void {
         'it brings a model back to what the original predicts, and nothing before it changes the model',
         'put it behind the steps that change the model',
       );
-    } else if (stage.kind === 'rewrite' && stage.method.changes === 'weights' && compressor !== undefined) {
+    } else if (stage.kind === 'rewrite' && changesValues(stage.method) && compressor !== undefined) {
       refuse(
         stage.method.name,
         `it changes the values of all weights, and what ${compressor} made of them would be lost`,
@@ -94,6 +94,9 @@ export function checkOrder(steps: readonly Step[], where: string): void {
     }
   }
 }
+
+const changesValues = ({ changes, keepsEncodings }: ModelRewrite): boolean =>
+  changes === 'weights' && !keepsEncodings;
 
 const compressesWith = (method: Step['method']): boolean =>
   method.shape === 'train' && method.scope === 'block';

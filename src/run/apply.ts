@@ -20,12 +20,14 @@ import type { Model } from '../models/model.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 import type { Stage } from '../recipe/stages.ts';
 import { stagesOf } from '../recipe/stages.ts';
-import type { Step } from '../recipe/steps.ts';
 import { contextOf, remembering } from './context.ts';
 import type { Texts } from './texts.ts';
 import { asksForRanking, assignment, blockRewrites, blockTrainings, rankingOf } from './assignment.ts';
 import { needsText } from './texts.ts';
+import type { Encoded } from './encoded.ts';
+import { checkHandedOn, checkRewrite, checkWalk, isEncoded } from './encoded.ts';
 import { onlyOnce } from './rewritten.ts';
+import type { Rows } from './rows.ts';
 import { openRows } from './rows.ts';
 import { sameWords } from './words.ts';
 
@@ -69,7 +71,9 @@ export async function applyRecipe(
   for (const [index, stage] of stages.entries()) {
     if (stage.kind === 'rewrite') {
       const before = model;
+      checkRewrite(stage.method, encodedBy(rows, model));
       model = await rewritten(applying, stage, model, { sequences, unit: `rewrite-${index}` });
+      checkHandedOn(stage.method.name, before, model);
       rows.follow(before, model);
       if (stage.method.changes === 'structure') options.check?.(model);
       if (!sameWords(before, model) && sequences.length > 0)
@@ -78,14 +82,26 @@ export async function applyRecipe(
       model = await trained(applying, stage, model, { sequences, unit: `training-${index}` });
     } else {
       const place = walks.indexOf(stage);
-      const part = partOf(options, place, walks.length);
-      const walked = await walkedThrough({ ...applying, options: part }, stage.steps, model, sequences);
+      const part = { ...applying, options: partOf(options, place, walks.length) };
+      const walked = await walkedThrough(part, stage, model, {
+        calibration: sequences,
+        encoded: encodedBy(rows, model),
+      });
       rows.add(walked);
       model = walked.model;
     }
   }
   return { model, layers: rows.all() };
 }
+
+/** What walks before have encoded. */
+const encodedBy = (rows: Rows, { matrices }: Model): Encoded =>
+  new Map(
+    rows.all().flatMap(({ name, method }) => {
+      const encoding = matrices.get(name);
+      return encoding && isEncoded(encoding) ? [[name, method]] : [];
+    }),
+  );
 
 /** Units of the journal have names of their own in each walk, and what was done before is a share of all. */
 function partOf(options: ApplyOptions, place: number, of: number): ApplyOptions {
@@ -109,12 +125,12 @@ function partOf(options: ApplyOptions, place: number, of: number): ApplyOptions 
 
 async function walkedThrough(
   { recipe, options: { journal, squares, progress, signal, resumed, device, threads } }: Applying,
-  steps: readonly Step[],
+  stage: Stage & { readonly kind: 'walk' },
   model: Model,
-  calibration: Texts['calibration'],
+  { calibration, encoded }: Pick<Texts, 'calibration'> & { readonly encoded: Encoded },
 ): Promise<Walked> {
   const session = { device, threads };
-  const own = { ...recipe, steps };
+  const own = { ...recipe, steps: stage.steps };
   const [rewrites, trainings] = [blockRewrites(own), blockTrainings(own)];
   const { gradients, ranking } = asksForRanking(own)
     ? await ranked(model, own, calibration, {
@@ -124,12 +140,14 @@ async function walkedThrough(
         metrics: askForMetrics(trainings),
       })
     : {};
+  const assign = assignment(own, model, ranking);
+  checkWalk(stage, { assign, targets: targetsOf(model) }, encoded);
   // Where no method asks for text, a little tells the errors of outputs.
   const fitted = needsText(recipe);
   const sequences = fitted ? calibration : calibration.slice(0, errorSequences);
   return walk(model, sequences, {
     ...session,
-    assign: assignment(own, model, ranking),
+    assign,
     rewrites,
     trainings,
     squares,

@@ -21,6 +21,7 @@ import type { Recipe } from '../recipe/recipe.ts';
 import { emptyPage } from '../report/html.ts';
 import { changesSince, provenance } from '../report/run.ts';
 import type { Run, TypedRecipe } from './asked.ts';
+import { checkEncoded } from './encoded.ts';
 import type { Importance } from './importance.ts';
 import { readImportance } from './importance.ts';
 import type { Texts } from './texts.ts';
@@ -170,6 +171,7 @@ async function fitted(
   const recipe = await withSpared(settled(asked, original, { warn: both, note }), original, both);
   const { format } = recipe.export;
   checkHeld(format, original.model, formats[format].label);
+  await checkEncoded(recipe, original.model);
   await formats[format].check(recipe, original);
   checkWindows(recipe, original, both);
   for (const line of opening(recipe)) say(line);
