@@ -42,7 +42,7 @@ export async function written(model: string, format: FormatName): Promise<Result
   const steps = [{ method: 'rtn', bits: 4, group: 32, symmetric: format === 'gptq', targets: ['*.mlp.*'] }];
   const recipe = checkRecipe({ model, steps, export: { format } });
   const notes: string[] = [];
-  await compress({ recipe, out, speed: false, threads: 1, warn: (line) => notes.push(line) });
+  await compress({ recipe, out, speed: false, answers: false, threads: 1, warn: (line) => notes.push(line) });
   return { out, notes, json: (name) => JSON.parse(readFileSync(join(out, name), 'utf8')) };
 }
 

@@ -12,7 +12,7 @@ import { compress } from '../src/index.ts';
 import { checkRecipe } from '../src/recipe/recipe.ts';
 import { logits } from '../src/models/runner.ts';
 import { openForCompression } from '../src/open.ts';
-import { lapidary, scratchFolder, writeStories } from './command-line.ts';
+import { answer, scratchFolder, writeStories } from './command-line.ts';
 import { hasLlama, openLlama } from './engines/llama/llama.ts';
 import { maxDifference, numerals } from './engines/models.ts';
 import { transformers } from './engines/transformers.ts';
@@ -28,14 +28,14 @@ const sources = new Map<string, string>();
 async function source(name: string, format: string, steps: readonly { method: string }[]): Promise<void> {
   const out = scratch.path(name);
   const recipe = checkRecipe({ model: scratch.path('tiny'), steps, export: { format } });
-  const { file } = await compress({ recipe, out, speed: false });
+  const { file } = await compress({ recipe, out, speed: false, answers: false });
   sources.set(name, format === 'gguf' ? join(out, file.path) : out);
 }
 
 const all = ['blocks', 'embeddings'];
 const names = ['Q4_0', 'Q4_1', 'Q8_0', 'gptq', 'awq', 'compressed-tensors', 'mlx'];
 beforeAll(async () => {
-  await writeTinyCheckpoint(scratch.path('tiny'));
+  await writeTinyCheckpoint(scratch.path('tiny'), { num_hidden_layers: 2 });
   const ggml = (type: string) => [{ method: 'ggml', targets: all, type, fit: 'plain', pure: true }];
   await source('Q4_0', 'gguf', ggml('Q4_0'));
   await source('Q4_1', 'gguf', ggml('Q4_1'));
@@ -47,15 +47,16 @@ beforeAll(async () => {
   await source('mlx', 'mlx', [{ ...four, targets: all, scales: 'short' } as never]);
 });
 
-const lapidaryOf = (name: string, out: string, ...flags: string[]) =>
-  lapidary(['compress', sources.get(name)!, '--no-speed', '--json', '--out', scratch.path(out), ...flags]);
+const quick = ['--evaluation', text, '--no-speed', '--no-answers', '--json'];
+const commandOf = (name: string, out: string, ...flags: string[]) =>
+  answer(['compress', sources.get(name)!, ...quick, '--out', scratch.path(out), ...flags]);
 
 /** As the command line does with --method keep. */
 function keeping(name: string, format: keyof typeof formats, out: string, evaluation?: string) {
   const targets = formats[format].keepsTables ? ['blocks'] : all;
   const steps = [fitted({ method: 'keep', targets }, formats[format])];
   const input = { model: sources.get(name)!, steps, export: { format }, evaluation: { data: evaluation } };
-  return compress({ recipe: checkRecipe(input), out: scratch.path(out), speed: false });
+  return compress({ recipe: checkRecipe(input), out: scratch.path(out), speed: false, answers: false });
 }
 
 describe('--method keep', () => {
@@ -90,10 +91,10 @@ describe('--method keep', () => {
 
   it('refuses what the format does not hold to the bit, and says what to do', async () => {
     const keep = ['--format', 'gptq', '--method', 'keep'];
-    const { code, stderr } = await lapidaryOf('Q4_1', 'refused', ...keep);
+    const { code, stderr } = await commandOf('Q4_1', 'refused', ...keep);
     expect(code).toBe(2);
-    expect(stderr).toMatch(/does not hold 56 matrices to the bit(.|\n)*--no-strict/);
-    const { code: leniently } = await lapidaryOf('Q4_1', 'lenient', ...keep, '--no-strict');
+    expect(stderr).toMatch(/does not hold 14 matrices to the bit(.|\n)*--no-strict/);
+    const { code: leniently } = await commandOf('Q4_1', 'lenient', ...keep, '--no-strict');
     expect(leniently).toBe(0);
   });
 });
@@ -148,7 +149,7 @@ describe.skipIf(!transformers)(`what was kept, in transformers.js${missing(trans
 
 describe('without --method', () => {
   it('keeps four bits, and says so', async () => {
-    const { code, stderr, stdout } = await lapidaryOf('Q4_1', 'default');
+    const { code, stderr, stdout } = await commandOf('Q4_1', 'default');
     expect(code, stderr).toBe(0);
     const { recipe, notes } = JSON.parse(stdout);
     expect(recipe.steps).toMatchObject([{ method: 'keep', targets: all }]);
@@ -161,7 +162,7 @@ describe('without --method', () => {
       ['--bits', '2'],
       ['--method', 'rtn'],
     ]) {
-      const { code, stderr, stdout } = await lapidaryOf('Q4_1', 'anew', ...flags, '--overwrite');
+      const { code, stderr, stdout } = await commandOf('Q4_1', 'anew', ...flags, '--overwrite');
       expect(code, stderr).toBe(0);
       expect(JSON.parse(stdout).recipe.steps[0].method).toBe('rtn');
       expect(stderr).toMatch(/start from the original weights(.|\n)*--method keep/);
