@@ -6,8 +6,10 @@ export interface GradientsAsked {
   readonly names?: ReadonlySet<string> | undefined;
   /** Whether what blocks give is to be measured as predictions see it. */
   readonly metrics?: boolean | undefined;
-  /** Linear layers in blocks of whose weights each is to be measured so. */
+  /** Linear layers in blocks, stored as floats, of whose weights each is to be measured so. */
   readonly weights?: ReadonlySet<string> | undefined;
+  /** Linear layers in blocks by whose weights each the loss is to be differentiated: a pass of its own. */
+  readonly slopes?: ReadonlySet<string> | undefined;
 }
 
 export interface Gradients {
@@ -19,6 +21,8 @@ export interface Gradients {
   readonly metrics: readonly Float32Array[] | undefined;
   /** By the matrix: E[g^2] of a token for each weight, row-major [out, in], the diagonal of the predictions' Fisher information. */
   readonly weights: ReadonlyMap<string, Float32Array>;
+  /** By the matrix: the gradient of the mean of -log p(next token) over the text, row-major [out, in]. */
+  readonly slopes: ReadonlyMap<string, Float32Array>;
 }
 
 /** By the name of a linear layer, or of a block. */

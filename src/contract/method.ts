@@ -140,7 +140,7 @@ export type Remembered = ReadonlyMap<string, Stored>;
 
 export interface SamplesAsked {
   readonly count: number;
-  /** Tokens of a sequence. */
+  /** Tokens of a sequence; as many as the model's context has where that is shorter. */
   readonly length: number;
 }
 

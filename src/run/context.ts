@@ -34,7 +34,8 @@ export function contextOf(
     progress,
     signal,
     gradients: (asked) => predictionGradients(model, sequences, asked, work),
-    samples: (asked) => sampledSequences(model, { ...work, ...asked }),
+    samples: ({ count, length }) =>
+      sampledSequences(model, { ...work, count, length: Math.min(length, model.config.context) }),
     remember,
   };
 }

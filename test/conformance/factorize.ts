@@ -4,7 +4,9 @@ import { z } from 'zod';
 import { checkFiniteMatrix } from '../../src/base/finite.ts';
 import { denseValues } from '../../src/encodings/dense.ts';
 import { lowRank } from '../../src/encodings/low-rank.ts';
-import type { Family, LinearMethod, ModelRewrite } from '../../src/contract/method.ts';
+import type { LinearMethod, ModelRewrite } from '../../src/contract/method.ts';
+import type { CountedFamily } from './counts.ts';
+import { attentionOf, feedForwardOf, weightsIn } from './counts.ts';
 
 const options = z.strictObject({
   rank: z.int().min(1).max(16).default(8).describe('Of both factors.'),
@@ -83,9 +85,16 @@ export const shareLayers: ModelRewrite = {
   },
 };
 
-export const factorize: Family = {
+export const factorize: CountedFamily = {
   name: 'factorize',
   title: 'Low rank and sharing',
   baseline: svd,
   methods: [svd, shareLayers],
+  adds: {
+    svd: ({ hidden, layers }) => {
+      const shapes = layers.flatMap((plan) => [...attentionOf(hidden, plan), ...feedForwardOf(hidden, plan)]);
+      return shapes.reduce((sum, [rows, columns]) => sum + 8 * (rows + columns) - rows * columns, 0);
+    },
+    'share-layers': ({ hidden, layers }) => -weightsIn(feedForwardOf(hidden, layers.at(-1)!)),
+  },
 };

@@ -4,9 +4,11 @@ import { z } from 'zod';
 import { denseValues } from '../../src/encodings/dense.ts';
 import type { Encoding } from '../../src/encodings/encoding.ts';
 import { checkFiniteMatrix } from '../../src/base/finite.ts';
-import type { Family, LinearMethod, ModelRewrite } from '../../src/contract/method.ts';
+import type { LinearMethod, ModelRewrite } from '../../src/contract/method.ts';
 import { withPlans } from '../../src/models/layers.ts';
 import type { LayerPlan, Model } from '../../src/models/model.ts';
+import type { CountedFamily } from './counts.ts';
+import { attentionOf, feedForwardOf, weightsIn } from './counts.ts';
 import { removeLayers } from './remove-layers.ts';
 
 const sparsity = z.strictObject({
@@ -154,9 +156,24 @@ export const withoutParts: ModelRewrite = {
   },
 };
 
-export const prune: Family = {
+export const prune: CountedFamily = {
   name: 'prune',
   title: 'Pruning',
   baseline: magnitude,
   methods: [magnitude, wanda, removeLayers, narrower, withoutParts],
+  adds: {
+    // With both of its norms.
+    'remove-layers': ({ hidden, layers }) => {
+      const gone = layers.at(-2)!;
+      return -weightsIn([...attentionOf(hidden, gone), ...feedForwardOf(hidden, gone)]) - 2 * hidden;
+    },
+    narrower: ({ hidden, layers: [first, second] }) => {
+      const group = { ...first!, heads: first!.heads / first!.keyValueHeads, keyValueHeads: 1 };
+      const half = { intermediate: second!.intermediate / 2 };
+      return -weightsIn([...attentionOf(hidden, group), ...feedForwardOf(hidden, half)]);
+    },
+    // Each with its norm.
+    'without-parts': ({ hidden, layers: [, second, third] }) =>
+      -weightsIn([...attentionOf(hidden, second!), ...feedForwardOf(hidden, third!)]) - 2 * hidden,
+  },
 };

@@ -2,7 +2,8 @@
 
 import { z } from 'zod';
 import { denseValues } from '../../src/encodings/dense.ts';
-import type { Family, ModelRewrite } from '../../src/contract/method.ts';
+import type { ModelRewrite } from '../../src/contract/method.ts';
+import type { CountedFamily } from './counts.ts';
 
 const options = z.strictObject({
   keep: z.int().min(512).max(2048).default(1024).describe('How many tokens stay.'),
@@ -47,9 +48,11 @@ export const fewerWords: ModelRewrite<z.infer<typeof options>> = {
   },
 };
 
-export const reshape: Family = {
+export const reshape: CountedFamily = {
   name: 'reshape',
   title: 'Leaner architecture',
   baseline: fewerWords,
   methods: [fewerWords],
+  // The head reads the table.
+  adds: { 'fewer-words': ({ hidden, vocabulary }) => hidden * (1024 - vocabulary) },
 };
