@@ -30,6 +30,7 @@ import { asking } from './conformance/asking.ts';
 import type { CountedFamily } from './conformance/counts.ts';
 import { factorize } from './conformance/factorize.ts';
 import { prune } from './conformance/prune.ts';
+import { train } from './conformance/train.ts';
 import { reshape } from './conformance/vocabulary.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
@@ -56,7 +57,7 @@ const evaluation = { ...data, sequences: 2, length: 32 };
 const session = { threads: 1 };
 const original = await openForCompression(source, {});
 
-const cases = [...families, prune, factorize, reshape, asking].flatMap((family) =>
+const cases = [...families, prune, factorize, reshape, asking, train].flatMap((family) =>
   family.methods.map((method) => ({ family, method, name: `${family.name}: ${method.name}` })),
 );
 

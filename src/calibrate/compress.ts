@@ -169,7 +169,7 @@ export async function retrainBlock(
   steps: readonly TrainingStep[],
   { before, metric, fed, ...hidden }: Retraining,
 ): Promise<void> {
-  const { matrices, options, rows, plan } = state;
+  const { matrices, vectors, options, rows, plan } = state;
   const { layer } = hidden;
   const stage = stageOf(state, hidden);
   const names = planned.map(({ name }) => name);
@@ -189,10 +189,14 @@ export async function retrainBlock(
           detail: `${method.name}, block ${layer}, step ${done} of ${total}`,
         }),
     };
-    for (const [name, after] of await method.train(block, choice)) {
+    const changes = await method.train(block, choice);
+    for (const [name, after] of changes.matrices) {
       replaceMatrix(matrices, { name, place: 'block' }, after);
       changed.add(name);
     }
+    for (const [name, after] of changes.vectors) vectors.set(name, after);
+    // Norms decide what matrices are fed.
+    if (changes.vectors.size > 0) for (const name of names) changed.add(name);
   }
   const seconds = secondsSince(started) / names.length;
   const again = planned.filter(({ name }) => changed.has(name));

@@ -183,7 +183,7 @@ export interface TrainedBlock {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Trains what a block's compressed matrices leave to choose, inside the walk: the bytes stay as many. */
+/** Trains what a block leaves to choose whose matrices are compressed, inside the walk: the bytes stay as many. */
 export interface BlockTraining<Options = unknown> extends Common<Options> {
   readonly shape: 'train';
   readonly scope: 'compressed block';
@@ -191,8 +191,11 @@ export interface BlockTraining<Options = unknown> extends Common<Options> {
   fisher(options: Options): number;
   /** Calibration sequences, of so many tokens, that are run at once. */
   batch(options: Options, length: number): number;
-  /** @returns what changed, by name */
-  train(block: CompressedBlock, options: Options): Promise<ReadonlyMap<string, Encoding>>;
+  /**
+   * It names what it trains of the block itself: weights, scales, norms, other vectors (`src/train/trainable.ts`).
+   * @returns what changed
+   */
+  train(block: CompressedBlock, options: Options): Promise<Changes>;
 }
 
 export interface CompressedBlock extends Omit<TrainedBlock, 'importance'> {

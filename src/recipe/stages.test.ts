@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import type { ModelRewrite } from '../contract/method.ts';
+import type { BlockTraining, ModelRewrite } from '../contract/method.ts';
 import { checkRecipe } from './recipe.ts';
 import { stagesOf } from './stages.ts';
 
@@ -42,6 +42,21 @@ describe('the steps of a recipe', () => {
     expect(inWords(own, gptq, training)).toBe('shorter, walk (gptq), e2e-qp');
     expect(inWords(gptq, own, rtn)).toBe('walk (gptq), shorter, walk (rtn)');
     expect(inWords(own)).toBe('shorter');
+  });
+
+  it('that train compressed blocks and are of no family belong to the part before them', () => {
+    const tune: BlockTraining = {
+      shape: 'train',
+      scope: 'compressed block',
+      name: 'tune',
+      summary: 'Moves nothing.',
+      options: z.strictObject({}),
+      fisher: () => 0,
+      batch: () => 1,
+      train: async () => ({ matrices: new Map(), vectors: new Map() }),
+    };
+    expect(inWords(gptq, { method: tune }, rtn)).toBe('walk (gptq, tune, rtn)');
+    expect(() => inWords(own, { method: tune })).toThrow(/no step beside it compresses any/);
   });
 
   it('tell a rewrite which walk comes after it', () => {

@@ -49,11 +49,16 @@ const isInWalk = ({ method }: Step): boolean =>
 const isStructural = ({ method }: Step): boolean =>
   method.shape === 'rewrite' && method.scope === 'model' && method.changes === 'structure';
 
+/** What trains compressed blocks and is of no family of the project's belongs to the part before it, whatever that is. */
+const joinsAny = ({ method }: Step): boolean =>
+  method.shape === 'train' && method.scope === 'compressed block' && !familyOf(method);
+
 function partsOf(steps: readonly Step[]): readonly (readonly Step[])[] {
   const parts: Step[][] = [];
   let open: string | undefined;
   for (const step of steps) {
-    const kin = isStructural(step) ? undefined : (familyOf(step.method)?.name ?? step.method.name);
+    const own = familyOf(step.method)?.name ?? step.method.name;
+    const kin = isStructural(step) ? undefined : joinsAny(step) ? (open ?? own) : own;
     if (kin !== undefined && kin === open) parts.at(-1)!.push(step);
     else parts.push([step]);
     open = kin;

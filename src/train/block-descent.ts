@@ -17,24 +17,38 @@ import type { Feeds, Tensor } from '../graph/session.ts';
 import { feedsOf, openSession, tensor } from '../graph/session.ts';
 import { plainScope } from '../models/build.ts';
 import type { TrainedBlock } from '../contract/method.ts';
+import type { Model } from '../models/model.ts';
 import type { Sequence } from './batches.ts';
 import { batchOf, drawn, sequencesOf } from './batches.ts';
 
-export interface MovingMatrix {
-  /** What the block multiplies by now, row-major [rows, columns]; written over when it moves. */
+/** A tensor of the block's graph. */
+export interface MovingTensor {
+  /** What the block computes with now, row-major; written over when it moves. */
   readonly values: Float32Array;
+}
+
+/** One that is all that a block multiplies by, [rows, columns]. */
+export interface MovingMatrix extends MovingTensor {
   /** The encoding of these values. */
   finished(): Encoding;
 }
 
-export interface Schedule<M extends MovingMatrix> {
+/** What moves of a block. */
+export interface Moving<M extends MovingTensor> {
+  /** By the input of the block's graph: "model.layers.0.mlp.up_proj.weight". */
+  readonly tensors: ReadonlyMap<string, M>;
+  /** The block's, in which these tensors are. */
+  readonly model: Pick<Model, 'matrices' | 'vectors'>;
+}
+
+export interface Schedule<M extends MovingTensor> {
   readonly steps: number;
   /** Sequences of a step. */
   readonly batch: number;
   /** Errors e [hidden] count as e M e^T, M row-major [hidden, hidden] and symmetric; as e e^T without it. */
   readonly metric?: Float32Array | undefined;
-  /** One step of a matrix, counted from 0. */
-  move(matrix: M, gradient: Float32Array, step: number): void;
+  /** One step of one of them, counted from 0. */
+  move(tensor: M, gradient: Float32Array, step: number): void;
 }
 
 /**
@@ -52,19 +66,34 @@ const fitting = (tokens: number, length: number): number => Math.max(1, Math.flo
 /** Tokens that decide whether training was of use, which it may not be where text is little; a run costs a step's. */
 const judgedTokens = 4096;
 
+/** Moves matrices, by name, as `descendTensors` does. */
+export function descend<M extends MovingMatrix>(
+  block: TrainedBlock,
+  matrices: ReadonlyMap<string, M>,
+  schedule: Schedule<M>,
+): Promise<boolean> {
+  const { model } = block;
+  const values = [...matrices].map(
+    ([name, { values }]) => [name, denseValues(values, ...model.matrices.get(name)!.shape)] as const,
+  );
+  const tensors = new Map([...matrices].map(([name, matrix]) => [`${name}.weight`, matrix]));
+  const moving = { tensors, model: { ...model, matrices: new Map([...model.matrices, ...values]) } };
+  return descendTensors(block, moving, schedule);
+}
+
 /**
- * Moves the matrices in place.
+ * Moves the tensors in place.
  * @returns whether the block is nearer to its targets than before, on the first few sequences
  * @throws LapidaryError where the error is no number
  */
-export async function descend<M extends MovingMatrix>(
+export async function descendTensors<M extends MovingTensor>(
   block: TrainedBlock,
-  matrices: ReadonlyMap<string, M>,
+  moving: Moving<M>,
   { steps, batch, metric, move }: Schedule<M>,
 ): Promise<boolean> {
   const sequences = sequencesOf(block);
   const size = Math.min(batch, sequences.length);
-  const slopes = await openSlopes(block, matrices, { size, metric });
+  const slopes = await openSlopes(block, moving, { size, metric });
   try {
     const judged = sequences.slice(0, fitting(judgedTokens, sequences[0].shape[0]));
     const before = await slopes.loss(judged);
@@ -73,7 +102,7 @@ export async function descend<M extends MovingMatrix>(
       block.signal?.throwIfAborted();
       const chosen = drawn(sequences.length, size, integer).map((index) => sequences[index]);
       const found = await slopes.gradients(chosen);
-      for (const [name, matrix] of matrices) move(matrix, found.get(name)!, step);
+      for (const [input, slope] of found) move(moving.tensors.get(input)!, slope, step);
       block.step(step + 1, steps);
     }
     return (await slopes.loss(judged)) < before;
@@ -85,7 +114,7 @@ export async function descend<M extends MovingMatrix>(
 interface Slopes {
   /** Mean over the sequences. */
   loss(sequences: readonly Sequence[]): Promise<number>;
-  /** Of the loss by what the matrices multiply by, by name; valid until the next call. */
+  /** Of the loss by the tensors, by input; valid until the next call. */
   gradients(sequences: readonly Sequence[]): Promise<ReadonlyMap<string, Float32Array>>;
   release(): Promise<void>;
 }
@@ -93,14 +122,15 @@ interface Slopes {
 /** @param size sequences of a step */
 async function openSlopes(
   block: TrainedBlock,
-  matrices: ReadonlyMap<string, MovingMatrix>,
+  { tensors, model }: Moving<MovingTensor>,
   { size, metric }: { readonly size: number; readonly metric: Float32Array | undefined },
 ): Promise<Slopes> {
-  const loss = blockLoss(block, matrices, metric);
+  const loss = blockLoss(block, model, metric);
   const { graph } = loss;
-  const moving = [...matrices].map(([name, { values }]) => {
-    const input = `${name}.weight`;
-    return { name, input, values, value: graph.weights.get(input)!.value };
+  // What the block does not read has no slope.
+  const moving = [...tensors].flatMap(([input, { values }]) => {
+    const weight = graph.weights.get(input);
+    return weight ? [{ input, values, value: weight.value }] : [];
   });
   graph.output('loss', loss);
   const slopes = gradient(
@@ -147,7 +177,7 @@ async function openSlopes(
         const found = await session.run({ ...known, ...feeds }, outputs);
         checkLoss(Number(found.loss.data[0]));
       }
-      return new Map(moving.map(({ name }, i) => [name, sums[i].data as Float32Array]));
+      return new Map(moving.map(({ input }, i) => [input, sums[i].data as Float32Array]));
     },
     release: () => session.release(),
   };
@@ -156,21 +186,23 @@ async function openSlopes(
 /** The mean squared error of what the block gives for a batch, tokens weighted. */
 function blockLoss(
   { model, layer, inputs, names }: TrainedBlock,
-  matrices: ReadonlyMap<string, MovingMatrix>,
+  own: Moving<MovingTensor>['model'],
   metric: Float32Array | undefined,
 ): Value {
-  const { architecture, config, vectors } = model;
+  const { architecture, config } = model;
   const [, time, hidden] = inputs[0].dims;
   const graph = new Graph('inputs');
   // Products with packed weights have no gradient; those with their values do.
-  const own = new Map(
-    names.map((name) => {
-      const matrix = model.matrices.get(name)!;
-      return [name, denseValues(matrices.get(name)?.values ?? matrix.dense(), ...matrix.shape)];
-    }),
+  const decoded = new Map(
+    names
+      .filter((name) => own.matrices.get(name) === model.matrices.get(name))
+      .map((name) => {
+        const matrix = model.matrices.get(name)!;
+        return [name, denseValues(matrix.dense(), ...matrix.shape)];
+      }),
   );
-  const find = (name: string) => own.get(name) ?? model.matrices.get(name);
-  const scope = plainScope(graph, config, { matrices: { get: find }, vectors }, { time });
+  const find = (name: string) => decoded.get(name) ?? own.matrices.get(name);
+  const scope = plainScope(graph, config, { matrices: { get: find }, vectors: own.vectors }, { time });
   const given = architecture.block(scope, graph.input('x', 'float32', ['batch', time, hidden]), layer);
   const error = sub(given, graph.input('target', 'float32', ['batch', time, hidden]));
   const measured = metric

@@ -9,16 +9,13 @@ import { exp, logSoftmax, mul, reduceSum, sub } from '../graph/ops.ts';
 import type { SessionOptions, Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
+import { embedded, forward } from '../models/hidden.ts';
 import type { Part, Stage } from '../models/runner.ts';
-import { openRunner } from '../models/runner.ts';
-import type { Tunable } from './scales.ts';
+import { idsTensor, openRunner } from '../models/runner.ts';
 
 /** What is trained of a model. */
 export interface Student {
   readonly model: Model;
-  readonly tunables: ReadonlyMap<string, Tunable>;
-  /** Float32, by full name. */
-  readonly norms: ReadonlyMap<string, Float32Array>;
   /** By the name of the graph's weight, without a layer's prefix left out: "model.layers.0.mlp.up_proj.scales". */
   readonly parameters: ReadonlyMap<string, Float32Array>;
 }
@@ -26,7 +23,7 @@ export interface Student {
 export interface Passes {
   /**
    * @param ids int64 [rows, time]
-   * @param aims what the teacher's head is fed, [1, time, hidden] for each row
+   * @param aims what the teacher's head is fed, [1, time, hidden] for each row: see `lastHidden`
    */
   run(
     ids: Tensor,
@@ -150,4 +147,23 @@ function divergence({ graph, output }: Part): Value {
   const share = graph.input('share', 'float32', [1]);
   const kl = reduceSum(mul(exp(teacher), sub(teacher, logSoftmax(output))), [0, 1, 2]);
   return reduceSum(mul(kl, share), [0]);
+}
+
+/** What the model's head is fed, [1, time, hidden] for each sequence. */
+export async function lastHidden(
+  model: Model,
+  sequences: readonly Int32Array[],
+  session: Pick<SessionOptions, 'device' | 'threads'>,
+  signal: AbortSignal | undefined,
+): Promise<readonly Tensor[]> {
+  const runner = openRunner(model, { ...session, longest: sequences[0].length });
+  try {
+    const { vocabulary, hidden: width, layers } = model.config;
+    const ids = sequences.map((sequence) => idsTensor([sequence], vocabulary));
+    const hidden = await embedded(await runner.embed(), ids, width, signal);
+    for (const layer of layers.keys()) await forward(await runner.block(layer), hidden, signal);
+    return hidden;
+  } finally {
+    await runner.release();
+  }
 }

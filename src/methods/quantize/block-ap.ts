@@ -9,10 +9,9 @@
 
 import { z } from 'zod';
 import { elementCount } from '../../base/tensor.ts';
-import type { Encoding } from '../../encodings/encoding.ts';
 import type { Kernels } from '../../kernels/kernels.ts';
 import { withKernels } from '../../kernels/kernels.ts';
-import type { BlockTraining, CompressedBlock, Named } from '../../contract/method.ts';
+import type { BlockTraining, Changes, CompressedBlock, Named } from '../../contract/method.ts';
 import { descend, sequencesAtOnce } from '../../train/block-descent.ts';
 import type { LatentMatrix } from '../../train/latent-codes.ts';
 import { latentMatrix } from '../../train/latent-codes.ts';
@@ -55,10 +54,12 @@ export const blockAp: BlockTraining<BlockApOptions> & Named<'block-ap', typeof o
   train,
 };
 
-async function train(block: CompressedBlock, choice: BlockApOptions): Promise<Map<string, Encoding>> {
+const unchanged: Changes = { matrices: new Map(), vectors: new Map() };
+
+async function train(block: CompressedBlock, choice: BlockApOptions): Promise<Changes> {
   return withKernels(async (kernels) => {
     const matrices = latentMatrices(kernels, block);
-    if (matrices.size === 0) return new Map();
+    if (matrices.size === 0) return unchanged;
     const gained = await descend(block, matrices, {
       steps: choice.blockSteps,
       batch: choice.blockBatch,
@@ -69,7 +70,9 @@ async function train(block: CompressedBlock, choice: BlockApOptions): Promise<Ma
         matrix.step(gradient, rates);
       },
     });
-    return new Map(gained ? [...matrices].map(([name, matrix]) => [name, matrix.finished()]) : []);
+    if (!gained) return unchanged;
+    const trained = [...matrices].map(([name, matrix]) => [name, matrix.finished()] as const);
+    return { ...unchanged, matrices: new Map(trained) };
   }, block.session.threads);
 }
 

@@ -8,21 +8,13 @@
 
 import { z } from 'zod';
 import { random } from '../../base/random.ts';
-import type { Stored } from '../../base/tensor.ts';
-import { toFloat32 } from '../../base/half.ts';
-import { stored } from '../../base/tensor.ts';
-import type { Encoding } from '../../encodings/encoding.ts';
-import type { Tensor } from '../../graph/session.ts';
-import { embedded, forward } from '../../models/hidden.ts';
 import type { Model } from '../../models/model.ts';
-import { idsTensor, openRunner } from '../../models/runner.ts';
+import { idsTensor } from '../../models/runner.ts';
 import type { Changes, ModelTraining, Named, TrainingContext } from '../../contract/method.ts';
-import type { Student } from '../../train/passes.ts';
-import { openPasses } from '../../train/passes.ts';
+import { lastHidden, openPasses } from '../../train/passes.ts';
 import type { Parameter } from '../../train/relative-adam.ts';
 import { relativeAdam } from '../../train/relative-adam.ts';
-import type { Tunable } from '../../train/scales.ts';
-import { tunable } from '../../train/scales.ts';
+import { trainable } from '../../train/trainable.ts';
 
 const options = z.strictObject({
   epochs: z.int().min(1).max(100).default(4).describe('How often the calibration text is gone over.'),
@@ -47,40 +39,13 @@ export const e2eQp: ModelTraining<E2eQpOptions> & Named<'e2e-qp', typeof options
   train,
 };
 
-function studentOf(model: Model): Student {
-  const { architecture, config } = model;
-  const tunables = new Map<string, Tunable>();
-  const norms = new Map<string, Float32Array>();
-  for (const layer of config.layers.keys()) {
-    const structure = architecture.structure(config, layer);
-    for (const { weight } of structure.norms)
-      norms.set(weight, toFloat32(model.vectors.get(weight)!).slice());
-    const prefix = `${architecture.layerName(layer)}.`;
-    for (const [name, encoding] of model.matrices) {
-      const found = name.startsWith(prefix) ? tunable(encoding) : undefined;
-      if (found) tunables.set(name, found);
-    }
-  }
-  const last = architecture.around(config).norm.weight;
-  norms.set(last, toFloat32(model.vectors.get(last)!).slice());
-  const matrices = new Map<string, Encoding>(model.matrices);
-  for (const [name, { encoding }] of tunables) matrices.set(name, encoding);
-  const vectors = new Map<string, Stored>(model.vectors);
-  for (const [name, values] of norms) vectors.set(name, stored('float32', [values.length], values));
-  const parameters = new Map([
-    ...[...tunables].map(([name, { scales }]) => [`${name}.scales`, scales] as const),
-    ...norms,
-  ]);
-  return { model: { ...model, matrices, vectors }, tunables, norms, parameters };
-}
-
 async function train(
   compressed: Model,
   teacher: Model,
   { epochs, rate, batch }: E2eQpOptions,
   { sequences, seed, session, progress, signal }: TrainingContext,
 ): Promise<Changes> {
-  const student = studentOf(compressed);
+  const student = trainable(compressed, ({ kind }) => kind === 'scales' || kind === 'norms');
   const adam = relativeAdam(
     new Map([...student.parameters].map(([name, values]): [string, Parameter] => [name, { values }])),
   );
@@ -112,28 +77,5 @@ async function train(
   } finally {
     await passes.release();
   }
-  const matrices = [...student.tunables].map(([name, each]) => [name, each.finished()] as const);
-  const vectors = [...student.norms].map(
-    ([name, values]) => [name, stored('float32', [values.length], values)] as const,
-  );
-  return { matrices: new Map(matrices), vectors: new Map(vectors) };
-}
-
-/** What the model's head is fed, [1, time, hidden] for each sequence. */
-async function lastHidden(
-  model: Model,
-  sequences: readonly Int32Array[],
-  session: TrainingContext['session'],
-  signal: AbortSignal | undefined,
-): Promise<readonly Tensor[]> {
-  const runner = openRunner(model, { ...session, longest: sequences[0].length });
-  try {
-    const { vocabulary, hidden: width, layers } = model.config;
-    const ids = sequences.map((sequence) => idsTensor([sequence], vocabulary));
-    const hidden = await embedded(await runner.embed(), ids, width, signal);
-    for (const layer of layers.keys()) await forward(await runner.block(layer), hidden, signal);
-    return hidden;
-  } finally {
-    await runner.release();
-  }
+  return student.finished();
 }
