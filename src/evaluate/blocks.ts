@@ -17,20 +17,36 @@ const hiddenBytes = 256 * 2 ** 20;
 /** Tokens of one run, padding included. */
 const batchTokens = 2048;
 
-/** A scorer over a model, plain or compressed. */
+/** What a model makes of some sequences, in front of its head. */
+interface Passed {
+  /** Indices of the sequences, by batch. */
+  readonly batches: readonly (readonly number[])[];
+  readonly hidden: readonly Tensor[];
+}
+
+/** A scorer over a model, plain or compressed. Where the same sequences are asked for again, only the head runs again. */
 export function modelScorer(model: Model, options: ScorerOptions = {}): Scorer {
   const { vocabulary, hidden } = model.config;
   const { rows = rowsOf(vocabulary), ...session } = options;
+  let last: (Passed & { readonly of: readonly Int32Array[] }) | undefined;
   return {
     vocabulary,
-    close: async () => {},
+    close: async () => {
+      last = undefined;
+    },
     async *score(sequences, signal) {
       const longest = sequences.reduce((length, sequence) => Math.max(length, sequence.length), 1);
       const runner = openRunner(model, { ...session, longest });
       const most = Math.max(longest, Math.floor(hiddenBytes / (4 * hidden)));
       try {
-        for (const members of portions(sequences, most))
-          yield* portion(runner, sequences, members, rows, signal);
+        const all = portions(sequences, most);
+        for (const members of all) {
+          const again = last?.of === sequences ? last : undefined;
+          last = undefined;
+          const passed = again ?? (await passedBy(runner, sequences, members, signal));
+          if (all.length === 1) last = { ...passed, of: sequences };
+          yield* logitsOf(runner, sequences, { passed, members, most: rows, signal });
+        }
       } finally {
         await runner.release();
       }
@@ -53,13 +69,12 @@ function portions(sequences: readonly Int32Array[], most: number): number[][] {
   return result;
 }
 
-async function* portion(
+async function passedBy(
   runner: Runner,
   sequences: readonly Int32Array[],
   members: readonly number[],
-  most: number,
   signal: AbortSignal | undefined,
-): AsyncGenerator<LogitChunk> {
+): Promise<Passed> {
   const { vocabulary, hidden: width, layers } = runner.model.config;
   const batches = batchesOf(sequences, members);
   const ids = batches.map((rows) =>
@@ -70,6 +85,23 @@ async function* portion(
   );
   const hidden = await embedded(await runner.embed(), ids, width, signal);
   for (const layer of layers.keys()) await forward(await runner.block(layer), hidden, signal);
+  return { batches, hidden: [...hidden] };
+}
+
+interface Heading {
+  readonly passed: Passed;
+  readonly members: readonly number[];
+  /** Rows of logits at once. */
+  readonly most: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function* logitsOf(
+  runner: Runner,
+  sequences: readonly Int32Array[],
+  { passed: { batches, hidden }, members, most, signal }: Heading,
+): AsyncGenerator<LogitChunk> {
+  const { vocabulary } = runner.model.config;
   const places = new Map(
     batches.flatMap((rows, batch) => rows.map((index, row) => [index, { batch, row }] as const)),
   );

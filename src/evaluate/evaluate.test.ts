@@ -202,39 +202,53 @@ describe('two models of two tokens, by hand', () => {
     expect(await evaluate({ scorer, against, sequences, characters })).not.toHaveProperty('details');
   });
 
-  it('are measured beside each other until a part of the text has decided', async () => {
+  it.each([
+    ['the last', 1],
+    ['an earlier one, which is opened again', 0],
+  ])('are measured one after the other until a part of the text has decided, for %s', async (_, best) => {
     const read: [string, number][] = [];
-    const closed: string[] = [];
-    const told = (name: string, scorer: Scorer): Scorer => ({
-      ...scorer,
-      close: async () => void closed.push(name),
-      score(texts) {
-        read.push([name, texts.length]);
-        return scorer.score(texts);
-      },
-    });
+    const open: string[] = [];
+    let most = 0;
+    const told = (name: string, scorer: Scorer): Scorer => {
+      open.push(name);
+      most = Math.max(most, open.length);
+      return {
+        ...scorer,
+        close: async () => void open.splice(open.indexOf(name), 1),
+        score(texts) {
+          read.push([name, texts.length]);
+          return scorer.score(texts);
+        },
+      };
+    };
     const long = Array.from({ length: 8 }, () => Int32Array.from({ length: 1025 }, (_, i) => i % 2));
     const sizes = long.map(({ length }) => length - 1);
     const [better, worse, against] = [constant(0.4, 0.6), constant(0.25, 0.75), constant(0.5, 0.5)];
-    const { index, kl, evaluation } = await evaluateRivals([told('worse', worse), told('better', better)], {
-      against: told('original', against),
-      sequences: long,
-      characters: sizes,
-      choose: ([first, second]) => (second! < first! ? 1 : 0),
-    });
-    expect(index).toBe(1);
-    expect(kl[0]).toBeCloseTo(0.5 * Math.log(4 / 3), 6);
+    const rivals = best === 1 ? [worse, better] : [better, worse];
+    const { index, kl, evaluation } = await evaluateRivals(
+      rivals.map((rival, at) => async () => told(`${at}`, rival)),
+      {
+        against: told('original', against),
+        sequences: long,
+        characters: sizes,
+        choose: ([first, second]) => (second! < first! ? 1 : 0),
+      },
+    );
+    expect(index).toBe(best);
+    expect(kl[1 - best]).toBeCloseTo(0.5 * Math.log(4 / 3), 6);
     expect(evaluation).toEqual(
       await evaluate({ scorer: better, against, sequences: long, characters: sizes }),
     );
     expect(read).toEqual([
       ['original', 2],
-      ['worse', 2],
-      ['better', 2],
+      ['0', 2],
+      ['original', 2],
+      ['1', 2],
       ['original', 6],
-      ['better', 6],
+      [`${best}`, 6],
     ]);
-    expect(closed).toEqual(['worse', 'better']);
+    // The original, and one of them at a time.
+    expect([most, open]).toEqual([2, ['original']]);
   });
 
   it('are refused where a prediction is not finite, by name', async () => {

@@ -1,6 +1,6 @@
 /**
- * Several ways to run one model, of which the first part of the text decides: the original runs once for all of them,
- * and the rest of the text sees only the one that was taken.
+ * Several ways to run one model, of which the first part of the text decides; the rest of the text sees only the one that
+ * was taken. What the original makes of the part it makes once.
  */
 
 import type { Collected, CollectOptions } from './collect.ts';
@@ -27,37 +27,45 @@ export interface Taken {
 const part = { share: 0.25, tokens: 2048 };
 
 /**
- * @param rivals which are closed when they are of no more use
+ * One rival is open at a time, so that memory holds one; the one that is taken is opened again where another followed it.
  * @throws LapidaryError as `evaluate`
  */
-export async function evaluateRivals(rivals: readonly Scorer[], options: RivalsOptions): Promise<Taken> {
-  const { against, sequences, choose } = options;
-  for (const rival of rivals) checkVocabularies(rival, against);
-  const open = new Set(rivals);
-  const close = async (scorer: Scorer) => {
-    open.delete(scorer);
-    await scorer.close();
+export async function evaluateRivals(
+  rivals: readonly (() => Promise<Scorer>)[],
+  options: RivalsOptions,
+): Promise<Taken> {
+  const { sequences, choose } = options;
+  const cut = partOf(sequences);
+  const parts = [sequences.slice(0, cut), sequences.slice(cut)] as const;
+  const tokens = predictedTokens(parts[0]);
+  const found: Collected[] = [];
+  let open: Scorer | undefined;
+  const collected = async (sequences: readonly Int32Array[], before: number) => {
+    const [one] = await collect([open!], {
+      ...options,
+      ...counted(options, rivals.length, before),
+      sequences,
+    });
+    return one!;
   };
   try {
-    const cut = partOf(sequences);
-    const found = await collect(rivals, {
-      ...options,
-      ...counted(options, 0),
-      sequences: sequences.slice(0, cut),
-    });
+    for (const rival of rivals) {
+      await open?.close();
+      open = await rival();
+      checkVocabularies(open, options.against);
+      found.push(await collected(parts[0], found.length * tokens));
+    }
     const kl = found.map(({ compared }) => meanOf(compared!.kl));
     const index = choose(kl);
-    for (const rival of rivals) if (rival !== rivals[index]) await close(rival);
-    const rest = sequences.slice(cut);
-    const before = predictedTokens(sequences.slice(0, cut));
-    const after: Collected[] =
-      rest.length > 0
-        ? await collect([rivals[index]], { ...options, ...counted(options, before), sequences: rest })
-        : [];
-    const whole = after.reduce(joined, found[index]);
-    return { index, kl, evaluation: evaluationOf(whole, options) };
+    if (parts[1].length === 0) return { index, kl, evaluation: evaluationOf(found[index]!, options) };
+    if (index < rivals.length - 1) {
+      await open!.close();
+      open = await rivals[index]!();
+    }
+    const rest = await collected(parts[1], rivals.length * tokens);
+    return { index, kl, evaluation: evaluationOf(joined(found[index]!, rest), options) };
   } finally {
-    for (const rival of open) await close(rival);
+    await open?.close();
   }
 }
 
@@ -69,9 +77,14 @@ function partOf(sequences: readonly Int32Array[]): number {
   return count;
 }
 
-/** Progress through the whole text. */
-function counted({ sequences, progress }: RivalsOptions, before: number): Pick<CollectOptions, 'progress'> {
-  const total = predictedTokens(sequences);
+/** Progress through all that is measured: the whole text, of whose part each rival takes a turn. */
+function counted(
+  { sequences, progress }: RivalsOptions,
+  rivals: number,
+  before: number,
+): Pick<CollectOptions, 'progress'> {
+  const part = predictedTokens(sequences.slice(0, partOf(sequences)));
+  const total = predictedTokens(sequences) + (rivals - 1) * part;
   return { progress: (event) => progress?.({ ...event, done: before + event.done, total }) };
 }
 

@@ -142,21 +142,10 @@ export async function measureRivals(
 ): Promise<Taken> {
   const original = await openScorer(against, options.session);
   try {
-    const scorers = await openScorers(rivals, options.session);
-    return await evaluateRivals(scorers, { ...options, choose, against: original, sequences, characters });
+    const openers = rivals.map((rival) => () => openScorer(rival, options.session));
+    return await evaluateRivals(openers, { ...options, choose, against: original, sequences, characters });
   } finally {
     await original.close();
-  }
-}
-
-async function openScorers(models: readonly Opened[], session: Session | undefined): Promise<Scorer[]> {
-  const scorers: Scorer[] = [];
-  try {
-    for (const model of models) scorers.push(await openScorer(model, session));
-    return scorers;
-  } catch (error) {
-    for (const scorer of scorers) await scorer.close();
-    throw error;
   }
 }
 
