@@ -5,7 +5,7 @@
 
 import type { Tensor } from '../graph/session.ts';
 import { tensor } from '../graph/session.ts';
-import { embedded, forward, runsOf } from '../models/hidden.ts';
+import { embedded, forward } from '../models/hidden.ts';
 import type { Model } from '../models/model.ts';
 import type { Runner } from '../models/runner.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';
@@ -106,14 +106,15 @@ async function* logitsOf(
     batches.flatMap((rows, batch) => rows.map((index, row) => [index, { batch, row }] as const)),
   );
   const head = await runner.head();
-  const run = runsOf(head);
+  const room = new Float32Array(most * vocabulary);
   for (const index of members) {
     const { batch, row } = places.get(index)!;
     for (const { start, rows } of cutsOf(sequences[index].length, most)) {
       signal?.throwIfAborted();
       const x = slice(hidden[batch], row, start, rows);
-      const { logits } = await run({ x }, { tokens: rows, names: ['logits'] });
-      yield { sequence: index, start, rows, logits: logits.reshape([rows, vocabulary]) };
+      const place = tensor('float32', [1, rows, vocabulary], room.subarray(0, rows * vocabulary));
+      const { logits } = await head.run({ x }, { logits: place });
+      yield { sequence: index, start, rows, logits: logits!.reshape([rows, vocabulary]) };
     }
   }
   await head.release();

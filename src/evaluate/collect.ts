@@ -4,7 +4,7 @@ import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Comparison, Reducer } from './reduce.ts';
-import { openReducer } from './reduce.ts';
+import { emptyComparison, openReducer } from './reduce.ts';
 import type { LogitChunk, Scorer } from './scorer.ts';
 
 /** Of every token, sequence after sequence. */
@@ -31,8 +31,8 @@ export async function collect(scorers: readonly Scorer[], options: CollectOption
   const { against, sequences, signal, session } = options;
   const total = predictedTokens(sequences);
   const found = scorers.map((): Collected => {
-    const nats = new Float32Array(total);
-    return { nats, compared: against && emptyComparison(nats) };
+    const compared = against && emptyComparison(total);
+    return { nats: compared?.nats ?? new Float32Array(total), compared };
   });
   const reducer = openReducer(scorers[0].vocabulary, session);
   const all = against ? [against, ...scorers] : scorers;
@@ -94,20 +94,6 @@ function both<T extends Float32Array | Int32Array>(first: T, second: T): T {
   array.set(first);
   array.set(second, first.length);
   return array;
-}
-
-function emptyComparison(nats: Float32Array): Comparison {
-  const floats = () => new Float32Array(nats.length);
-  const ids = () => new Int32Array(nats.length);
-  return {
-    nats,
-    originalNats: floats(),
-    kl: floats(),
-    top: ids(),
-    topNats: floats(),
-    originalTop: ids(),
-    originalTopNats: floats(),
-  };
 }
 
 const keysOf = (comparison: Comparison) => Object.keys(comparison) as (keyof Comparison)[];

@@ -17,6 +17,8 @@ export type Cache = Feeds;
 
 export interface FileRunner {
   readonly vocabulary: number;
+  /** Whether the engine gives logits as float32, and writes them into a place for such. */
+  readonly plain: boolean;
   /** A cache with nothing in it, for so many sequences, one where it is not said. */
   empty(rows?: number): Cache;
   /**
@@ -24,7 +26,8 @@ export interface FileRunner {
    * @param tokens of all sequences, as many of each; several sequences take one token each behind a cache
    * @param keep how many of the last positions' logits are wanted; 0: all
    * @param rows sequences, one where it is not said
-   * @param place what the logits are written into, where they are as many; those of an earlier step, if nobody reads them
+   * @param place what the logits are written into, where they are as many and plain; those of an earlier step, if nobody
+   *   reads them
    * @returns logits float32 [rows, tokens or keep, vocabulary] whatever the file computes in, and the cache with the tokens in it
    */
   step(
@@ -43,7 +46,9 @@ export async function openFile(source: string | Graph, options: SessionOptions =
   const path = typeof source === 'string' ? source : 'the model in memory';
   const session = await openSession(source, options);
   const names = new Set(session.inputs.map(({ name }) => name));
-  const vocabulary = session.outputs.find(({ name }) => name === 'logits')?.shape.at(-1);
+  const logits = session.outputs.find(({ name }) => name === 'logits');
+  const vocabulary = logits?.shape.at(-1);
+  const plain = logits?.dtype === 'float32';
   const pasts = session.inputs.filter(({ name }) => name.startsWith('past_key_values.'));
   if (!names.has('input_ids') || typeof vocabulary !== 'number') {
     await session.release();
@@ -57,6 +62,7 @@ export async function openFile(source: string | Graph, options: SessionOptions =
   }
   return {
     vocabulary,
+    plain,
     empty: (rows = 1) =>
       Object.fromEntries(
         pasts.map(({ name, dtype, shape }) => [
@@ -65,7 +71,7 @@ export async function openFile(source: string | Graph, options: SessionOptions =
         ]),
       ),
     step: (tokens, past, cache, keep, rows = 1, place = undefined) =>
-      step(session, names, { tokens, past, cache, keep, batch: rows, place }),
+      step(session, names, { tokens, past, cache, keep, batch: rows, place: plain ? place : undefined }),
     close: () => session.release(),
   };
 }
@@ -119,7 +125,7 @@ function placeFor(place: Tensor | undefined, positions: readonly number[]): Tens
   const vocabulary = place?.dims.at(-1);
   if (!place || vocabulary === undefined) return null;
   const shape = [...positions, vocabulary];
-  return place.type === 'float32' && place.size === elementCount(shape) ? place.reshape(shape) : null;
+  return place.size === elementCount(shape) ? place.reshape(shape) : null;
 }
 
 /** What an empty cache is, by type; integers are those of `measureCache`. */
@@ -148,28 +154,26 @@ function emptyPast(path: string, name: string, dtype: string, shape: readonly (n
 
 /** A scorer over an exported file; one sequence at a time. */
 export async function fileScorer(path: string, options: ScorerOptions = {}): Promise<Scorer> {
-  const { rows: most, ...session } = options;
+  const { rows, ...session } = options;
   const runner = await openFile(path, session);
-  const { vocabulary } = runner;
+  const { vocabulary, plain } = runner;
+  const most = rows ?? rowsOf(vocabulary);
   return {
     vocabulary,
     close: () => runner.close(),
     async *score(sequences, signal) {
-      let logits: Tensor | undefined;
+      const room = new Float32Array(plain ? most * vocabulary : 0);
       for (const [index, sequence] of sequences.entries()) {
         let cache = runner.empty();
-        for (const { start, rows } of cutsOf(sequence.length, most ?? rowsOf(vocabulary))) {
+        for (const { start, rows } of cutsOf(sequence.length, most)) {
           signal?.throwIfAborted();
-          const result = await runner.step(
-            sequence.subarray(start, start + rows),
-            start,
-            cache,
-            0,
-            1,
-            logits,
-          );
-          ({ cache, logits } = result);
-          yield { sequence: index, start, rows, logits: logits.reshape([rows, vocabulary]) };
+          const tokens = sequence.subarray(start, start + rows);
+          const place = plain
+            ? tensor('float32', [rows * vocabulary], room.subarray(0, rows * vocabulary))
+            : undefined;
+          const result = await runner.step(tokens, start, cache, 0, 1, place);
+          cache = result.cache;
+          yield { sequence: index, start, rows, logits: result.logits.reshape([rows, vocabulary]) };
         }
       }
     },

@@ -55,20 +55,25 @@ export function openReducer(vocabulary: number, options: SessionOptions = {}): R
   };
   return {
     async losses(logits, targets) {
-      return floats((await run(lossesGraph, { logits, targets: ids(targets) })).nats);
+      const nats = new Float32Array(targets.length);
+      for (const { at, rows, of } of slicesOf(targets, vocabulary)) {
+        const found = await run(lossesGraph, { logits: rowsIn(logits, at, rows), targets: of });
+        nats.set(floats(found.nats), at);
+      }
+      return nats;
     },
     async compare(original, compressed, targets) {
-      const result = await run(comparisonGraph, { original, compressed, targets: ids(targets) });
-      return {
-        nats: floats(result.nats),
-        originalNats: floats(result.originalNats),
-        // Rounding makes a divergence of nothing slightly negative.
-        kl: floats(result.kl).map((value) => Math.max(value, 0)),
-        top: Int32Array.from(result.top.data as BigInt64Array, Number),
-        topNats: floats(result.topNats),
-        originalTop: Int32Array.from(result.originalTop.data as BigInt64Array, Number),
-        originalTopNats: floats(result.originalTopNats),
-      };
+      const comparison = emptyComparison(targets.length);
+      for (const { at, rows, of } of slicesOf(targets, vocabulary)) {
+        const found = await run(comparisonGraph, {
+          original: rowsIn(original, at, rows),
+          compressed: rowsIn(compressed, at, rows),
+          targets: of,
+        });
+        for (const [name, values] of Object.entries(comparison)) values.set(plain(found[name]!), at);
+      }
+      // Rounding makes a divergence of nothing slightly negative.
+      return { ...comparison, kl: comparison.kl.map((value) => Math.max(value, 0)) };
     },
     async close() {
       for (const session of opened.values()) await (await session).release();
@@ -76,11 +81,43 @@ export function openReducer(vocabulary: number, options: SessionOptions = {}): R
   };
 }
 
+/** Of so many tokens, to be filled. */
+export function emptyComparison(length: number): Comparison {
+  const values = () => new Float32Array(length);
+  const tokens = () => new Int32Array(length);
+  return {
+    nats: values(),
+    originalNats: values(),
+    kl: values(),
+    top: tokens(),
+    topNats: values(),
+    originalTop: tokens(),
+    originalTopNats: values(),
+  };
+}
+
+/** Bytes of logits that are compared at once: what is made of them on the way takes several times as many. */
+const sliceBytes = 4 * 2 ** 20;
+
+function* slicesOf(targets: Int32Array, vocabulary: number) {
+  const most = Math.max(1, Math.floor(sliceBytes / (4 * vocabulary)));
+  for (let at = 0; at < targets.length; at += most) {
+    const of = targets.subarray(at, at + most);
+    yield { at, rows: of.length, of: tensor('int64', [of.length], BigInt64Array.from(of, BigInt)) };
+  }
+}
+
+/** Rows of [rows, vocabulary]; shares the memory. */
+function rowsIn({ data, dims }: Tensor, at: number, rows: number): Tensor {
+  const vocabulary = dims[1]!;
+  const values = (data as Float32Array).subarray(at * vocabulary, (at + rows) * vocabulary);
+  return tensor('float32', [rows, vocabulary], values);
+}
+
 const floats = ({ data }: Tensor) => data as Float32Array;
 
-function ids(targets: Int32Array): Tensor {
-  return tensor('int64', [targets.length], BigInt64Array.from(targets, BigInt));
-}
+const plain = ({ data }: Tensor): Float32Array | Int32Array =>
+  data instanceof BigInt64Array ? Int32Array.from(data, Number) : (data as Float32Array);
 
 function buildLosses(vocabulary: number): Graph {
   const graph = new Graph();
