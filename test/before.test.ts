@@ -94,6 +94,12 @@ describe('before the work it is told', () => {
     expect(await said('--format', 'onnx', ...flags)).not.toContain('whose inputs');
   });
 
+  it('that a GGUF file does not say how inputs are rounded', async () => {
+    const line = 'GGUF says nothing of how inputs are rounded: what w4a8 rounds them to is lost';
+    expect(await said('--format', 'gguf', '--method', 'w4a8', ...fitted)).toContain(line);
+    expect(await said('--format', 'gguf', '--method', 'rtn', ...fitted)).not.toContain('how inputs');
+  });
+
   it.each([
     ['mlx', []],
     ['llama.cpp', []],

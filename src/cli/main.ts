@@ -9,9 +9,9 @@ import { buildProgram } from './program.ts';
 
 /** Runs one command line; never throws. @returns the process's exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  process.stdout.on('error', endOfOutput);
-  // Who hears no progress may want the result all the same.
-  process.stderr.on('error', () => {});
+  // Once, however often it is called.
+  process.stdout.off('error', endOfOutput).on('error', endOfOutput);
+  process.stderr.off('error', unheard).on('error', unheard);
   const { OMP_NUM_THREADS: named } = process.env;
   try {
     const program = await buildProgram(args, guessing);
@@ -25,6 +25,9 @@ export async function main(args: readonly string[]): Promise<number> {
     limitThreads(named);
   }
 }
+
+/** Who hears no progress may want the result all the same. */
+const unheard = () => {};
 
 /** Of the process: the engine is told how many, kernels and products look here (base/threads.ts). */
 function limitThreads(threads: number | string | undefined): void {

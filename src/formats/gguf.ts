@@ -46,7 +46,7 @@ export const gguf: Format = {
   fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),
   // Integers of other methods; ggml's own types have every width.
   storedBits: ({ bits }) => Math.max(4, bits),
-  foretell: fallbackLines,
+  foretell: (recipe, model) => [...fallbackLines(recipe, model), ...inputLines(recipe)],
   stored: blocksOf,
   size(outline, { calibration, export: { floats } }, { name, origin }) {
     const { metadata, tensors } = contentsOf(outline, { name, origin, floats });
@@ -133,6 +133,15 @@ function widened(compressed: Model, written: Model): Set<string> {
 /** Behind a window llama.cpp sees more than the model does, which is told before the work: up to there they agree. */
 function withinWindows(ids: Int32Array, { config }: Model): Int32Array {
   return ids.slice(0, Math.min(...config.layers.map(({ window }) => window ?? ids.length)));
+}
+
+/** A file has weights alone. */
+function inputLines({ steps }: Recipe): string[] {
+  const rounding = steps.filter(({ options }) => options.inputBits !== undefined);
+  return [...new Set(rounding.map(({ method }) => method.name))].map(
+    (name) =>
+      `GGUF says nothing of how inputs are rounded: what ${name} rounds them to is lost, and llama.cpp does as it does`,
+  );
 }
 
 /** What the recipe calls it: "Q4_K_M", where a step makes such a type. */
