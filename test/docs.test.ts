@@ -62,8 +62,9 @@ describe.each([...blocks].filter(([, own]) => own.some(({ language }) => runs.in
       const folder = scratch.path(path.replaceAll(/\W/g, '-'));
       mkdirSync(folder);
       prepareFolder(folder);
-      await writeShortPebble(join(folder, 'my-model'));
-      writeStories(join(folder, 'text.jsonl'), 12);
+      // The lines count, and the widths that they ask for; not depth, nor how much text.
+      await writeShortPebble(join(folder, 'my-model'), 1);
+      writeStories(join(folder, 'text.jsonl'), 5);
       for (const block of own.filter(isRun)) {
         if (block.note.startsWith('file: ')) writeFileSync(join(folder, block.note.slice(6)), block.code);
         else if (block.language === 'sh') await runCommands(block, folder);

@@ -25,7 +25,7 @@ export const svd: LinearMethod<z.infer<typeof options>> = {
     let basis: Float64Array[] = Array.from({ length: rank }, (_, i) =>
       Float64Array.from({ length: rows }, (_, row) => Math.cos(1 + i * rows + row)),
     );
-    for (let step = 0; step < 30; step++)
+    for (let step = 0; step < 8; step++)
       basis = orthonormal(basis.map((u) => by(values, columns, across(values, columns, u))));
     const up = new Float32Array(rows * rank);
     for (const [k, u] of basis.entries()) u.forEach((value, row) => void (up[row * rank + k] = value));

@@ -74,12 +74,12 @@ export function addChatTemplate(folder: string): void {
   writeFileSync(path, JSON.stringify({ ...settings, chat_template: template }));
 }
 
-/** The model that ships, of as wide matrices, without all of its blocks but the first two. */
-export async function writeShortPebble(folder: string): Promise<void> {
+/** The model that ships, of as wide matrices, without all of its blocks but the first two, or as many as are asked for. */
+export async function writeShortPebble(folder: string, blocks = 2): Promise<void> {
   cpSync(shipped.folder, folder, { recursive: true });
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
-  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, num_hidden_layers: 2 }));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, num_hidden_layers: blocks }));
   const { tensors } = openSafetensors(join(shipped.folder, 'model.safetensors'));
-  const kept = [...tensors].filter(([name]) => Number(/layers\.(\d+)/.exec(name)?.[1] ?? 0) < 2);
+  const kept = [...tensors].filter(([name]) => Number(/layers\.(\d+)/.exec(name)?.[1] ?? 0) < blocks);
   await writeSafetensors(join(folder, 'model.safetensors'), new Map(kept));
 }
