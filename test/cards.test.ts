@@ -14,6 +14,9 @@ import { addChatTemplate, writeShortPebble } from './models/checkpoint.ts';
 const scratch = scratchFolder();
 afterAll(scratch.remove);
 
+/** What a card says hangs on no speed and no answers. */
+const quick = ['--no-speed', '--no-answers'];
+
 beforeAll(async () => {
   cpSync(shipped.folder, scratch.path('base'), { recursive: true });
   await writeShortPebble(scratch.path('chat'));
@@ -29,7 +32,7 @@ beforeAll(async () => {
 async function compressed(model: string, name: string, ...flags: string[]) {
   const out = join(scratch.path('results'), name);
   mkdirSync(scratch.path('results'), { recursive: true });
-  const args = ['compress', scratch.path(model), '--out', out, '--no-speed', ...flags];
+  const args = ['compress', scratch.path(model), '--out', out, ...quick, ...flags];
   const { code, stdout, stderr } = await answer(args);
   expect(code, stderr).toBe(0);
   return { card: readFileSync(join(out, 'README.md'), 'utf8'), stdout, out };

@@ -16,19 +16,27 @@ afterAll(scratch.remove);
 const [short, few] = [scratch.path('short'), scratch.path('few.jsonl')];
 beforeAll(async () => {
   await writeShortPebble(short);
-  writeStories(few, 40);
+  writeStories(few, 12);
 });
 
 /** Little text, so that the tests are quick; and no speed of it but in one. */
 const little = ['--sequences', '4', '--length', '32'];
-const quick = [...little, '--no-speed'];
+const quick = [...little, '--no-speed', '--no-answers'];
 const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
 
 describe('compress', () => {
   const out = scratch.path('gptq');
 
   it('writes a folder that is complete, and one JSON object on standard output', async () => {
-    const { code, stdout } = await lapidary(['compress', '--json', '--out', out, ...little]);
+    const { code, stdout } = await lapidary([
+      'compress',
+      '--json',
+      '--out',
+      out,
+      '--evaluation',
+      few,
+      ...little,
+    ]);
     expect(code).toBe(0);
     const report = JSON.parse(stdout);
     expect(readdirSync(out).sort()).toEqual(
@@ -62,7 +70,17 @@ describe('compress', () => {
       const asked = ['compress', short, '--calibration', few, '--out', first, ...quick];
       expect((await lapidary(asked)).code).toBe(0);
       const recipe = join(first, 'recipe.yaml');
-      const same = ['compress', '--recipe', recipe, '--out', again, '--threads', '2', '--no-speed'];
+      const same = [
+        'compress',
+        '--recipe',
+        recipe,
+        '--out',
+        again,
+        '--threads',
+        '2',
+        '--no-speed',
+        '--no-answers',
+      ];
       const { code, stderr } = await lapidary(same);
       expect(stderr).not.toContain('error');
       expect(code).toBe(0);
@@ -82,9 +100,10 @@ describe('compress', () => {
         '--out',
         scratch.path('flags'),
         '--no-speed',
+        '--no-answers',
         '--json',
       ];
-      const { stdout } = await lapidary(['compress', '--recipe', recipe, ...flags]);
+      const { stdout } = await answer(['compress', '--recipe', recipe, ...flags]);
       const report = JSON.parse(stdout);
       expect([report.original.speed, report.compressed.speed]).toEqual([undefined, undefined]);
       expect(report.recipe.steps).toMatchObject([
@@ -123,7 +142,7 @@ describe('compress', () => {
     const model = scratch.path('model');
     cpSync(pebble, model, { recursive: true });
     const args = ['compress', model, '--method', 'rtn', '--out', model, '--overwrite'];
-    const { code, stderr } = await lapidary(args);
+    const { code, stderr } = await answer(args);
     expect(code).toBe(2);
     expect(stderr).toContain('holds what is read');
     expect(readdirSync(model)).toEqual(readdirSync(pebble));
@@ -136,7 +155,7 @@ describe('compress', () => {
     'leaves its journal alone when it is interrupted in %s (skipped on Windows)',
     async (_, method, when) => {
       const stopped = scratch.path('stopped');
-      const args = ['compress', '--method', method, '--out', stopped, ...quick];
+      const args = ['compress', short, '--calibration', few, '--method', method, '--out', stopped, ...quick];
       const { code, stdout, stderr } = await lapidary(args, when);
       expect(stderr).toContain('error: interrupted');
       expect([code, stdout]).toEqual([130, '']);

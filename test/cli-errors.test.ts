@@ -15,7 +15,7 @@ const scratch = scratchFolder();
 afterAll(scratch.remove);
 
 /** Little text, so that the tests are quick, and no speed of it. */
-const quick = ['--sequences', '4', '--length', '32', '--no-speed'];
+const quick = ['--sequences', '4', '--length', '32', '--no-speed', '--no-answers'];
 
 describe('bad input is answered', () => {
   it.each([
@@ -58,7 +58,7 @@ describe('bad input is answered', () => {
   });
 
   it('an error is a JSON object too', async () => {
-    const { code, stdout } = await lapidary(['compress', '--json', '--method', 'rtm']);
+    const { code, stdout } = await answer(['compress', '--json', '--method', 'rtm']);
     expect(code).toBe(2);
     expect(JSON.parse(stdout)).toMatchObject({ exitCode: 2, error: { fix: 'did you mean "rtn"?' } });
   });
@@ -110,7 +110,7 @@ describe('bad input is answered', () => {
 
   it('an exported model where a checkpoint is needed', async () => {
     const exported = scratch.path('exported');
-    const made = await answer(['compress', '--method', 'rtn', '--out', exported, ...quick, '--no-answers']);
+    const made = await answer(['compress', '--method', 'rtn', '--out', exported, ...quick]);
     expect(made.code).toBe(0);
     const { code, stderr } = await answer(['compress', exported, '--method', 'rtn']);
     expect(code).toBe(3);

@@ -13,7 +13,7 @@ const scratch = scratchFolder();
 afterAll(scratch.remove);
 
 /** Little text, so that the tests are quick, and no speed of it. */
-const quick = ['--sequences', '4', '--length', '32', '--no-speed'];
+const quick = ['--sequences', '4', '--length', '32', '--no-speed', '--no-answers'];
 
 describe('evaluate, compare, generate, inspect', () => {
   const out = scratch.path('rtn');

@@ -141,7 +141,7 @@ describe('a file that is wrong', () => {
     });
 
   it('in its rows is found by reading it again', async () => {
-    const model = await pebble();
+    const model = await shortPebble();
     const path = await written('unpaired', model, 'F32', unpaired(model));
     const failed = verifyGguf(path, model, idsOf(model));
     await expect(failed).rejects.toMatchObject({ exitCode: ExitCode.verification });
@@ -154,7 +154,7 @@ describe('a file that is wrong', () => {
     ['floats', async (model: Model) => model],
     ['blocks', (model: Model) => quantizedBlocks(model, 8, 32, true)],
   ])(`in its rows is found by llama.cpp, in %s${missing}`, async (_, made) => {
-    const model = await made(await pebble());
+    const model = await made(await shortPebble());
     const path = await written('unpaired', model, 'F32', unpaired(model));
     const failed = verifyLlama(llama, path, model, idsOf(model), { threads });
     await expect(failed).rejects.toMatchObject({ exitCode: ExitCode.verification });
@@ -167,7 +167,7 @@ describe('a file that is wrong', () => {
     ['refuses', 'llama.attention.layer_norm_rms_epsilon', /found: .*key not found in model: llama\.att/],
     ['ends its process over', 'llama.attention.head_count', /found: its process ended with .*GGML_ASSERT/],
   ])(`that llama.cpp %s is refused with its words${missing}`, async (_, key, message) => {
-    const model = await pebble();
+    const model = await shortPebble();
     const path = await written('keyless', model, 'F32', metadataWithout(key));
     const failed = verifyLlama(llama, path, model, [1, 2, 3], { threads });
     await expect(failed).rejects.toMatchObject({ exitCode: ExitCode.verification });
@@ -231,14 +231,14 @@ describe.skipIf(!hasLlama)(`real models in llama.cpp${missing}`, () => {
   });
 
   it('have a speed', async () => {
-    const path = await written('pebble', await pebble(), 'F16');
+    const path = await written('short', await shortPebble(), 'F16');
     const speed = await measureLlamaSpeed(llama, path, { prompt: 16, tokens: 4, runs: 2, threads });
     expect(speed.prefillTokensPerSecond).toBeGreaterThan(0);
     expect(speed.decodeTokensPerSecond).toBeGreaterThan(0);
   });
 
   it('end at once when they are interrupted', async () => {
-    const path = await written('pebble', await pebble(), 'F16');
+    const path = await written('short', await shortPebble(), 'F16');
     const controller = new AbortController();
     const question = { prompt: 64, tokens: 64, runs: 10_000, threads, signal: controller.signal };
     const running = measureLlamaSpeed(llama, path, question);

@@ -1,9 +1,14 @@
 /** What the command line tells of itself: flags under headings, methods by name. */
 
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { command } from '../src/cli/compress.ts';
 import { families, methods } from '../src/methods/index.ts';
-import { answer } from './command-line.ts';
+import { answer, scratchFolder, writeStories } from './command-line.ts';
+
+const scratch = scratchFolder();
+afterAll(scratch.remove);
+const few = scratch.path('few.jsonl');
+writeStories(few, 12);
 
 const help = async (...args: string[]) => (await answer(['compress', ...args])).stdout;
 const flags = (text: string) => [...text.matchAll(/^ {2}(?:-h, )?(--[\w-]+)/gm)].map(([, flag]) => flag);
@@ -128,7 +133,7 @@ describe('lapidary methods', () => {
     const files: Readonly<Record<string, string>> = {
       './my-model': 'pebble',
       'model-Q4_1.gguf': 'pebble',
-      'text.jsonl': 'models/pebble/stories.jsonl',
+      'text.jsonl': few,
     };
     const [program, ...args] = example.split(' ').map((word: string) => files[word] ?? word);
     expect(program).toBe('lapidary');

@@ -17,8 +17,9 @@ afterAll(scratch.remove);
 const [model, other] = [scratch.path('tiny'), scratch.path('other')];
 const [text, texts] = [scratch.path('text.jsonl'), scratch.path('texts.jsonl')];
 beforeAll(async () => {
-  await writeTinyCheckpoint(model);
-  await writeTinyCheckpoint(other);
+  const small = { num_hidden_layers: 2 };
+  await writeTinyCheckpoint(model, small);
+  await writeTinyCheckpoint(other, small);
   const config = join(other, 'config.json');
   writeFileSync(config, readFileSync(config, 'utf8').replace('"eos_token_id":2', '"eos_token_id":3'));
   writeStories(text, 8);
@@ -27,7 +28,13 @@ beforeAll(async () => {
 
 const plain: PlainRecipe = { steps: [{ method: 'rtn', bits: 4, group: 32 }] };
 const run = (out: string, input: PlainRecipe = plain, overwrite?: boolean) =>
-  compress({ recipe: checkRecipe({ model, ...input }), out: scratch.path(out), overwrite, speed: false });
+  compress({
+    recipe: checkRecipe({ model, ...input }),
+    out: scratch.path(out),
+    overwrite,
+    speed: false,
+    answers: false,
+  });
 
 /** What a run is refused with. */
 async function refusal(out: string, input: PlainRecipe): Promise<string> {
@@ -45,7 +52,7 @@ describe('a folder with a result', () => {
 
   it('is replaced by the same recipe, whatever its files are called', async () => {
     const moved = scratch.path('moved');
-    await writeTinyCheckpoint(moved);
+    await writeTinyCheckpoint(moved, { num_hidden_layers: 2 });
     await run('result', { ...plain, model: moved, reason: 'another day' });
   });
 

@@ -11,7 +11,7 @@ import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
 const [odd, text] = [scratch.path('odd'), scratch.path('text.jsonl')];
-const sizes = ['--sequences', '2', '--length', '32', '--no-speed'];
+const sizes = ['--sequences', '2', '--length', '32', '--no-speed', '--no-answers'];
 const configOf = (folder: string) => JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
 
 beforeAll(async () => {
@@ -43,7 +43,18 @@ it('rows that fill no block of Q8_0 are told as such, and no narrower type is ca
 describe.each(formats)('rows that no group divides, written as %s', (format, names, listed) => {
   it('are refused with what to type, and left in floats by that very text', async () => {
     const out = scratch.path(`${format}-also`);
-    const args = ['compress', odd, '--format', format, '--method', 'rtn', '--no-speed', '--out', out];
+    const args = [
+      'compress',
+      odd,
+      '--format',
+      format,
+      '--method',
+      'rtn',
+      '--no-speed',
+      '--no-answers',
+      '--out',
+      out,
+    ];
     args.push('--group', '32', '--range', 'minmax');
     const refused = await answer(args);
     expect(refused.code).toBe(3);
@@ -93,7 +104,13 @@ describe('a window smaller than the context', () => {
     await writeTinyCheckpoint(model, { model_type: 'mistral', sliding_window: 16, num_hidden_layers: 1 });
     const warnings: string[] = [];
     const warn = (line: string) => void warnings.push(line);
-    const run = { recipe: recipe(model, format), out: scratch.path(`window-${format}`), speed: false, warn };
+    const run = {
+      recipe: recipe(model, format),
+      out: scratch.path(`window-${format}`),
+      speed: false,
+      answers: false,
+      warn,
+    };
     const { notes } = await compress({ ...run, threads: 1 });
     const told = expect.stringMatching(/sees all positions, not a window of 16/);
     for (const lines of [warnings, notes])
@@ -112,7 +129,16 @@ describe.skipIf(!existsSync(cases))('the cases of ../shared (skipped where it is
   });
 
   it('window-mlx says that mlx-lm sees all', async () => {
-    const args = ['compress', `${cases}/window-mlx`, '--for', 'mlx', '--method', 'rtn', '--no-speed'];
+    const args = [
+      'compress',
+      `${cases}/window-mlx`,
+      '--for',
+      'mlx',
+      '--method',
+      'rtn',
+      '--no-speed',
+      '--no-answers',
+    ];
     const { stderr } = await answer([...args, '--out', scratch.path('case-window')]);
     expect(stderr).toContain('mlx-lm sees all positions, not a window of 16');
   });
