@@ -97,6 +97,8 @@ describe('q4, q8 and fp16 by one command', () => {
     expect(q4).toBeGreaterThan(q8);
     expect(q8).toBeGreaterThan(fp16);
     expect(new Set(reports.map(({ original }) => original.perplexity!.value)).size).toBe(1);
+    // As it stands in the file, whatever the original is in.
+    expect(reports[2]!.summary).toMatch(/Stored: \d+ matrices as float16\.$/);
     const card = bytesOf(out, 'README.md').toString();
     expect(card).toContain('|  | original | q4 | q8 | fp16 |');
     expect(card).toContain('`q8`, `fp16` in place of `q4`');

@@ -162,6 +162,8 @@ export interface Format {
   fitting(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
   /** Bits that integers are stored in. */
   storedBits(integers: IntegerWeights): number;
+  /** The type of what stays floats; undefined where each keeps its own. */
+  floats(written: Recipe['export']): string | undefined;
   /** What it stores in place of an encoding, where it has types of its own. @throws LapidaryError where it has none for it */
   readonly stored?: ((encoding: Encoding) => Encoding) | undefined;
   /** Before the work: the bytes of what will be written, of a model as the recipe will leave it; reads no weights. */
@@ -227,9 +229,14 @@ export async function speedsOf(job: Job, { race, file }: Written): Promise<Speed
   };
 }
 
-/** How a matrix is stored in a format: three bits in four only where it has no room for three. */
-export function labelIn({ storedBits }: Format, { label, description, tensors }: Encoding): string {
+/** How a matrix is stored in a format: three bits in four only where it has no room for three, floats of its own type. */
+export function labelIn(
+  { storedBits, floats }: Format,
+  { label, description, tensors }: Encoding,
+  written: Recipe['export'],
+): string {
   const { kind, bits } = description;
+  if (kind === 'dense') return floats(written) ?? label;
   if (kind !== 'grouped' || typeof bits !== 'number') return label;
   const stored = storedBits({ bits, zeroPoints: tensors.has('zeros'), roundedInputs: false });
   return stored === bits ? label.replace(' stored in 4', '') : label;

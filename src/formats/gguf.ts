@@ -10,6 +10,7 @@ import { encodedBytes } from '../encodings/encoding.ts';
 import { contentsOf, exportGguf, fileTypeOf, inBlocks } from '../export/gguf-write.ts';
 import { verifyGguf } from '../export/gguf.ts';
 import { findLlama } from '../export/llama/find.ts';
+import { floatNames } from '../export/safetensors/floats.ts';
 import { greedyLlama } from '../export/llama/greedy.ts';
 import { measureLlamaSpeed } from '../export/llama/speed.ts';
 import { verifyLlama } from '../export/llama/verify.ts';
@@ -46,6 +47,7 @@ export const gguf: Format = {
   fitting: ({ bits }) => ({ form: 'stored', ...(bits === 8 ? { symmetric: true } : { scales: 'short' }) }),
   // Integers of other methods; ggml's own types have every width.
   storedBits: ({ bits }) => Math.max(4, bits),
+  floats: ({ floats }) => floatNames[floats],
   foretell: (recipe, model) => [...fallbackLines(recipe, model), ...inputLines(recipe)],
   stored: blocksOf,
   size(outline, { calibration, export: { floats } }, { name, origin }) {

@@ -49,6 +49,7 @@ export const onnx: Format = {
   grids: { offsets: true, wideScales: true },
   fitting: () => ({ form: 'groups' }),
   storedBits: ({ bits }) => (bits === 3 ? 4 : bits),
+  floats: ({ activations }) => (activations === 'float16' ? activations : undefined),
   size(outline, { export: { activations, accuracyLevel, products, cache } }) {
     const sizeAt = (level: 0 | 4) => exportedBytes(outline, { activations, accuracyLevel: level, products });
     const isMeasured = accuracyLevel === 'auto' && activations === 'float32' && products === 'matmulnbits';

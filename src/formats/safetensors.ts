@@ -5,6 +5,7 @@ import type { Target } from '../calibrate/targets.ts';
 import { targetsOf } from '../calibrate/targets.ts';
 import { dense, lazyValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
+import { floatNames } from '../export/safetensors/floats.ts';
 import type { CheckpointLayout, FloatName } from '../export/safetensors/folder.ts';
 import { checkpointBytes, writeCheckpoint } from '../export/safetensors/folder.ts';
 import { verifyCheckpoint } from '../export/safetensors/verify.ts';
@@ -50,7 +51,6 @@ export interface CheckpointKind extends Pick<
   notes?(model: Model, floats: FloatName): readonly string[];
 }
 
-const floatNames = { F16: 'float16', BF16: 'bfloat16', F32: 'float32' } as const;
 const floatsOf = ({ export: { floats } }: Recipe): FloatName => floatNames[floats];
 
 export function safetensorsFormat(kind: CheckpointKind): Format {
@@ -89,6 +89,7 @@ export function safetensorsFormat(kind: CheckpointKind): Format {
   return {
     label,
     engines,
+    floats: ({ floats }) => floatNames[floats],
     alsoRunBy,
     recommend,
     grids,

@@ -76,7 +76,10 @@ export async function dryRun(
       shape,
       method: assigned.get(name)?.method.name,
       before: { label: before.label, bytes: encodedBytes(before) },
-      after: { label: labelIn(format, after), bytes: size.matrices.get(name) ?? encodedBytes(after) },
+      after: {
+        label: labelIn(format, after, recipe.export),
+        bytes: size.matrices.get(name) ?? encodedBytes(after),
+      },
     };
   });
   const { bytes, bitsPerWeight } = costOf(original);

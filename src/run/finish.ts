@@ -138,7 +138,7 @@ function reportOf(
     const inFile = opened.model ? tensorBytes(opened.checkpoint.tensors, layer.name) : 0;
     return {
       ...layer,
-      encoding: labelIn(format, encoding),
+      encoding: labelIn(format, encoding, recipe.export),
       // Rewrites pass floats on; what they untie was not there.
       bytesBefore: renamed ? layer.bytesBefore : source ? encodedBytes(source) : 0,
       // A format's names may be others, and GGUF's blocks count as floats.
