@@ -85,7 +85,7 @@ module.exports = {
       'report/(files|schema)\\.ts',
     ]),
     only('share', '^src/share/', ['base/', 'io/', 'report/(files|schema)\\.ts']),
-    only('recipe', '^src/recipe/', ['base/', 'io/hub\\.ts', 'contract/', 'methods/']),
+    only('recipe', '^src/recipe/', ['base/', 'io/hub-id\\.ts', 'contract/', 'methods/']),
     only('export', '^src/export/', [...upToModels, 'evaluate/']),
   ],
   options: {

@@ -13,7 +13,7 @@ import type { Progress } from './base/progress.ts';
 import type { Checkpoint } from './io/checkpoint.ts';
 import { openCheckpoint } from './io/checkpoint.ts';
 import { openGguf } from './io/gguf/read.ts';
-import { withoutAddress } from './io/hub.ts';
+import { withoutAddress } from './io/hub-id.ts';
 import { defaultFile } from './io/onnx/transformers.ts';
 import type { Origin } from './io/origin.ts';
 import { isLegalFile, mergedOrigin, originFromFolder, originFromGguf } from './io/origin.ts';

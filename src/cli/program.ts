@@ -57,7 +57,8 @@ Examples:
     Object.entries(commands).map(([name, load]) => ({ group, name, load })),
   );
   const one = all.filter(({ name }) => name === named && !needsAll.has(name));
-  for (const { group, name, load } of one.length > 0 ? one : all) {
+  const isVersion = named === undefined && args.some((arg) => arg === '--version' || arg === '-V');
+  for (const { group, name, load } of one.length > 0 || isVersion ? one : all) {
     const { command } = await load();
     program.addCommand(
       command()

@@ -3,7 +3,7 @@
 import type { Problem } from '../base/errors.ts';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Origin } from '../io/origin.ts';
-import { withoutAddress } from '../io/hub.ts';
+import { withoutAddress } from '../io/hub-id.ts';
 import type { OpenOptions } from '../open.ts';
 import { isShipped, openWeights, shipped } from '../open.ts';
 import type { Container, Contents } from './contents.ts';

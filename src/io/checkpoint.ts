@@ -11,7 +11,7 @@ import { isObject, parseJsonObject, shortened } from '../base/json.ts';
 import type { Progress } from '../base/progress.ts';
 import type { Stored } from '../base/tensor.ts';
 import { addFile } from './hash.ts';
-import { downloadSnapshot, isHubId } from './hub.ts';
+import { isHubId } from './hub-id.ts';
 import type { Origin } from './origin.ts';
 import { isLegalFile, mergedOrigin, originFromConfig, originFromFolder } from './origin.ts';
 import { nearestPath } from './nearby.ts';
@@ -100,6 +100,7 @@ export async function openCheckpoint(location: string, options: CheckpointOption
   if (!isHubId(location)) throw nowhere(location, near);
   if (near !== undefined)
     options.warn?.(`there is no folder ${location} here, only ${near}: taken for a model on the hub`);
+  const { downloadSnapshot } = await import('./hub.ts');
   const snapshot = await downloadSnapshot(location, {
     ...options,
     folders: [templates],

@@ -9,7 +9,8 @@ import { createBranch, createRepo, HubApiError, uploadFilesWithProgress } from '
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
 import { silent } from '../base/progress.ts';
-import { hubAddress, isOffline, reason } from './hub.ts';
+import { hubAddress, isOffline } from './hub-id.ts';
+import { reason } from './hub.ts';
 import { hubToken } from './hub-token.ts';
 
 export interface UploadFile {

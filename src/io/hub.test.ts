@@ -19,7 +19,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { ProgressEvent } from '../base/progress.ts';
 import { stored } from '../base/tensor.ts';
 import { openCheckpoint } from './checkpoint.ts';
-import { isHubId, withoutAddress } from './hub.ts';
+import { isHubId, withoutAddress } from './hub-id.ts';
 import { writeSafetensors } from './safetensors/write.ts';
 
 const commit = 'a1'.repeat(20);

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { parseDocument } from 'yaml';
 import { isObject } from '../base/json.ts';
 import type { GgufMetadata } from './gguf/types.ts';
-import { isHubId } from './hub.ts';
+import { isHubId } from './hub-id.ts';
 
 export interface Origin {
   /** As hubs write it: "apache-2.0", "other". */

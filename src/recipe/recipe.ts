@@ -10,7 +10,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { isObject, shortened } from '../base/json.ts';
 import { parseYaml } from '../base/yaml.ts';
 import type { Method, StepOptions } from '../contract/method.ts';
-import { withoutAddress } from '../io/hub.ts';
+import { withoutAddress } from '../io/hub-id.ts';
 import type { BuiltInStep } from '../methods/index.ts';
 import { findMethod } from '../methods/index.ts';
 import { parseOptions } from './options.ts';

@@ -4,7 +4,7 @@ import { cpus } from 'node:os';
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileHash } from '../io/hash.ts';
-import { isHubId } from '../io/hub.ts';
+import { isHubId } from '../io/hub-id.ts';
 import type { OpenedCheckpoint } from '../open.ts';
 import { isShipped } from '../open.ts';
 import { calibrationFile } from '../run/texts.ts';

@@ -4,9 +4,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
-import { isHubId } from '../io/hub.ts';
+import { isHubId } from '../io/hub-id.ts';
 import type { UploadFile } from '../io/hub-upload.ts';
-import { uploadToHub } from '../io/hub-upload.ts';
 import { attempt } from '../io/system-error.ts';
 import { reportsIn } from '../report/files.ts';
 import { parseReport } from '../report/schema.ts';
@@ -60,6 +59,7 @@ export async function push(folder: string, id: string, options: PushOptions = {}
   const pushed = { repository: id, revision, files: plain, bytes };
   if (dryRun) return pushed;
   const message = options.message ?? (summary === undefined ? 'Upload' : `Lapidary: ${summary}`);
+  const { uploadToHub } = await import('../io/hub-upload.ts');
   return { ...pushed, ...(await uploadToHub(id, files, { ...options, message })) };
 }
 
