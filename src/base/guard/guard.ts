@@ -146,6 +146,20 @@ interface Message extends Readonly<Record<string, unknown>> {
 /** For what the relay itself does, and for the process to start. */
 const patience = 90_000;
 
+/**
+ * Sleeps until a reply is there. Its value says so, not that this thread was woken: the relay wakes it after it has set the
+ * value, and where this thread saw the value by itself, that call comes late, into the sleep of the next question.
+ * @param answered one number, 1 where the reply is there
+ * @param most milliseconds
+ * @returns whether it is there
+ */
+export function comes(answered: Int32Array, most: number): boolean {
+  let how: ReturnType<typeof Atomics.wait>;
+  do how = Atomics.wait(answered, 0, 0, most);
+  while (how === 'ok' && Atomics.load(answered, 0) === 0);
+  return how !== 'timed-out';
+}
+
 /** @returns what sends a message and, where it is a question, sleeps until the reply is there; nothing where none comes */
 function startRelay(entry: URL): (message: Message) => Reply | undefined {
   const { port1: port, port2 } = new MessageChannel();
@@ -163,8 +177,7 @@ function startRelay(entry: URL): (message: Message) => Reply | undefined {
     port.postMessage(message);
     if (message.seconds === undefined) return undefined;
     // Twice: where the machine stood still, the relay has had no time.
-    for (const most of [message.seconds * 1000 + patience, patience])
-      if (Atomics.wait(answered, 0, 0, most) !== 'timed-out') break;
+    for (const most of [message.seconds * 1000 + patience, patience]) if (comes(answered, most)) break;
     const reply = receiveMessageOnPort(port)?.message as Reply | undefined;
     if (!reply) void relay.terminate();
     return reply;
