@@ -56,6 +56,8 @@ interface Collected {
   readonly parameters: number;
   /** The first holds its values or codes. */
   readonly parts: Set<OnnxTensor>;
+  /** Of codes in blocks, as the node that reads them says it: rows may end in a block that is filled up. */
+  readonly blocks?: { readonly bits: number; readonly size: number } | undefined;
 }
 
 /** What of a model are its weights, and the multiply-adds of their products for one token. */
@@ -74,11 +76,17 @@ function collect(model: OnnxModel) {
   const owners = new Map<OnnxTensor, Collected>();
   let multiplyAdds = 0;
   const partsOf = (name: string) => computed(name)?.tensors ?? [];
-  const add = (main: OnnxTensor, shape: readonly number[], others: readonly OnnxTensor[] = []) => {
+  const add = (
+    main: OnnxTensor,
+    shape: readonly number[],
+    others: readonly OnnxTensor[] = [],
+    blocks?: Collected['blocks'],
+  ) => {
     const weight = owners.get(main) ?? {
       shape,
       parameters: elementCount(shape),
       parts: new Set<OnnxTensor>(),
+      blocks,
     };
     if (!owners.has(main)) collected.push(weight);
     for (const part of [main, ...others]) {
@@ -93,7 +101,7 @@ function collect(model: OnnxModel) {
     if (parts.length === 0 || (shape.length !== 2 && !packed)) return;
     const whole = packed ? [attribute(node, 'N', 0), attribute(node, 'K', 0)] : shape;
     multiplyAdds += elementCount(whole);
-    add(parts[0], whole, [...parts, ...own.flatMap(partsOf)]);
+    add(parts[0], whole, [...parts, ...own.flatMap(partsOf)], blocksOf(node));
   };
   const use = (node: OnnxNode, roles: Roles, multiplies: boolean) => {
     for (const index of roles.weight) {
@@ -104,7 +112,7 @@ function collect(model: OnnxModel) {
       if (!tensor || tensor.shape.length < 2) continue;
       const shape = shapeOf(node, tensor);
       if (multiplies) multiplyAdds += elementCount(shape);
-      add(tensor, shape, [...own.flatMap(partsOf), ...sides(name)]);
+      add(tensor, shape, [...own.flatMap(partsOf), ...sides(name)], blocksOf(node));
     }
   };
   // Products first: what a quantized embedding shares with the head is then counted by its true size.
@@ -155,13 +163,19 @@ function scalesOfIntegers({
   return found;
 }
 
-function described({ shape, parameters, parts }: Collected): StoredWeight {
+/** What a node says of codes that it reads in blocks; undefined where it reads others. */
+function blocksOf(node: OnnxNode): Collected['blocks'] {
+  const size = attribute(node, 'block_size', 0);
+  return size === 0 ? undefined : { bits: attribute(node, 'bits', 4), size };
+}
+
+function described({ shape, parameters, parts, blocks }: Collected): StoredWeight {
   const names = [...parts].map(({ name }) => name);
   const bytes = [...parts].reduce((sum, part) => sum + byteLength(part.dtype, part.shape), 0);
   return {
     name: commonName(names),
     shape,
-    label: labelOf(parts, parameters),
+    label: labelOf(parts, parameters, blocks),
     parameters,
     bytes,
     parts: names,
@@ -180,13 +194,16 @@ function commonName(names: readonly string[]): string {
 const isFloat = (dtype: string): boolean => /^b?float/.test(dtype);
 
 /** How the values are stored, as far as types and counts tell. */
-function labelOf(parts: ReadonlySet<OnnxTensor>, parameters: number): string {
+function labelOf(parts: ReadonlySet<OnnxTensor>, parameters: number, blocks: Collected['blocks']): string {
   const [main, ...others] = parts;
   if (isFloat(main.dtype)) return main.dtype;
   const scales = others.find(({ dtype }) => isFloat(dtype));
-  const group = scales && parameters / elementCount(scales.shape);
+  const counted = scales && parameters / elementCount(scales.shape);
+  const bits = (8 * byteLength(main.dtype, main.shape)) / parameters;
+  const filled = Number.isInteger(bits) ? undefined : blocks;
+  const group = filled?.size ?? counted;
   return [
-    `${(8 * byteLength(main.dtype, main.shape)) / parameters}-bit`,
+    `${filled?.bits ?? Number(bits.toFixed(2))}-bit`,
     ...(group !== undefined && Number.isInteger(group) ? [`group ${group}`] : []),
     ...(others.some(({ dtype }) => !isFloat(dtype)) ? ['zero points'] : []),
   ].join(', ');

@@ -77,6 +77,15 @@ it.each(['llama', 'gpt2', 'qwen3', 'mistral'])('finds every layer of %s by its n
 });
 
 describe('an exported file', () => {
+  it('says bits and groups of rows whose last group is filled up', async () => {
+    const plain = loadModel(await openCheckpoint('test/models/qwen3'));
+    const options = rtn.options.parse({ bits: 4, group: 32, symmetric: false });
+    const { model } = await walk(plain, [], { assign: () => ({ method: rtn, options }) });
+    exportTransformers(model, join(root, 'filled'));
+    const [layer] = (await inspect(join(root, 'filled'))).layers;
+    expect(layer!.labels).toEqual(['4-bit, group 32, zero points']);
+  });
+
   it('has codes, scales and zero points of a matrix as one', async () => {
     const plain = loadModel(await openCheckpoint('test/models/qwen3'));
     const options = rtn.options.parse({ bits: 4, group: 16, symmetric: false });
