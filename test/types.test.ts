@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describeResults } from '../src/cli/result.ts';
 import { compress, compressTypes } from '../src/compress.ts';
 import { writeText } from '../src/generate/generate.ts';
 import { inspect } from '../src/inspect/inspect.ts';
@@ -153,6 +154,19 @@ describe('GGUF', () => {
       for (const { worst, tolerance } of checks) expect(worst).toBeLessThanOrEqual(tolerance);
     }
     expect(reports[2]!.compressed.kl!.mean).toBeLessThan(reports[0]!.compressed.kl!.mean);
+    // The folder alone would be refused: llama.cpp knows no default.
+    const [, next] = describeResults(reports).split('npx lapidary generate ');
+    expect(next).toBe(`${join(out, 'tiny-Q4_K_M.gguf')} "Once upon a time"`);
+  });
+
+  it.each([
+    ['a text in place of a list', { types: 'q4,q8' }, /types do not fit\n.*list of names.*\n.*"q4,q8"/],
+    ['numbers', { types: [4, 8] }, /types do not fit/],
+    ['none', {}, /types do not fit\n.*\n {2}found: nothing/],
+    ['bits beside them', { types: ['q4'], bits: 3 }, /bits beside types/],
+    ['steps beside them', { types: ['q4'], steps: [{ method: 'rtn' }] }, /steps beside types/],
+  ])('refuses %s, where no compiler does', async (_, options, message) => {
+    await expect(compressTypes({ model, ...options } as never)).rejects.toThrow(message);
   });
 });
 

@@ -1,5 +1,6 @@
 /** What a compress run came to, as people read it: what was saved and lost, an answer, and what to do next. */
 
+import { join } from 'node:path';
 import { shellWord } from '../base/shell.ts';
 import { total } from '../base/total.ts';
 import type { Check } from '../export/written.ts';
@@ -12,7 +13,9 @@ import { formatBytes, formatCount, table } from './table.ts';
 
 /** @param reports of one original, in one folder: one, or one a type */
 export function describeResults(reports: readonly CompressReport[]): string {
-  const [{ original, out, chat }] = reports as readonly [CompressReport];
+  const [{ original, out, chat, file }] = reports as readonly [CompressReport];
+  // Of several types in a folder not every engine has a default.
+  const written = reports.length > 1 ? join(out, file.path) : out;
   const columns = [original, ...reports.map(({ compressed }) => compressed)];
   const row = (name: string, show: (measures: Measures) => string | undefined) => [
     name,
@@ -38,7 +41,7 @@ export function describeResults(reports: readonly CompressReport[]): string {
     ...reports.flatMap(describeResult),
     '',
     'Next:',
-    `  npx lapidary generate ${shellWord(out)} "${examplePrompt(chat)}"${chat ? ' --chat' : ''}`,
+    `  npx lapidary generate ${shellWord(written)} "${examplePrompt(chat)}"${chat ? ' --chat' : ''}`,
   ].join('\n');
 }
 

@@ -5,6 +5,7 @@
 
 import { defined } from '../base/defined.ts';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { quoted } from '../base/json.ts';
 import { keptFloats, recommendedSteps } from '../formats/choose.ts';
 import { destinationOf } from '../formats/engines.ts';
 import type { EngineName } from '../formats/format.ts';
@@ -144,6 +145,7 @@ export async function runOf(options: CompressOptions): Promise<Run> {
 
 /** A run with a recipe for each type. @throws LapidaryError (usage) on types that the format does not have */
 export async function runOfTypes({ types, ...options }: TypesOptions): Promise<Run> {
+  checkTypes(types, options);
   const { format } = destinationOf(options.for, options.export?.format, formatOf(types));
   const recipes: TypedRecipe[] = [];
   for (const [type, { options: own, export: written }] of typesNamed(types, format)) {
@@ -156,6 +158,21 @@ export async function runOfTypes({ types, ...options }: TypesOptions): Promise<R
   }
   const all = recipes as [TypedRecipe, ...TypedRecipe[]];
   return { ...options, recipes: all, out: options.out ?? folderOfTypes(all[0].recipe, types) };
+}
+
+/** What TypeScript's types say, for who has none. @throws LapidaryError (usage) on other types, and on what these say themselves */
+function checkTypes(types: unknown, options: object): void {
+  const refused = (what: string, expected: string, found?: string) =>
+    new LapidaryError({ what, where: 'options', expected, found }, ExitCode.usage);
+  if (!Array.isArray(types) || !types.every((type) => typeof type === 'string'))
+    throw refused('types do not fit', "a list of names: ['q4', 'q8', 'fp16']", quoted(types));
+  for (const name of ['bits', 'steps', 'recipe']) {
+    if ((options as Readonly<Record<string, unknown>>)[name] === undefined) continue;
+    throw refused(
+      `${name} beside types`,
+      'types, which say this themselves, or a run of `compress` for each',
+    );
+  }
 }
 
 function withFolder({ out, ...options }: CompressOptions, recipe: Recipe): Run {
