@@ -1,7 +1,7 @@
 /** The commands that read models and results: evaluate, compare, generate, inspect. */
 
 import { spawnSync } from 'node:child_process';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -51,6 +51,17 @@ describe('evaluate, compare, generate, inspect', () => {
     expect(after.parameters).toBe(before.parameters);
     expect(after.multiplyAdds).toBe(before.multiplyAdds);
     expect(after.perplexity.value).toBeCloseTo(before.perplexity.value, 1);
+  });
+
+  it('obeys no terminal commands that stand in a model', async () => {
+    const config = JSON.parse(readFileSync(join(pebble, 'config.json'), 'utf8'));
+    const folder = scratch.path('evil');
+    cpSync(pebble, folder, { recursive: true });
+    writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, model_type: '\u001b[2Jevil' }));
+    const { code, stdout } = await answer(['inspect', folder]);
+    expect(code).toBe(0);
+    expect(stdout).toContain('\\u001b[2Jevil');
+    expect(stdout).not.toContain('\u001b');
   });
 
   it('lays models side by side', async () => {

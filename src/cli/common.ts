@@ -3,6 +3,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
+import { visible } from '../base/visible.ts';
 import type { Device } from '../graph/session.ts';
 import { drawProgress } from './progress.ts';
 import { exitCodes, isSupervised } from './supervise.ts';
@@ -99,6 +100,7 @@ export async function withProgress<T>(work: (context: Work) => Promise<T>): Prom
   }
 }
 
+/** On standard output; what a model's files say commands no terminal. */
 export function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  process.stdout.write(`${visible(text)}\n`);
 }

@@ -5,6 +5,7 @@
 import { CommanderError } from 'commander';
 import { distance } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
+import { visible } from '../base/visible.ts';
 import { buildProgram } from './program.ts';
 
 /** Runs one command line; never throws. @returns the process's exit code. */
@@ -78,7 +79,7 @@ function report(error: unknown, json: boolean): number {
     const { cause: _, ...problem } = known ? error.problem : { what: String(error), cause: undefined };
     printJson({ error: problem, exitCode });
   }
-  if (known) process.stderr.write(`error: ${error.message}\n`);
+  if (known) process.stderr.write(`error: ${visible(error.message)}\n`);
   else
     process.stderr.write(
       `This is a defect in Lapidary, please report it:\n${(error as Error)?.stack ?? error}\n`,
