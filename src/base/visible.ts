@@ -2,7 +2,4 @@
 
 /** @returns the text with control characters, but for ends of lines and tabs, as JSON escapes them */
 export const visible = (text: string): string =>
-  text.replace(
-    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g,
-    (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  text.replace(/(?![\n\t])\p{Cc}/gu, (mark) => `\\u${mark.codePointAt(0)!.toString(16).padStart(4, '0')}`);
