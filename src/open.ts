@@ -74,9 +74,9 @@ export function isShipped(location: string | undefined): boolean {
   return location === undefined || (location === shipped.name && !existsSync(location));
 }
 
-/** How much text a first look at what the package does is calibrated on: its own model, by its own text. */
-export const firstLook = (location: string | undefined, text: string | undefined) =>
-  isShipped(location) && text === undefined ? { sequences: shipped.sequences } : {};
+/** Whether it is a first look at what the package does: its own model, by its own text, of which less is enough. */
+export const isFirstLook = (location: string | undefined, text: string | undefined): boolean =>
+  isShipped(location) && text === undefined;
 
 /** @throws LapidaryError when it is none of these, or its tokenizer does not fit */
 export async function openModel(location: string | undefined, options: OpenOptions = {}): Promise<Opened> {

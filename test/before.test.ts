@@ -94,6 +94,17 @@ describe('before the work it is told', () => {
     expect(await said('--format', 'onnx', ...flags)).not.toContain('whose inputs');
   });
 
+  it('that its heads are too narrow for a cache of integers', async () => {
+    const narrow = scratch.path('narrow-heads');
+    await writeTinyCheckpoint(narrow, {
+      num_attention_heads: 8,
+      num_key_value_heads: 4,
+      num_hidden_layers: 1,
+    });
+    const { code, stderr } = await answer(['compress', narrow, '--cache', 'int8', '--memory']);
+    expect([code, stderr]).toEqual([3, expect.stringContaining('cannot hold its cache in integers')]);
+  });
+
   it('that a GGUF file does not say how inputs are rounded', async () => {
     const line = 'GGUF says nothing of how inputs are rounded: what w4a8 rounds them to is lost';
     expect(await said('--format', 'gguf', '--method', 'w4a8', ...fitted)).toContain(line);

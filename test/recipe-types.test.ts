@@ -110,4 +110,15 @@ describe('a method of one’s own', () => {
     const own = () => step(mine, { keeep: 1 });
     expect(() => parseRecipe({ steps: [own()] })).toThrow('did you mean "keep"?');
   });
+
+  it('has a name of its own: a recipe that a run writes must not mean another method', () => {
+    for (const [name, message] of [
+      ['rtn', 'the name of a built-in one'],
+      [' ', 'a method without a name'],
+    ] as const)
+      expect(() => parseRecipe({ steps: [step({ ...mine, name })] })).toThrow(message);
+    // The built-in one itself is no other.
+    const rtn = methods.find(({ name }) => name === 'rtn')!;
+    expect(parseRecipe({ steps: [step(rtn)] }).steps[0]!.method).toBe(rtn);
+  });
 });

@@ -23,7 +23,7 @@ try {
   }
   const browser = await openBrowser();
   const page = await browser.open(join(folder, 'report.html'), { width: 1000, scheme: 'light' });
-  await page.screenshot(out, 1060);
+  await page.screenshot(out, 1560);
   await browser.close();
   console.log(`docs/report.png, ${statSync(out).size} bytes`);
 } finally {

@@ -11,7 +11,7 @@ import { formatOf, typesNamed } from '../formats/types.ts';
 import { kept } from '../formats/recommend.ts';
 import { methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
-import { firstLook, isShipped } from '../open.ts';
+import { isFirstLook, isShipped, shipped } from '../open.ts';
 import { flagOf } from '../recipe/options.ts';
 import type { PlainRecipe } from '../recipe/recipe.ts';
 import { checkRecipe, recipeFile } from '../recipe/recipe.ts';
@@ -36,7 +36,9 @@ export function recipeInput(
   const text = { separator: given('separator'), field: given('field') };
   const calibration = given('calibration') ?? file.calibration?.data;
   const generated = given('generatedCalibration') ?? file.calibration?.generated;
+  const quick = path === undefined && isFirstLook(model, calibration as string | undefined);
   const asked: Asked = {
+    quick,
     ...destinationOf(
       given('for') as string | undefined,
       given('format') as FormatName | undefined,
@@ -56,7 +58,6 @@ export function recipeInput(
   const recommended = named ? undefined : keeps ? kept(stored) : anew;
   const planned = stepsOf({ file, format, given, recommended, anew: anew.step });
   const steps = given('imatrix') === undefined ? planned : bySquares(planned);
-  const first = path === undefined ? firstLook(model, calibration as string | undefined) : {};
   // What made the recipe is compared with this run, unless that has other inputs on purpose.
   const { made, reason, ...rest } = file;
   const same = [model, ...['revision', 'calibration', 'imatrix', 'evaluation'].map(given)].every(
@@ -73,7 +74,7 @@ export function recipeInput(
       data: given('calibration'),
       imatrix: given('imatrix'),
       generated: given('generatedCalibration'),
-      sequences: given('sequences') ?? first.sequences,
+      sequences: given('sequences') ?? (quick ? shipped.sequences : undefined),
       length: given('length'),
     }),
     evaluation: section('evaluation', { ...text, data: given('evaluation'), length: given('length') }),

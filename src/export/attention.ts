@@ -174,7 +174,8 @@ function cacheScales({ graph, cache }: Shared, layer: number) {
   };
 }
 
-function checkFused(config: Configuration): void {
+/** Before the work, too. @throws LapidaryError where a layer's attention cannot keep its cache as integers */
+export function checkFused(config: Configuration): void {
   const plain = config.layers.findIndex((_, layer) => !isFused(config, layer));
   if (plain === -1) return;
   throw new LapidaryError({

@@ -28,6 +28,8 @@ export interface Asked extends Destination {
   /** Whether there is calibration text, or an importance matrix in its place. */
   readonly text: boolean;
   readonly imatrix: boolean;
+  /** See `Wanted.quick`. */
+  readonly quick?: boolean | undefined;
 }
 
 type Options = Readonly<Record<string, unknown>>;
@@ -38,8 +40,8 @@ const bitsOf = ({ bits, engine }: Asked): number => bits ?? engine.bits ?? 4;
 
 /** What the engine or its format recommends, as far as that is known before the model is opened. */
 export function recommendation(asked: Asked): Recommendation {
-  const { format, engine, model, text, imatrix } = asked;
-  const wanted = { bits: bitsOf(asked), text, imatrix, widths: widthsOf(model) };
+  const { format, engine, model, text, imatrix, quick } = asked;
+  const wanted = { bits: bitsOf(asked), text, imatrix, quick, widths: widthsOf(model) };
   return engine.recommend?.(wanted) ?? formats[format].recommend(wanted);
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { measureSpeed } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import { chooseAccuracy, measuresLevels } from '../export/accuracy.ts';
-import { mostTabled } from '../export/attention.ts';
+import { checkFused, mostTabled } from '../export/attention.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportedBytes, exportTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
@@ -56,8 +56,9 @@ export const onnx: Format = {
     const size = sizeAt(accuracyLevel === 'auto' ? 0 : accuracyLevel);
     return { ...size, about: (isMeasured && sizeAt(4).bytes !== size.bytes) || cache !== 'floats' };
   },
-  async check() {
+  async check({ export: { cache } }, { model }) {
     // Every model that opens is a graph, and every encoding knows its nodes.
+    if (cache !== 'floats') checkFused(model.config);
   },
   holds() {
     // So it is of kept ones.
@@ -77,6 +78,7 @@ export const onnx: Format = {
       type: job.type as FileType | undefined,
     });
     const file = join(folder, path);
+    let original: string | undefined;
     progress({ phase: 'verify', done: 0, total: 1 });
     const check = await verifyExport(file, compressed, texts.verification, {
       ...session,
@@ -94,8 +96,8 @@ export const onnx: Format = {
         // As an engine would run it: the same graph with its own weights.
         writeOriginal: async () => {
           const folder = join(job.scratch, 'original');
-          const [plain] = exportTransformers(job.original.model, folder, { files: [{ activations }] });
-          return join(folder, plain.path);
+          original ??= exportTransformers(job.original.model, folder, { files: [{ activations }] })[0].path;
+          return join(folder, original);
         },
         measure: measureSpeed,
       },

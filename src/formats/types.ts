@@ -27,13 +27,18 @@ export function typesNamed(names: readonly string[], format: FormatName): Readon
     const name = all.find((one) => same(one, each));
     if (name === undefined) {
       const near = closest(each, all);
-      throw refused(`there is no type "${shortened(each)}"`, label, all.join(', '), `did you mean ${near}?`);
+      throw refused(
+        `there is no type "${shortened(each)}" of ${label}`,
+        each,
+        all.join(', '),
+        `did you mean ${near}?`,
+      );
     }
     if (asked.has(name))
-      throw refused(`type ${name} is named twice`, label, 'each type once', 'leave one out');
+      throw refused(`type ${name} is named twice`, names.join(), 'each type once', 'leave one out');
     asked.set(name, known[name]!);
   }
-  if (asked.size === 0) throw refused('no type is named', label, Object.keys(known).join(', '));
+  if (asked.size === 0) throw refused(`no type of ${label} is named`, 'none', Object.keys(known).join(', '));
   return asked;
 }
 

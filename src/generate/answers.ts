@@ -63,9 +63,11 @@ export async function answersOf(
     const found = await greedy(path, ids, { ...options, tokens: answerTokens, ends });
     return found.map((next, index) => continuation(tokenizer, ids[index]!, next));
   };
+  // A file that is there takes less memory than the same graph put together once more.
+  const plain = async () => (race ? await race.writeOriginal() : original.model);
   const [engine, before, after] = race?.greedy
     ? [race.engine, await engines(race.greedy, await race.writeOriginal()), await engines(race.greedy, file)]
-    : [checks[0]!.engine, await own(original.model), await own(opened.model ?? opened.file)];
+    : [checks[0]!.engine, await own(await plain()), await own(opened.model ?? opened.file)];
   return prompts.map(({ text }, index) => ({
     prompt: text,
     original: before[index]!,

@@ -12,7 +12,7 @@ import { parseYaml } from '../base/yaml.ts';
 import type { Method, StepOptions } from '../contract/method.ts';
 import { withoutAddress } from '../io/hub-id.ts';
 import type { BuiltInStep } from '../methods/index.ts';
-import { findMethod } from '../methods/index.ts';
+import { findMethod, methods } from '../methods/index.ts';
 import { parseOptions } from './options.ts';
 import { checkOrder } from './stages.ts';
 import type { Step, StepOptions as Options } from './steps.ts';
@@ -164,6 +164,7 @@ function parseStep(
   place: string,
 ): Step {
   const where = `${place} (${name})`;
+  if (own) checkOwnName(own, place);
   const method = own ?? findMethod(name);
   const options = parseOptions(method.options, rest, where) as Options;
   if (compresses(method)) return { method, targets: targets ?? ['blocks'], options };
@@ -173,6 +174,25 @@ function parseStep(
       what: `${name} is for the whole model and has no targets`,
       where,
       fix: 'leave targets out; those of the compressors decide what is compressed',
+    },
+    ExitCode.usage,
+  );
+}
+
+/** What a run writes names its methods: one of somebody's own must not go by the name of another. */
+function checkOwnName(own: Method, where: string): void {
+  const known = methods.find(({ name }) => name === own.name);
+  if (own.name.trim() !== '' && (known === undefined || known === own)) return;
+  throw new LapidaryError(
+    {
+      what:
+        own.name.trim() === ''
+          ? 'a method without a name'
+          : `a method of one's own with the name of a built-in one`,
+      where,
+      expected: 'a name that recipes and reports can tell it by',
+      found: shortened(own.name),
+      fix: 'give it a name of its own',
     },
     ExitCode.usage,
   );

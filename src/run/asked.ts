@@ -12,7 +12,7 @@ import type { EngineName } from '../formats/format.ts';
 import { formatOf, typesNamed } from '../formats/types.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Progress } from '../base/progress.ts';
-import { firstLook, isShipped, storedGrid } from '../open.ts';
+import { isFirstLook, isShipped, shipped, storedGrid } from '../open.ts';
 import type { PlainRecipe, Recipe, RecipeInput, RecipeStep } from '../recipe/recipe.ts';
 import { checkRecipe } from '../recipe/recipe.ts';
 import { defaultFolder, folderOfTypes } from './default-name.ts';
@@ -116,6 +116,7 @@ async function stepsFor(options: RecommendOptions, own: Readonly<Record<string, 
     bits,
     text: data !== undefined || generated === true || isShipped(model),
     imatrix: imatrix !== undefined,
+    quick: isFirstLook(model, data),
   };
   const stored = asked.imatrix ? undefined : await storedGrid(model, { revision, progress });
   // A type says how many bits it has.
@@ -191,7 +192,7 @@ function sectionsOf(options: Omit<RecommendOptions, 'bits' | 'embeddingBits'>) {
   const { format, engine } = destination;
   const sections: Sections = {
     ...defined({ model, revision, seed }),
-    calibration: { ...firstLook(model, given.data), ...given },
+    calibration: { ...(isFirstLook(model, given.data) ? { sequences: shipped.sequences } : {}), ...given },
     evaluation: typeof evaluation === 'string' ? { data: evaluation } : evaluation,
     export: { ...engine.export, ...defined(written ?? {}), format },
   };
