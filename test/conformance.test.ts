@@ -183,6 +183,7 @@ describe.each(cases)('$name', ({ family, method }) => {
       let [made, killed] = [0, false];
       const counted: ModelRewrite = {
         ...rewrite,
+        name: `counted ${rewrite.name}`,
         rewrite(...given) {
           made++;
           return rewrite.rewrite(...given);
@@ -190,6 +191,7 @@ describe.each(cases)('$name', ({ family, method }) => {
       };
       const mortal: LinearMethod = {
         ...baseline!,
+        name: 'mortal',
         compress(...given) {
           if (!killed) throw new Error('killed');
           return baseline!.compress(...given);

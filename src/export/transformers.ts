@@ -33,16 +33,16 @@ export interface ExportedFile {
 export interface TransformersOptions {
   /** One file each; one in float32 where nothing is said. The first is what transformers.js loads by default. */
   readonly files?: readonly ExportOptions[];
-  /** What a single file is called; by the width of most of its weights where nothing is said. */
+  /**
+   * What a single file is called that stands beside others of the same model, of which engines go on to load the first by
+   * default; without it files are named by the width of most of their weights, and the folder is theirs.
+   */
   readonly type?: FileType | undefined;
   /** Bytes of weights from which they are written beside the model; see `writeOnnx`. */
   readonly externalThreshold?: number;
 }
 
-/**
- * Writes into `folder`, which may have other files: of those that it wrote there before, engines go on to load the first by
- * default. @returns the ONNX files
- */
+/** Writes into `folder`, which may have other files. @returns the ONNX files */
 export function exportTransformers(
   model: Model,
   folder: string,
@@ -58,7 +58,11 @@ export function exportTransformers(
     const bytes = written.reduce((sum, file) => sum + statSync(file).size, 0);
     return { path: relative(folder, path), dtype, bytes, options, levels: levelsOf(graph) };
   });
-  writeFiles(model, folder, { first: exported[0], external });
+  writeFiles(model, folder, {
+    first: exported[0],
+    external,
+    before: type === undefined ? undefined : loadingIn(folder),
+  });
   return exported;
 }
 
@@ -98,10 +102,11 @@ interface Written {
   readonly first: ExportedFile;
   /** Number of external files, by the model's file name. */
   readonly external: Readonly<Record<string, number>>;
+  /** Of other types in the folder. */
+  readonly before: Loading | undefined;
 }
 
-function writeFiles(model: Model, folder: string, { first, external }: Written): void {
-  const before = loadingIn(folder);
+function writeFiles(model: Model, folder: string, { first, external, before }: Written): void {
   const all = { ...before?.use_external_data_format, ...external };
   const loading = {
     dtype: before?.dtype ?? first.dtype,
