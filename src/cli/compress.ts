@@ -183,29 +183,24 @@ async function run(model: string | undefined, flags: Flags, command: Command): P
   const { overwrite, device, threads, speed } = flags;
   const answers = flags.answers ? undefined : false;
   const options = { recipes: all, out, overwrite, speed, answers, device, threads };
-  const told = <T>(results: readonly T[], describe: (result: T) => string, json: (result: T) => object) => {
-    if (flags.json)
-      return print(JSON.stringify(types.length > 0 ? { types: results.map(json) } : json(results[0]!)));
-    print(
-      results
-        .map((result, at) => (types.length > 0 ? `${types[at]}\n\n` : '') + describe(result))
-        .join('\n\n'),
+  const printJson = (results: readonly object[]) =>
+    print(JSON.stringify(types.length > 0 ? { types: results } : results[0]));
+  const told = <T extends object>(results: readonly T[], describe: (result: T) => string) => {
+    if (flags.json) return printJson(results);
+    const headed = results.map(
+      (result, at) => (types.length > 0 ? `${types[at]}\n\n` : '') + describe(result),
     );
+    print(headed.join('\n\n'));
   };
   if (flags.dryRun) {
     const runs = await withProgress((work) => dryRunsOf({ ...work, ...options }));
-    return told(runs, describeDryRun, (dry) => dry);
+    return told(runs, describeDryRun);
   }
   if (flags.memory) {
     const plans = await withProgress((work) => plansOf({ ...work, ...options }));
-    return told(plans, describePlan, (plan) => plan);
+    return told(plans, describePlan);
   }
   const reports = await withProgress((work) => compressAll({ ...work, ...options }));
-  if (flags.json)
-    return told(
-      reports,
-      () => '',
-      (report) => ({ ...report, recipe: plainRecipe(report.recipe) }),
-    );
-  print(describeResults(reports));
+  if (flags.json) printJson(reports.map((report) => ({ ...report, recipe: plainRecipe(report.recipe) })));
+  else print(describeResults(reports));
 }

@@ -7,7 +7,7 @@ import { bySquares, canKeep, optionNames, recommendation } from '../formats/choo
 import type { FormatName } from '../formats/engines.ts';
 import { destinationOf } from '../formats/engines.ts';
 import { formats } from '../formats/index.ts';
-import { formatOf, typesNamed } from '../formats/types.ts';
+import { formatOf, keptFor, typesNamed } from '../formats/types.ts';
 import { kept } from '../formats/recommend.ts';
 import { methods } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
@@ -112,17 +112,21 @@ export function typedInputs(
   );
   const other = ['recipe', 'step', ...said].find((name) => given(name) !== undefined);
   if (other !== undefined) throw besideTypes(other, listed);
-  return [...types].map(([type, { options, export: written }]) => {
-    const own: Readonly<Record<string, unknown>> = { ...options, ...written, format };
-    const floats: Readonly<Record<string, unknown>> = { ...written, format, method: 'keep', form: 'floats' };
-    // What is said of a method is for those that have one.
-    const ofMethods = ['embeddingBits', 'also', ...methods.flatMap(optionNames)];
-    const over = (name: string) => {
-      if (options) return name in own ? own[name] : given(name);
-      return name in floats ? floats[name] : ofMethods.includes(name) ? undefined : given(name);
+  // What is said of a method is for those types that have one.
+  const ofMethods = ['embeddingBits', 'also', ...methods.flatMap(optionNames)];
+  const floats = {
+    ...Object.fromEntries(ofMethods.map((name) => [name, undefined])),
+    method: 'keep',
+    form: 'floats',
+  };
+  return [...types].map(([type, wanted]) => {
+    const own: Readonly<Record<string, unknown>> = {
+      ...(wanted.options ?? floats),
+      ...wanted.export,
+      format,
     };
-    const kept = stored && options && 'bits' in options && stored.bits === options.bits ? stored : undefined;
-    return { type, input: recipeInput(model, undefined, over, kept) };
+    const over = (name: string) => (name in own ? own[name] : given(name));
+    return { type, input: recipeInput(model, undefined, over, keptFor(wanted, stored)) };
   });
 }
 

@@ -5,7 +5,6 @@
 
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { targetHelp } from '../calibrate/select.ts';
-import type { PlannedStep } from '../formats/choose.ts';
 import { chainOf, optionNames, stepsOfChain, withTables } from '../formats/choose.ts';
 import type { FormatName } from '../formats/engines.ts';
 import { fitted } from '../formats/fitted.ts';
@@ -16,9 +15,10 @@ import { findMethod, methods } from '../methods/index.ts';
 import { flagOf } from '../recipe/options.ts';
 import type { PlainRecipe } from '../recipe/recipe.ts';
 import { camelCase, parseStepText, plainValue } from '../recipe/step-text.ts';
+import type { WrittenStep } from '../recipe/steps.ts';
 import { compresses } from '../recipe/steps.ts';
 
-type Step = PlannedStep;
+type Step = WrittenStep;
 type Options = Readonly<Record<string, unknown>>;
 
 /** All flags that say something of the steps. */

@@ -3,7 +3,7 @@
  * was taken. What the original makes of the part it makes once.
  */
 
-import type { Collected, CollectOptions } from './collect.ts';
+import type { Collected } from './collect.ts';
 import { collect, joined, predictedTokens } from './collect.ts';
 import type { EvaluateOptions, Evaluation } from './evaluate.ts';
 import { checkVocabularies, evaluationOf } from './evaluate.ts';
@@ -34,17 +34,19 @@ export async function evaluateRivals(
   rivals: readonly (() => Promise<Scorer>)[],
   options: RivalsOptions,
 ): Promise<Taken> {
-  const { sequences, choose } = options;
+  const { sequences, choose, progress } = options;
   const cut = partOf(sequences);
   const parts = [sequences.slice(0, cut), sequences.slice(cut)] as const;
   const tokens = predictedTokens(parts[0]);
+  // The whole text, of whose part each rival takes a turn.
+  const total = predictedTokens(sequences) + (rivals.length - 1) * tokens;
   const found: Collected[] = [];
   let open: Scorer | undefined;
   const collected = async (sequences: readonly Int32Array[], before: number) => {
     const [one] = await collect([open!], {
       ...options,
-      ...counted(options, rivals.length, before),
       sequences,
+      progress: (event) => progress?.({ ...event, done: before + event.done, total }),
     });
     return one!;
   };
@@ -75,17 +77,6 @@ function partOf(sequences: readonly Int32Array[]): number {
   let [count, tokens] = [0, 0];
   while (count < sequences.length && tokens < enough) tokens += sequences[count++].length - 1;
   return count;
-}
-
-/** Progress through all that is measured: the whole text, of whose part each rival takes a turn. */
-function counted(
-  { sequences, progress }: RivalsOptions,
-  rivals: number,
-  before: number,
-): Pick<CollectOptions, 'progress'> {
-  const part = predictedTokens(sequences.slice(0, partOf(sequences)));
-  const total = predictedTokens(sequences) + (rivals - 1) * part;
-  return { progress: (event) => progress?.({ ...event, done: before + event.done, total }) };
 }
 
 const meanOf = (values: Float32Array): number =>

@@ -13,6 +13,7 @@ import type { Method, StepInput } from '../contract/method.ts';
 import { findMethod } from '../methods/index.ts';
 import type { StoredGrid } from '../models/quantized/index.ts';
 import { describeOptions } from '../recipe/options.ts';
+import type { WrittenStep } from '../recipe/steps.ts';
 import { compresses } from '../recipe/steps.ts';
 import type { Destination, FormatName } from './engines.ts';
 import { fitted } from './fitted.ts';
@@ -33,8 +34,6 @@ export interface Asked extends Destination {
 }
 
 type Options = Readonly<Record<string, unknown>>;
-/** A step as a recipe's file has it. */
-export type PlannedStep = StepInput & { readonly targets?: readonly string[] | undefined };
 
 const bitsOf = ({ bits, engine }: Asked): number => bits ?? engine.bits ?? 4;
 
@@ -89,7 +88,7 @@ export function stepsOfChain(
     start,
     options,
   }: { readonly format: FormatName; readonly start?: StepInput | undefined; readonly options: Options },
-): PlannedStep[] {
+): WrittenStep[] {
   const named = findMethod(names.split('+').at(-1)!.trim());
   const follower = named.shape === 'rewrite' ? named.followedBy : start;
   return chainOf(names).map((method) => {
@@ -122,9 +121,9 @@ export interface TablesAsked {
  * @throws LapidaryError (usage) on bits that the format does not store tables in
  */
 export function withTables(
-  steps: readonly PlannedStep[],
+  steps: readonly WrittenStep[],
   { format, bits: asked, recommended, own = false }: TablesAsked,
-): { readonly steps: readonly PlannedStep[]; readonly tables: readonly PlannedStep[] } {
+): { readonly steps: readonly WrittenStep[]; readonly tables: readonly WrittenStep[] } {
   const { keepsTables, label } = formats[format];
   if (keepsTables && asked !== undefined && asked < 16) {
     throw new LapidaryError(
@@ -147,7 +146,7 @@ export function withTables(
     return { steps: steps.map((step) => (step === main ? both : step)), tables: [] };
   }
   // A later step wins where two name the same matrices.
-  const others = steps.flatMap((step): PlannedStep[] => {
+  const others = steps.flatMap((step): WrittenStep[] => {
     if (!step.targets?.includes('embeddings')) return [step];
     const targets = step.targets.filter((target) => target !== 'embeddings');
     return targets.length > 0 ? [{ ...step, targets }] : [];
@@ -160,7 +159,7 @@ export function withTables(
 }
 
 /** Options by which an importance matrix is enough, unless a step says otherwise itself. */
-export function bySquares(steps: readonly PlannedStep[]): PlannedStep[] {
+export function bySquares(steps: readonly WrittenStep[]): WrittenStep[] {
   return steps.map((step) => {
     const method = findMethod(step.method);
     const enough = method.shape === 'linear' ? (method.bySquares as Options | undefined) : undefined;
@@ -169,7 +168,7 @@ export function bySquares(steps: readonly PlannedStep[]): PlannedStep[] {
 }
 
 /** What leaves all weights floats, those that are quantized already, too. */
-export const keptFloats: readonly PlannedStep[] = [
+export const keptFloats: readonly WrittenStep[] = [
   { method: 'keep', targets: ['blocks', 'embeddings'], form: 'floats' },
 ];
 
@@ -184,7 +183,7 @@ export function recommendedSteps(
     readonly embeddingBits?: number | undefined;
     readonly options?: Options;
   },
-): { readonly steps: readonly PlannedStep[]; readonly reason: string } {
+): { readonly steps: readonly WrittenStep[]; readonly reason: string } {
   const { format, imatrix } = asked;
   const chosen = canKeep(given.stored, asked) ? kept(given.stored) : recommendation(asked);
   const chain = stepsOfChain(chosen.step.method, {

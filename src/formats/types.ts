@@ -3,6 +3,7 @@
 import { closest } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import { shortened } from '../base/json.ts';
+import type { StoredGrid } from '../models/quantized/index.ts';
 import type { AskedType } from './format.ts';
 import type { FormatName } from './engines.ts';
 import { formats } from './index.ts';
@@ -47,6 +48,10 @@ export const formatOf = (names: readonly string[]): FormatName | undefined =>
   holders().find(([, { types }]) =>
     names.every((name) => Object.keys(types!).some((one) => same(one, name))),
   )?.[0] as FormatName | undefined;
+
+/** What a model is quantized to already, where it is as many bits as the type has: only then is it taken over for it. */
+export const keptFor = ({ options }: AskedType, stored: StoredGrid | undefined): StoredGrid | undefined =>
+  options && 'bits' in options && stored?.bits === options.bits ? stored : undefined;
 
 const same = (one: string, another: string) => one.toLowerCase() === another.trim().toLowerCase();
 

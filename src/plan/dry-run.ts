@@ -1,5 +1,6 @@
 /** What a run would do to which matrix, and the bytes of the result: known from shapes, before any weight is read. */
 
+import { total } from '../base/total.ts';
 import { targetsOf } from '../calibrate/targets.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
 import { labelIn } from '../formats/format.ts';
@@ -7,8 +8,8 @@ import { formats } from '../formats/index.ts';
 import { costOf } from '../measure/measure.ts';
 import { parameters } from '../models/size.ts';
 import { plainRecipe } from '../recipe/recipe.ts';
+import { isStructural } from '../recipe/stages.ts';
 import { stepText } from '../recipe/step-text.ts';
-import type { Step } from '../recipe/steps.ts';
 import { kindNames, withinLayer } from '../report/data.ts';
 import type { PlanInput } from './facts.ts';
 import { outlineOf } from './outline.ts';
@@ -51,10 +52,6 @@ export interface DryRun extends Plan {
   readonly notes: readonly string[];
 }
 
-/** What becomes of a model whose structure changes is known when it has changed. */
-const changesStructure = ({ method }: Step): boolean =>
-  method.shape === 'rewrite' && method.scope === 'model' && method.changes === 'structure';
-
 /** @param plan of memory and disk */
 export async function dryRun(
   { original, recipe }: PlanInput,
@@ -83,8 +80,8 @@ export async function dryRun(
     };
   });
   const { bytes, bitsPerWeight } = costOf(original);
-  const vectors = [...model.vectors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const weights = matrices.reduce((sum, { after }) => sum + after.bytes, vectors);
+  const vectors = total([...model.vectors.values()].map(({ byteLength }) => byteLength));
+  const weights = vectors + total(matrices.map(({ after }) => after.bytes));
   return {
     recipe: plainRecipe(recipe),
     steps: recipe.steps.map(stepText),
@@ -92,7 +89,7 @@ export async function dryRun(
     target: format.label,
     before: { bytes, bitsPerWeight },
     after: { bytes: size.bytes, bitsPerWeight: (8 * weights) / parameters(model) },
-    about: about.size > 0 || size.about === true || recipe.steps.some(changesStructure),
+    about: about.size > 0 || size.about === true || recipe.steps.some(isStructural),
     matrices,
     notes,
     ...plan,

@@ -9,7 +9,7 @@ import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { ModelRewrite, ModelTraining } from '../contract/method.ts';
 import { familyOf } from '../methods/index.ts';
 import type { Step } from './steps.ts';
-import { isCompression } from './steps.ts';
+import { compresses, isCompression } from './steps.ts';
 
 interface Of<Method> {
   readonly method: Method;
@@ -46,7 +46,8 @@ export function stagesOf(steps: readonly Step[]): readonly Stage[] {
 const isInWalk = ({ method }: Step): boolean =>
   method.shape === 'linear' || method.scope === 'block' || method.scope === 'compressed block';
 
-const isStructural = ({ method }: Step): boolean =>
+/** What becomes of a model by it is known when it has become so. */
+export const isStructural = ({ method }: Step): boolean =>
   method.shape === 'rewrite' && method.scope === 'model' && method.changes === 'structure';
 
 /** What trains compressed blocks and is of no family of the project's belongs to the part before it, whatever that is. */
@@ -76,7 +77,7 @@ export function checkOrder(steps: readonly Step[], where: string): void {
   for (const [index, stage] of stages.entries()) {
     if (stage.kind === 'walk') {
       const found = stage.steps.find(isCompression);
-      const training = stage.steps.find(({ method }) => method.shape === 'train' && !compressesWith(method));
+      const training = stage.steps.find(({ method }) => method.shape === 'train' && !compresses(method));
       if (training && !found)
         refuse(
           training.method.name,
@@ -102,6 +103,3 @@ export function checkOrder(steps: readonly Step[], where: string): void {
 
 const changesValues = ({ changes, keepsEncodings }: ModelRewrite): boolean =>
   changes === 'weights' && !keepsEncodings;
-
-const compressesWith = (method: Step['method']): boolean =>
-  method.shape === 'train' && method.scope === 'block';

@@ -7,15 +7,12 @@
 import { closest } from 'fastest-levenshtein';
 import { ExitCode, LapidaryError, located } from '../base/errors.ts';
 import { shortened } from '../base/json.ts';
-import type { Method, StepInput } from '../contract/method.ts';
+import type { Method } from '../contract/method.ts';
 import { findMethod } from '../methods/index.ts';
 import type { OptionInfo } from './options.ts';
 import { describeOptions, parseOptions } from './options.ts';
-import type { Step } from './steps.ts';
+import type { Step, WrittenStep } from './steps.ts';
 import { compresses, isCompression } from './steps.ts';
-
-/** A step as a recipe's file has it. */
-export type WrittenStep = StepInput & { readonly targets?: readonly string[] };
 
 const form = 'a method, then its options: "gptq bits=4 group=32 targets=first:2,lm_head"';
 

@@ -1,6 +1,16 @@
 /** A step of a recipe, checked: a method with its options, and for a compressor the matrices that it is for. */
 
-import type { BlockTraining, Compressor, Method, ModelTraining, Rewrite } from '../contract/method.ts';
+import type {
+  BlockTraining,
+  Compressor,
+  Method,
+  ModelTraining,
+  Rewrite,
+  StepInput,
+} from '../contract/method.ts';
+
+/** As a recipe's file has it. */
+export type WrittenStep = StepInput & { readonly targets?: readonly string[] | undefined };
 
 /** Checked by the method's own schema, defaults filled in. */
 export type StepOptions = Readonly<Record<string, unknown>>;

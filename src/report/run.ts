@@ -58,16 +58,14 @@ interface RunParts {
   readonly format: Format;
   readonly details?: EvaluationDetails | undefined;
   readonly speeds?: Speeds | undefined;
-  /** Where it is one of several in the folder. */
-  readonly type?: string | undefined;
 }
 
 /** report.json. */
 export function dataOf(
   report: CompressReport,
-  { original, stored, texts, format, details, speeds, type }: RunParts,
+  { original, stored, texts, format, details, speeds }: RunParts,
 ): ReportData {
-  const { recipe, file, checks } = report;
+  const { recipe, type, file, checks } = report;
   return reportData(report, {
     original: original.model,
     compressed: stored,
@@ -111,14 +109,17 @@ export function describeRuns(
       after: report.compressed,
       answers: data.answers ?? [],
       recipe: { name: recipeName(report.type), text: writeRecipe(report.recipe) },
-      command: data.reproduction[0]![1],
+      command: commandFor(report.recipe, recipeName(report.type)).command,
     })),
     ...(data.evaluation && compressed.tokens
       ? { evaluation: { data: data.evaluation.data, tokens: compressed.tokens } }
       : {}),
     report: 'report.html',
     placeholders: commandFor(report.recipe, '').placeholders,
-    reproduction: [...data.reproduction.slice(1), ['machine', data.timings.machine]],
+    reproduction: [
+      ...data.reproduction.filter(([what]) => what !== 'command'),
+      ['machine', data.timings.machine],
+    ],
   });
 }
 

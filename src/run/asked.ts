@@ -9,9 +9,10 @@ import { quoted } from '../base/json.ts';
 import { keptFloats, recommendedSteps } from '../formats/choose.ts';
 import { destinationOf } from '../formats/engines.ts';
 import type { EngineName } from '../formats/format.ts';
-import { formatOf, typesNamed } from '../formats/types.ts';
+import { formatOf, keptFor, typesNamed } from '../formats/types.ts';
 import type { SessionOptions } from '../graph/session.ts';
 import type { Progress } from '../base/progress.ts';
+import type { StoredGrid } from '../models/quantized/index.ts';
 import { isFirstLook, isShipped, shipped, storedGrid } from '../open.ts';
 import type { PlainRecipe, Recipe, RecipeInput, RecipeStep } from '../recipe/recipe.ts';
 import { checkRecipe } from '../recipe/recipe.ts';
@@ -101,13 +102,24 @@ export interface TypesOptions extends RunOptions, Output, Omit<RecommendOptions,
 export async function recommend(
   options: RecommendOptions = {},
 ): Promise<{ readonly recipe: Recipe; readonly reason: string }> {
-  const { steps, reason } = await stepsFor(options);
+  const { steps, reason } = stepsFor(options, await storedIn(options));
   return { recipe: checkRecipe({ ...sectionsOf(options).sections, reason, steps }, 'options'), reason };
 }
 
+/** What the model is quantized to already; with an importance matrix it is compressed anew. */
+async function storedIn(options: RecommendOptions): Promise<StoredGrid | undefined> {
+  const { model, revision, progress } = options;
+  if (sectionsOf(options).sections.calibration.imatrix !== undefined) return undefined;
+  return storedGrid(model, { revision, progress });
+}
+
 /** @param own options of the method, in place of what is recommended */
-async function stepsFor(options: RecommendOptions, own: Readonly<Record<string, unknown>> = {}) {
-  const { model, revision, bits, embeddingBits, progress } = options;
+function stepsFor(
+  options: RecommendOptions,
+  stored: StoredGrid | undefined,
+  own: Readonly<Record<string, unknown>> = {},
+) {
+  const { model, bits, embeddingBits } = options;
   const { destination, sections } = sectionsOf(options);
   const { data, generated, imatrix } = sections.calibration;
   const asked = {
@@ -118,10 +130,7 @@ async function stepsFor(options: RecommendOptions, own: Readonly<Record<string, 
     imatrix: imatrix !== undefined,
     quick: isFirstLook(model, data),
   };
-  const stored = asked.imatrix ? undefined : await storedGrid(model, { revision, progress });
-  // A type says how many bits it has.
-  const isKept = Object.keys(own).length === 0 || stored?.bits === own.bits;
-  return recommendedSteps(asked, { stored: isKept ? stored : undefined, embeddingBits, options: own });
+  return recommendedSteps(asked, { stored, embeddingBits, options: own });
 }
 
 /** The run that is asked for. @throws LapidaryError (usage) on options that do not go together, or do not fit */
@@ -148,17 +157,19 @@ export async function runOf(options: CompressOptions): Promise<Run> {
 export async function runOfTypes({ types, ...options }: TypesOptions): Promise<Run> {
   checkTypes(types, options);
   const { format } = destinationOf(options.for, options.export?.format, formatOf(types));
-  const recipes: TypedRecipe[] = [];
-  for (const [type, { options: own, export: written }] of typesNamed(types, format)) {
+  const asked = typesNamed(types, format);
+  const stored = await storedIn(options);
+  const recipes = [...asked].map(([type, wanted]): TypedRecipe => {
+    const { options: own, export: written } = wanted;
     const asked = { ...options, export: { ...options.export, ...written, format } };
     const { steps, reason } = own
-      ? await stepsFor({ ...asked, ...own } as RecommendOptions, own)
+      ? stepsFor({ ...asked, ...own } as RecommendOptions, keptFor(wanted, stored), own)
       : { steps: keptFloats, reason: undefined };
     const { sections } = sectionsOf(asked);
-    recipes.push({ type, recipe: checkRecipe({ ...sections, ...defined({ reason }), steps }, 'options') });
-  }
+    return { type, recipe: checkRecipe({ ...sections, ...defined({ reason }), steps }, 'options') };
+  });
   const all = recipes as [TypedRecipe, ...TypedRecipe[]];
-  return { ...options, recipes: all, out: options.out ?? folderOfTypes(all[0].recipe, types) };
+  return { ...options, recipes: all, out: options.out ?? folderOfTypes(all[0].recipe, [...asked.keys()]) };
 }
 
 /** What TypeScript's types say, for who has none. @throws LapidaryError (usage) on other types, and on what these say themselves */

@@ -72,18 +72,10 @@ export async function finish(
   try {
     const found = await measured(run, job);
     const report = reportOf(run, result, found);
-    const { original, texts, type } = run;
+    const { original, texts } = run;
     const { stored, written, loss, speeds } = found;
     const format = formats[run.recipe.export.format];
-    const data = dataOf(report, {
-      original,
-      stored,
-      texts,
-      format,
-      details: loss.details,
-      speeds,
-      type,
-    });
+    const data = dataOf(report, { original, stored, texts, format, details: loss.details, speeds });
     const { file } = written;
     return {
       report,

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Progress } from '../base/progress.ts';
+import { total } from '../base/total.ts';
 import { isHubId } from '../io/hub-id.ts';
 import type { UploadFile } from '../io/hub-upload.ts';
 import { attempt } from '../io/system-error.ts';
@@ -55,7 +56,7 @@ export async function push(folder: string, id: string, options: PushOptions = {}
   const files = filesOf(folder);
   const summary = any ? undefined : checkWhole(folder, files);
   const plain = files.map(({ path, bytes }) => ({ path, bytes }));
-  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  const bytes = total(files.map((file) => file.bytes));
   const pushed = { repository: id, revision, files: plain, bytes };
   if (dryRun) return pushed;
   const message = options.message ?? (summary === undefined ? 'Upload' : `Lapidary: ${summary}`);
@@ -105,7 +106,7 @@ function checkWhole(folder: string, files: readonly UploadFile[]): string {
   }
   for (const written of reports.flatMap((report) => report.files)) {
     const parts = files.filter((file) => isPartOf(file.path, written.path));
-    const found = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    const found = total(parts.map(({ bytes }) => bytes));
     if (found === written.bytes) continue;
     throw new LapidaryError({
       what: 'the result is not whole',
