@@ -15,7 +15,17 @@ import { findArchitecture, loadModel } from '../src/models/index.ts';
 import { idsTensor, logits, openRunner } from '../src/models/runner.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 
-const cases = ['llama', 'llama-tied-llama3rope', 'llama-bias', 'mistral', 'qwen2', 'qwen3', 'gpt2'];
+const cases = [
+  'llama',
+  'llama-tied-llama3rope',
+  'llama-bias',
+  'mistral',
+  'qwen2',
+  'qwen3',
+  'qwen3_moe',
+  'qwen3_moe-single',
+  'gpt2',
+];
 
 async function open(name: string) {
   const folder = new URL(`models/${name}`, import.meta.url).pathname;
@@ -104,7 +114,7 @@ describe.each(cases)('%s', (name) => {
 describe('an architecture that is not known', () => {
   it('is refused with the list of those that are', () => {
     expect(() => findArchitecture({ model_type: 'mamba' })).toThrowError(
-      /not known[\s\S]*gpt2, llama, mistral, qwen2, qwen3[\s\S]*"mamba"/,
+      /not known[\s\S]*gpt2, llama, mistral, qwen2, qwen3, qwen3_moe[\s\S]*"mamba"/,
     );
   });
 });

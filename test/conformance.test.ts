@@ -28,6 +28,7 @@ import { openWords } from '../src/run/words.ts';
 import { readTexts } from '../src/run/texts.ts';
 import { asking } from './conformance/asking.ts';
 import type { CountedFamily } from './conformance/counts.ts';
+import { experts } from './conformance/experts.ts';
 import { factorize } from './conformance/factorize.ts';
 import { prune } from './conformance/prune.ts';
 import { train } from './conformance/train.ts';
@@ -36,13 +37,19 @@ import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'lapidary-conformance-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-const source = join(folder, 'tiny');
-await writeTinyCheckpoint(source, {
-  num_hidden_layers: 3,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  intermediate_size: 128,
-});
+/** A model that methods are tried on. */
+async function subjectOf(name: string, json: CountedFamily['tried'] = {}) {
+  const source = join(folder, name);
+  await writeTinyCheckpoint(source, {
+    num_hidden_layers: 3,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    intermediate_size: 128,
+    ...json,
+  });
+  return { source, original: await openForCompression(source, {}) };
+}
+type Subject = Awaited<ReturnType<typeof subjectOf>>;
 /** So many paragraphs in a file. */
 function textOf(paragraphs: number) {
   const path = join(folder, `text-${paragraphs}.txt`);
@@ -54,10 +61,18 @@ function textOf(paragraphs: number) {
 const calibration = { ...textOf(12), sequences: 3, length: 32 };
 const evaluation = { ...textOf(2), sequences: 2, length: 32 };
 const session = { threads: 1 };
-const original = await openForCompression(source, {});
+const tiny = await subjectOf('tiny');
 
-const cases = [...families, prune, factorize, reshape, asking, train].flatMap((family) =>
-  family.methods.map((method) => ({ family, method, name: `${family.name}: ${method.name}` })),
+const own: readonly CountedFamily[] = [prune, factorize, reshape, experts, asking, train];
+const subjects = new Map<Family, Subject>();
+for (const family of own) if (family.tried) subjects.set(family, await subjectOf(family.name, family.tried));
+const cases = [...families, ...own].flatMap((family) =>
+  family.methods.map((method) => ({
+    family,
+    method,
+    subject: subjects.get(family) ?? tiny,
+    name: `${family.name}: ${method.name}`,
+  })),
 );
 
 const known = new Set(families.flatMap(({ methods }) => methods.map(({ name }) => name)));
@@ -72,14 +87,15 @@ function stepsOf(family: Family, method: Method, own: Options = {}): object[] {
   return [{ method: family.baseline }, step];
 }
 
-const recipeOf = (steps: readonly object[], format = 'onnx') =>
+const recipeOf = ({ source }: Subject, steps: readonly object[], format = 'onnx') =>
   checkRecipe(
     { model: source, steps, calibration, evaluation, export: { format, accuracyLevel: 0 } },
     'conformance',
   );
 
-async function applied(steps: readonly object[], journal?: Journal) {
-  const recipe = recipeOf(steps);
+async function applied(subject: Subject, steps: readonly object[], journal?: Journal) {
+  const { original } = subject;
+  const recipe = recipeOf(subject, steps);
   const texts = await readTexts(recipe, original, () => {});
   const words = openWords(recipe, original, texts, session);
   const reread = async (model: Model) => (await words.of(model)).texts.calibration;
@@ -134,11 +150,12 @@ const storedIn = ({ matrices, vectors }: Model): Map<string, string> =>
     ...[...vectors].map(([name, vector]) => [name, Buffer.from(vector.bytes()).toString('base64')] as const),
   ]);
 
-describe.each(cases)('$name', ({ family, method }) => {
+describe.each(cases)('$name', ({ family, method, subject }) => {
+  const { original } = subject;
   it('gives the same bytes twice, finite, and counts exactly what is stored and how many weights there are', async () => {
     const steps = stepsOf(family, method, method.shape === 'train' ? fewSteps(method, 2) : {});
-    const { model } = await applied(steps);
-    expect(storedIn((await applied(steps)).model)).toEqual(storedIn(model));
+    const { model } = await applied(subject, steps);
+    expect(storedIn((await applied(subject, steps)).model)).toEqual(storedIn(model));
     const unique = new Set(model.matrices.values());
     for (const { dense } of unique) expect(dense().every(Number.isFinite)).toBe(true);
     let stored = 0;
@@ -157,7 +174,7 @@ describe.each(cases)('$name', ({ family, method }) => {
   const elsewhere = method.shape === 'linear' && known.has(method.name);
   it.skipIf(elsewhere)('takes each choice of every option, and its least', async () => {
     for (const own of extremes(method)) {
-      const { model } = await applied(stepsOf(family, method, own));
+      const { model } = await applied(subject, stepsOf(family, method, own));
       for (const { dense } of new Set(model.matrices.values()))
         expect(dense().every(Number.isFinite), JSON.stringify(own)).toBe(true);
     }
@@ -167,7 +184,7 @@ describe.each(cases)('$name', ({ family, method }) => {
     'loses no more than what is naive: plain rounding to its codes, or the baseline of its family',
     async () => {
       const lost = async (given: Method) => {
-        const { layers } = await applied([{ method: given, targets: ['blocks'] }]);
+        const { layers } = await applied(subject, [{ method: given, targets: ['blocks'] }]);
         return layers.reduce((sum, { error }) => sum + error, 0);
       };
       const naive = (method as LinearMethod).plain ? plainly(method as LinearMethod) : family.baseline;
@@ -199,11 +216,11 @@ describe.each(cases)('$name', ({ family, method }) => {
       };
       const own = [{ method: counted, ...fewSteps(method) }, { method: mortal }];
       const journal = openJournal(join(folder, `killed ${method.name}`), {}, { warn: () => {} });
-      await expect(applied(own, journal)).rejects.toThrow('killed');
+      await expect(applied(subject, own, journal)).rejects.toThrow('killed');
       killed = true;
-      const { model } = await applied(own, journal);
+      const { model } = await applied(subject, own, journal);
       expect(made).toBe(rewrite.repeats ? 2 : 1);
-      const uninterrupted = await applied(own);
+      const uninterrupted = await applied(subject, own);
       expect(storedIn(model)).toEqual(storedIn(uninterrupted.model));
       expect([...model.matrices.keys()]).toEqual([...uninterrupted.model.matrices.keys()]);
       expect(bytes(model)).toBe(bytes(uninterrupted.model));
@@ -224,7 +241,7 @@ describe.each(cases)('$name', ({ family, method }) => {
         return known.has(name) ? { ...fitted({ method: name }, target), ...options } : step;
       });
       const run = () =>
-        compress({ recipe: recipeOf(fits, format), out, ...session, speed: false, answers: false });
+        compress({ recipe: recipeOf(subject, fits, format), out, ...session, speed: false, answers: false });
       const report = await run().catch((error: unknown) => {
         expect(error).toBeInstanceOf(LapidaryError);
         const { problem, exitCode } = error as LapidaryError;

@@ -23,7 +23,8 @@ type Selector = (target: Target) => boolean;
 export function selector(expression: string, model: Model, ranking?: Ranking): Selector {
   const select =
     bySensitivity(expression, model, ranking) ?? byPosition(expression, model) ?? byPart(expression, model);
-  const found = select ?? byName(expression, model);
+  // What chooses experts is compressed where it is named.
+  const found: Selector = select ? (target) => !target.router && select(target) : byName(expression, model);
   if (!targetsOf(model).some(found)) throw meansNothing(expression, model);
   return found;
 }
@@ -84,7 +85,8 @@ function byPart(expression: string, model: Model): Selector | undefined {
       const { norms, writers } = model.architecture.structure(model.config, layer);
       // Attention stands first, where it is there.
       const at = part === 0 ? 0 : norms.length - 1;
-      return [...norms[at].readers, writers[at]].map(({ matrix }) => matrix);
+      const own = part === 0 ? writers.slice(0, 1) : writers.slice(heads > 0 ? 1 : 0);
+      return [...norms[at].readers, ...own].map(({ matrix }) => matrix);
     }),
   );
   return ({ name }) => names.has(name);

@@ -15,6 +15,8 @@ export interface Target {
   /** Of a block's matrix. */
   readonly layer?: number | undefined;
   readonly shape: readonly [rows: number, columns: number];
+  /** Whether it chooses experts: it is small, and errors of it send tokens elsewhere. */
+  readonly router?: boolean | undefined;
 }
 
 export interface Assignment {
@@ -29,12 +31,14 @@ export interface Assignment {
  */
 export function targetsOf(model: Model): readonly Target[] {
   const lookedUp = tables(model);
+  const routers = routersOf(model);
   const looked = [...model.matrices].flatMap(([name, { shape }]): Target[] => {
     const by = lookedUp.get(name);
     return by === undefined ? [] : [{ name, place: by === 'tokens' ? 'embedding' : 'positions', shape }];
   });
   const products = linearLayers(model).flatMap(({ name, layer, encoding: { shape } }): Target[] => {
-    if (layer !== undefined) return [{ name, place: 'block', layer, shape }];
+    const router = routers.has(name) || undefined;
+    if (layer !== undefined) return [{ name, place: 'block', layer, shape, router }];
     return lookedUp.has(name) ? [] : [{ name, place: 'head', shape }];
   });
   const seen = new Set<Encoding>();
@@ -45,6 +49,11 @@ export function targetsOf(model: Model): readonly Target[] {
     seen.add(encoding);
     return true;
   });
+}
+
+function routersOf({ architecture, config }: Model): ReadonlySet<string> {
+  const mixtures = [...config.layers.keys()].map((layer) => architecture.structure(config, layer).mixture);
+  return new Set(mixtures.flatMap((mixture) => mixture?.router ?? []));
 }
 
 /** Replaces a matrix; one of a block under all names that share it. */

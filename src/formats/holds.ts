@@ -3,10 +3,11 @@
  * refused here, with the reason. A format that is new does not compile without its answers.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { LapidaryError } from '../base/errors.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { unevenArchitecture } from '../models/gguf-write.ts';
-import type { Model } from '../models/model.ts';
+import type { LayerPlan, Model } from '../models/model.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 
 type FormatName = Recipe['export']['format'];
@@ -19,6 +20,8 @@ export const traits = {
   'no feed-forward': 'layers without feed-forward',
   'shared matrices': 'matrices that layers share',
   'low rank': 'matrices that are products of two thin ones',
+  experts: 'mixtures of experts',
+  'uneven experts': 'mixtures of different numbers of experts, or beside layers without',
 } as const;
 
 export type Trait = keyof typeof traits;
@@ -28,6 +31,7 @@ export function traitsOf({ config, matrices, architecture }: Model): ReadonlyMap
   const found = new Map<Trait, string>();
   const note = (trait: Trait, where: string) => void (found.has(trait) || found.set(trait, where));
   const { layers } = config;
+  const [mixture] = layers.filter(({ experts }) => experts);
   const attending = layers.filter(({ heads }) => heads > 0);
   const feeding = layers.filter(({ intermediate }) => intermediate > 0);
   for (const [layer, plan] of layers.entries()) {
@@ -37,7 +41,10 @@ export function traitsOf({ config, matrices, architecture }: Model): ReadonlyMap
     else if (plan.heads !== first.heads || plan.keyValueHeads !== first.keyValueHeads)
       note('uneven heads', name);
     if (plan.intermediate === 0) note('no feed-forward', name);
-    else if (plan.intermediate !== feeding[0].intermediate) note('uneven widths', name);
+    else if (plan.intermediate !== feeding.find((other) => isLike(other, plan))!.intermediate)
+      note('uneven widths', name);
+    if (plan.experts) note('experts', name);
+    if (mixture && !isDeepStrictEqual(plan.experts, mixture.experts)) note('uneven experts', name);
   }
   const names = new Map<Encoding, string>();
   for (const [name, encoding] of matrices) {
@@ -48,6 +55,9 @@ export function traitsOf({ config, matrices, architecture }: Model): ReadonlyMap
   return found;
 }
 
+/** Whether both are mixtures, or both are none. */
+const isLike = (a: LayerPlan, b: LayerPlan) => (a.experts === undefined) === (b.experts === undefined);
+
 /** Why a format cannot say it; true where it can. */
 type Answer = true | string;
 type Answers = Readonly<Record<Trait, Answer>>;
@@ -55,7 +65,10 @@ type Answers = Readonly<Record<Trait, Answer>>;
 /** One config.json whose keys are for all layers, one tensor a name. */
 const folder = (reader: string): Answers => {
   const even = `${reader} reads one number for all layers from config.json`;
+  const apart = `${reader} is not given experts yet: nothing here has been loaded by it with some`;
   return {
+    experts: apart,
+    'uneven experts': apart,
     'uneven heads': even,
     'uneven widths': even,
     'no attention': `${reader} builds every layer whole`,
@@ -77,6 +90,8 @@ const held: Readonly<Record<FormatName, (model?: Model) => Answers>> = {
     'no feed-forward': true,
     'shared matrices': true,
     'low rank': true,
+    experts: true,
+    'uneven experts': true,
   }),
   gguf(model) {
     const whole = (model && unevenArchitecture(model)) !== undefined || deci;

@@ -5,7 +5,8 @@
 
 import type { Value } from '../graph/graph.ts';
 import { add, mul, reshape, rmsNorm, silu } from '../graph/ops.ts';
-import type { Architecture, Configuration, LayerPlan, LayerStructure, Scope } from './model.ts';
+import { mixture } from './experts.ts';
+import type { Architecture, Configuration, ExpertsPlan, LayerPlan, LayerStructure, Scope } from './model.ts';
 import { readRope } from './rope.ts';
 import type { Json } from './settings.ts';
 import { asSetting, count, counts, flag, positive, tokens, word, wrongSetting } from './settings.ts';
@@ -27,6 +28,20 @@ export interface DecoderTraits {
   readonly queryKeyNorm?: boolean;
   /** For each layer the number of positions that a query sees, or undefined for all. */
   readonly windows?: (json: Json, layers: number) => readonly (number | undefined)[];
+  /** Where feed-forwards may be mixtures of experts. */
+  readonly mixtures?: Mixtures;
+}
+
+/** How config.json says which layers are mixtures. */
+export interface Mixtures {
+  /** For each layer; undefined for those with one feed-forward. */
+  read(json: Json, layers: number): readonly (Mixture | undefined)[];
+  settings(layers: readonly LayerPlan[]): Json;
+}
+
+export interface Mixture extends ExpertsPlan {
+  /** Of each expert. */
+  readonly width: number;
 }
 
 const noBiases: Biases = { queryKeyValue: false, output: false, feedForward: false };
@@ -55,7 +70,7 @@ export function decoder(traits: DecoderTraits): Architecture {
         );
       if (intermediate === 0) return hidden;
       const normed = norm(scope, hidden, `${name}.post_attention_layernorm`);
-      return add(hidden, feedForward(scope, biases, normed, layer, `${name}.mlp`));
+      return add(hidden, feedForwards(scope, biases, normed, layer, `${name}.mlp`));
     },
     head(scope, x) {
       const name = scope.config.tiedHead ? 'model.embed_tokens' : 'lm_head';
@@ -67,7 +82,7 @@ export function decoder(traits: DecoderTraits): Architecture {
       num_hidden_layers: layers.length,
       num_attention_heads: asSetting(layers.map(({ heads }) => heads)),
       num_key_value_heads: asSetting(layers.map(({ keyValueHeads }) => keyValueHeads)),
-      intermediate_size: asSetting(layers.map(({ intermediate }) => intermediate)),
+      ...widthSettings(traits, layers),
     }),
     around: ({ tiedHead }) => ({
       tables: ['model.embed_tokens'],
@@ -99,11 +114,8 @@ function structureOf(name: string, plan: LayerPlan, biases: Biases): LayerStruct
     bias: biased ? `${name}.${matrix}.bias` : undefined,
   });
   const [q, k, v] = ['q', 'k', 'v'].map((part) => layer(`self_attn.${part}_proj`, biases.queryKeyValue));
-  const [gate, up, down] = ['gate', 'up', 'down'].map((part) =>
-    layer(`mlp.${part}_proj`, biases.feedForward),
-  );
   const output = layer('self_attn.o_proj', biases.output);
-  const { heads, keyValueHeads, headSize, intermediate } = plan;
+  const { heads, keyValueHeads, headSize, intermediate, experts } = plan;
   const attention: LayerStructure = {
     norms: [{ weight: `${name}.input_layernorm.weight`, readers: [q, k, v] }],
     writers: [output],
@@ -111,17 +123,38 @@ function structureOf(name: string, plan: LayerPlan, biases: Biases): LayerStruct
       { from: v.matrix, bias: v.bias, to: output.matrix, heads: { heads, keyValueHeads, headSize } },
     ],
   };
+  const each = Array.from({ length: experts?.count ?? 1 }, (_, expert) =>
+    ['gate', 'up', 'down'].map((part) =>
+      layer(`mlp.${experts ? `experts.${expert}.` : ''}${part}_proj`, biases.feedForward),
+    ),
+  );
+  const router = experts && layer('mlp.gate', false);
+  const readers = [...(router ? [router] : []), ...each.flatMap(([gate, up]) => [gate!, up!])];
   const feedForward: LayerStructure = {
-    norms: [{ weight: `${name}.post_attention_layernorm.weight`, readers: [gate, up] }],
-    writers: [down],
-    passages: [{ from: up.matrix, bias: up.bias, to: down.matrix }],
+    norms: [{ weight: `${name}.post_attention_layernorm.weight`, readers: readers }],
+    writers: each.map(([, , down]) => down!),
+    passages: each.map(([, up, down]) => ({ from: up!.matrix, bias: up!.bias, to: down!.matrix })),
   };
   const parts = [...(heads > 0 ? [attention] : []), ...(intermediate > 0 ? [feedForward] : [])];
   return {
     norms: parts.flatMap(({ norms }) => norms),
     writers: parts.flatMap(({ writers }) => writers),
     passages: parts.flatMap(({ passages }) => passages),
+    mixture: router && {
+      router: router.matrix,
+      experts: each.map((own) => own.map(({ matrix }) => matrix)),
+    },
   };
+}
+
+/** One feed-forward, or a mixture of several. */
+function feedForwards(scope: Scope, biases: Biases, x: Value, layer: number, name: string): Value {
+  const { experts } = scope.config.layers[layer];
+  if (!experts) return feedForward(scope, biases, x, layer, name);
+  const scores = scope.linear(`${name}.gate`, x, experts.count);
+  return mixture(x, scores, experts, (sent, index) =>
+    feedForward(scope, biases, sent, layer, `${name}.experts.${index}`),
+  );
 }
 
 function feedForward(scope: Scope, biases: Biases, x: Value, layer: number, name: string): Value {
@@ -146,6 +179,22 @@ function headNorm(scope: Scope, x: Value, name: string, heads: number, headSize:
   return reshape(normed, x.shape);
 }
 
+function expertsIn(mixture: Mixture | undefined): ExpertsPlan | undefined {
+  if (!mixture) return undefined;
+  const { width: _, ...plan } = mixture;
+  return plan;
+}
+
+/** Of feed-forwards, and of experts where some layers have these. */
+function widthSettings({ mixtures }: DecoderTraits, layers: readonly LayerPlan[]): Json {
+  const single = mixtures ? layers.filter(({ experts }) => !experts) : layers;
+  const own = mixtures?.settings(layers);
+  if (single.length === 0) return { ...own };
+  // Of a mixture nobody reads it.
+  const width = layers.map(({ intermediate, experts }) => (experts ? single[0]!.intermediate : intermediate));
+  return { intermediate_size: asSetting(width), ...own };
+}
+
 function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Configuration {
   const settings = { ...traits.absent, ...json };
   word(settings, 'hidden_act', ['silu', 'swish'], 'silu');
@@ -161,12 +210,14 @@ function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Conf
   if (headSize % 2 !== 0) throw wrongSetting('head_dim', 'an even number', headSize);
   const intermediate = counts(settings, 'intermediate_size', layers);
   const windows = traits.windows?.(settings, layers);
+  const mixtures = traits.mixtures?.read(settings, layers);
   const plan = (layer: number): LayerPlan => ({
     heads: heads[layer],
     keyValueHeads: keyValueHeads[layer],
     headSize,
-    intermediate: intermediate[layer],
+    intermediate: mixtures?.[layer]?.width ?? intermediate[layer],
     window: windows?.[layer],
+    experts: expertsIn(mixtures?.[layer]),
   });
   const context = count(settings, 'max_position_embeddings', 2048);
   const normEpsilon = positive(settings, 'rms_norm_eps', 1e-6);

@@ -18,10 +18,11 @@ import type { Architecture, Model } from './model.ts';
 import { qwen2 } from './qwen2.ts';
 import { readQuantized } from './quantized/index.ts';
 import { qwen3 } from './qwen3.ts';
+import { qwen3Moe } from './qwen3-moe.ts';
 import type { Json } from './settings.ts';
 import { withSpecialIds } from './special-ids.ts';
 
-export const architectures: readonly Architecture[] = [gpt2, llama, mistral, qwen2, qwen3];
+export const architectures: readonly Architecture[] = [gpt2, llama, mistral, qwen2, qwen3, qwen3Moe];
 
 /** @throws LapidaryError on a model_type that is not known, with the list of those that are. */
 export function findArchitecture(json: Json, source?: string): Architecture {

@@ -1,5 +1,9 @@
 /** Models with other layers than they had: what methods that change the structure return. */
 
+import { pickedRows } from '../base/rows.ts';
+import { rowsOf } from '../base/tensor.ts';
+import { dense, denseValues } from '../encodings/dense.ts';
+import type { Encoding } from '../encodings/encoding.ts';
 import type { Configuration, LayerPlan, Model } from './model.ts';
 
 /**
@@ -39,6 +43,39 @@ export function keepLayers(model: Model, kept: readonly number[]): Model {
     matrices: renamed(model.matrices),
     vectors: renamed(model.vectors),
   };
+}
+
+/**
+ * The model with some of a layer's experts alone, renumbered; the others' matrices and their rows of the router are gone. A
+ * token is sent to as many as before, or to all that are left.
+ * @param kept their numbers in the order they are to stand; at least one
+ */
+export function keepExperts(model: Model, layer: number, kept: readonly number[]): Model {
+  const { architecture, config } = model;
+  const { router, experts } = architecture.structure(config, layer).mixture!;
+  const layers = config.layers.map((plan, index) => {
+    if (index !== layer || !plan.experts) return plan;
+    const perToken = Math.min(plan.experts.perToken, kept.length);
+    return { ...plan, experts: { ...plan.experts, count: kept.length, perToken } };
+  });
+  const cut = { ...model, config: withPlans(model, layers) };
+  const places = architecture.structure(cut.config, layer).mixture!.experts;
+  const gone = new Set(experts.flat());
+  const matrices = new Map<string, Encoding>();
+  for (const [name, encoding] of model.matrices) {
+    if (name === router) matrices.set(name, rowsIn(encoding, kept));
+    else if (!gone.has(name)) matrices.set(name, encoding);
+  }
+  for (const [place, expert] of kept.entries())
+    for (const [index, name] of places[place].entries())
+      matrices.set(name, model.matrices.get(experts[expert][index])!);
+  return { ...cut, matrices };
+}
+
+/** Rows of a matrix; of one that is encoded as their values. */
+function rowsIn({ plain, shape: [, columns], dense: values }: Encoding, rows: readonly number[]): Encoding {
+  if (plain) return dense(rowsOf(plain, rows));
+  return denseValues(pickedRows(values(), columns, rows), rows.length, columns);
 }
 
 /** Lists with one entry a layer, and the layer from which on there are windows. */

@@ -13,10 +13,21 @@ export interface LayerPlan {
   readonly heads: number;
   readonly keyValueHeads: number;
   readonly headSize: number;
-  /** 0: a layer without feed-forward and its norm. */
+  /** Width of the feed-forward, of each expert where it is a mixture; 0: a layer without feed-forward and its norm. */
   readonly intermediate: number;
+  /** Where the feed-forward is a mixture of experts. */
+  readonly experts?: ExpertsPlan | undefined;
   /** Number of positions a query sees, itself included; undefined: all before it. */
   readonly window?: number | undefined;
+}
+
+/** A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): a router sends each token to few of many feed-forwards. */
+export interface ExpertsPlan {
+  readonly count: number;
+  /** Experts that a token is sent to; at most `count`. */
+  readonly perToken: number;
+  /** Whether the weights of those that a token is sent to sum to 1, or are their share of all. */
+  readonly normalized: boolean;
 }
 
 export interface Configuration {
@@ -87,6 +98,15 @@ export interface LayerStructure {
    * output projection (through attention), up to down (through the product with the gate).
    */
   readonly passages: readonly Passage[];
+  /** Where the feed-forward is a mixture; its matrices are among readers, writers and passages, too. */
+  readonly mixture?: MixtureStructure | undefined;
+}
+
+export interface MixtureStructure {
+  /** The matrix that scores experts for a token, a row each. */
+  readonly router: string;
+  /** The matrices of each expert, in one order. */
+  readonly experts: readonly (readonly string[])[];
 }
 
 export interface NormStructure {

@@ -33,11 +33,28 @@ export function bitsPerWeight(model: Model): number {
 
 /**
  * Multiply-adds of the matrix products that one token passes through: every linear layer and the head, rows times
- * columns each, or those of both factors; what layers share is multiplied in each. Left out: looking up the embedding, norms, activations, and the products of attention itself, which
+ * columns each, or those of both factors; what layers share is multiplied in each. Of experts as many as a token is sent to,
+ * by their mean. Left out: looking up the embedding, norms, activations, and the products of attention itself, which
  * grow with the context.
  */
 export function multiplyAdds(model: Model): number {
-  return linearLayers(model).reduce((sum, { encoding }) => sum + weightsOf(encoding), 0);
+  const shares = expertShares(model);
+  return Math.round(
+    linearLayers(model).reduce(
+      (sum, { name, encoding }) => sum + (shares.get(name) ?? 1) * weightsOf(encoding),
+      0,
+    ),
+  );
+}
+
+/** By the matrix of an expert: the share of the tokens that are sent to it, where all are sent to as many. */
+function expertShares({ architecture, config }: Model): ReadonlyMap<string, number> {
+  const shares = config.layers.flatMap(({ experts }, layer) => {
+    const { mixture } = architecture.structure(config, layer);
+    if (!experts || !mixture) return [];
+    return mixture.experts.flat().map((name) => [name, experts.perToken / experts.count] as const);
+  });
+  return new Map(shares);
 }
 
 export interface LinearLayer {

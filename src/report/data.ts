@@ -151,12 +151,17 @@ export function withinLayer({ architecture }: Model, name: string, layer: number
   return layer === undefined ? name : name.slice(architecture.layerName(layer).length + 1);
 }
 
-/** Names without their module, unless two then are the same: GPT-2 has attn.c_proj and mlp.c_proj. */
+/**
+ * Names without their module, unless two then are the same: GPT-2 has attn.c_proj and mlp.c_proj. Experts are of one kind,
+ * "experts.up_proj".
+ */
 export function kindNames(names: readonly string[]): (name: string) => string {
+  const ofAny = (name: string) => name.replace(/\.\d+(?=\.)/g, '');
   const last = (name: string) => name.slice(name.lastIndexOf('.') + 1);
   const modules = new Map<string, Set<string>>();
-  for (const name of names) modules.set(last(name), (modules.get(last(name)) ?? new Set()).add(name));
-  return (name) => (modules.get(last(name))?.size === 1 ? last(name) : name);
+  for (const name of names.map(ofAny))
+    modules.set(last(name), (modules.get(last(name)) ?? new Set()).add(name));
+  return (name) => (modules.get(last(name))?.size === 1 ? last(name) : ofAny(name));
 }
 
 function evaluationOf(

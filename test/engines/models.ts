@@ -17,6 +17,8 @@ export const architectures = [
   'mistral',
   'qwen2',
   'qwen3',
+  'qwen3_moe',
+  'qwen3_moe-single',
   'gpt2',
 ] as const;
 export type Golden = (typeof architectures)[number];

@@ -11,17 +11,20 @@ import { shipped } from '../../src/open.ts';
 
 /**
  * Eight layers of 64, 378,000 parameters; the head is the embedding.
- * @param json what config.json says otherwise: model_type mistral, a window, other widths
+ * @param json what config.json says otherwise: model_type mistral, a window, other widths, qwen3_moe with experts
  */
 export async function writeTinyCheckpoint(
   folder: string,
   json: Readonly<Record<string, unknown>> & {
     readonly intermediate_size?: number;
     readonly num_hidden_layers?: number;
+    readonly num_attention_heads?: number;
+    readonly num_experts?: number;
   } = {},
 ): Promise<void> {
   const [vocabulary, hidden] = [2048, 64];
-  const { intermediate_size: inner = 96, num_hidden_layers: layers = 8 } = json;
+  const { intermediate_size: inner = 96, num_hidden_layers: layers = 8, num_experts: experts } = json;
+  const headSize = hidden / (json.num_attention_heads ?? 2);
   mkdirSync(folder, { recursive: true });
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     copyFileSync(join(shipped.folder, name), join(folder, name));
@@ -38,6 +41,7 @@ export async function writeTinyCheckpoint(
     tie_word_embeddings: true,
     bos_token_id: 1,
     eos_token_id: 2,
+    ...(experts === undefined ? {} : { head_dim: headSize, moe_intermediate_size: inner }),
     ...json,
   };
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
@@ -57,9 +61,16 @@ export async function writeTinyCheckpoint(
     add(`${layer}.self_attn.v_proj`, hidden / 2, hidden);
     add(`${layer}.self_attn.o_proj`, hidden, hidden);
     add(`${layer}.post_attention_layernorm`, hidden);
-    add(`${layer}.mlp.gate_proj`, inner, hidden);
-    add(`${layer}.mlp.up_proj`, inner, hidden);
-    add(`${layer}.mlp.down_proj`, hidden, inner);
+    if (experts !== undefined) {
+      add(`${layer}.mlp.gate`, experts, hidden);
+      for (const norm of ['q_norm', 'k_norm']) add(`${layer}.self_attn.${norm}`, headSize);
+    }
+    for (let expert = 0; expert < (experts ?? 1); expert++) {
+      const mlp = `${layer}.mlp${experts === undefined ? '' : `.experts.${expert}`}`;
+      add(`${mlp}.gate_proj`, inner, hidden);
+      add(`${mlp}.up_proj`, inner, hidden);
+      add(`${mlp}.down_proj`, hidden, inner);
+    }
   }
   add('model.norm', hidden);
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
