@@ -13,11 +13,16 @@ export interface Cell {
   readonly name: string;
 }
 
-/** Of the matrices of the blocks that were compressed. */
+/** Of the matrices of the blocks that were compressed; of several of a kind in a layer, as experts, the one that lost most. */
 export function cellsOf(tensors: readonly ReportTensor[]): Cell[] {
-  return tensors.flatMap(({ kind, layer, error, name }) =>
-    layer === undefined || error === undefined ? [] : [{ kind, layer, error, name }],
-  );
+  const worst = new Map<string, Cell>();
+  for (const { kind, layer, error, name } of tensors) {
+    if (layer === undefined || error === undefined) continue;
+    const place = `${layer} ${kind}`;
+    const known = worst.get(place);
+    if (!known || error > known.error) worst.set(place, { kind, layer, error, name });
+  }
+  return [...worst.values()];
 }
 
 export function errorFigure({ tensors }: ReportData): HTMLElement | undefined {
@@ -40,6 +45,7 @@ export function errorFigure({ tensors }: ReportData): HTMLElement | undefined {
         ? 'Squared error of what each matrix puts out on the calibration text, relative to the squared outputs.'
         : 'Squared error of each matrix, relative to its squared weights: there was no text to see outputs on.',
       ` ${description}`,
+      kindsOf(cells).some((kind) => kind.includes('experts')) ? ' Of experts, the one that lost most.' : '',
       outside.length > 0 ? ` Outside the layers: ${outside.join('; ')}.` : '',
     ],
     views: [

@@ -12,6 +12,7 @@ const names: Readonly<Record<keyof ReportStructure, string>> = {
   keyValueHeads: 'Heads of keys and values a layer',
   headSize: 'Width of a head',
   intermediate: 'Width of the feed-forward layers',
+  experts: 'Experts a layer',
 };
 
 export function structureSection({ structure }: ReportData): HTMLElement | undefined {
@@ -33,7 +34,8 @@ export function structureSection({ structure }: ReportData): HTMLElement | undef
 }
 
 /** "8"; of layers that differ "4 to 8, 6.5 on average" */
-function shown(value: number | readonly number[]): string {
+function shown(value: number | readonly number[] | undefined): string {
+  if (value === undefined) return '–';
   if (typeof value === 'number') return whole(value);
   const [low, high] = [Math.min(...value), Math.max(...value)];
   if (value.length === 0) return '–';

@@ -75,6 +75,7 @@ function summary(found: Inspection): string[] {
     ['layers', stacks(layers)],
     ['heads', heads(layers)],
     ['widths', widths(found)],
+    ['experts', experts(layers)],
     ['vocabulary', found.vocabulary?.toLocaleString('en')],
     [
       'context',
@@ -151,6 +152,18 @@ function widths({ hidden, layers }: Inspection): string | undefined {
     ...(inner === undefined ? [] : [`feed-forward ${inner}`]),
   ];
   return said.join(', ') || undefined;
+}
+
+/** "128, 8 a token"; "64, 8 a token, in 27 layers" */
+function experts(layers: readonly InspectedLayer[]): string | undefined {
+  const mixtures = layers.filter(({ experts }) => experts);
+  if (mixtures.length === 0) return undefined;
+  const [count, sent] = [
+    each(mixtures, ({ experts }) => experts?.count),
+    each(mixtures, ({ experts }) => experts?.perToken),
+  ];
+  const where = mixtures.length < layers.length ? `, in ${mixtures.length} layers` : '';
+  return `${count}, ${sent} a token${where}`;
 }
 
 function windows(layers: readonly InspectedLayer[]): string {

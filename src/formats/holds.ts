@@ -65,7 +65,7 @@ type Answers = Readonly<Record<Trait, Answer>>;
 /** One config.json whose keys are for all layers, one tensor a name. */
 const folder = (reader: string): Answers => {
   const even = `${reader} reads one number for all layers from config.json`;
-  const apart = `${reader} is not given experts yet: nothing here has been loaded by it with some`;
+  const apart = `experts are not written for ${reader} yet`;
   return {
     experts: apart,
     'uneven experts': apart,

@@ -89,6 +89,8 @@ const structure = z.object({
   keyValueHeads: list(z.number()),
   headSize: list(z.number()),
   intermediate: list(z.number()),
+  /** 0 for layers with one feed-forward; missing where there are no others. */
+  experts: list(z.number()).optional(),
 });
 
 const meanLoss = z.object({

@@ -7,6 +7,7 @@ import type { Configuration } from '../models/model.ts';
 import type { ReportStructure } from './schema.ts';
 
 export function structureOf({ layers, hidden, vocabulary }: Configuration): ReportStructure {
+  const experts = layers.map((layer) => layer.experts?.count ?? 0);
   return {
     layers: layers.length,
     hidden,
@@ -15,6 +16,7 @@ export function structureOf({ layers, hidden, vocabulary }: Configuration): Repo
     keyValueHeads: layers.map(({ keyValueHeads }) => keyValueHeads),
     headSize: layers.map(({ headSize }) => headSize),
     intermediate: layers.map(({ intermediate }) => intermediate),
+    ...(experts.some((count) => count > 0) ? { experts } : {}),
   };
 }
 
