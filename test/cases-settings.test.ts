@@ -99,7 +99,7 @@ describe('rotary settings', () => {
     'are written in the words of all versions, and so is the type of floats: %s',
     async (name, config) => {
       for (const source of await sources(name, { config: { ...config, dtype: 'float32' } })) {
-        const { rope } = (await openModel(source)).model!.config;
+        const { rope } = (await openModel(source)).model!.config.layers[0]!;
         for (const format of folders) {
           const { json } = await written(source, format);
           const { rope_theta, rope_scaling, rope_parameters, dtype, torch_dtype } = json('config.json');

@@ -17,11 +17,13 @@ import {
   cos as cosine,
   cumSum,
   expand,
+  greater,
   groupQueryAttention,
   max,
   mul,
   range,
   scalar,
+  scale,
   sin as sine,
   sizeOf,
   slice,
@@ -32,8 +34,8 @@ import {
   where,
 } from '../graph/ops.ts';
 import { plainAttention, sees, unseen } from '../models/attention.ts';
-import type { Configuration } from '../models/model.ts';
-import { inverseFrequencies, rotaryTables } from '../models/rope.ts';
+import type { Configuration, RopePlan } from '../models/model.ts';
+import { frequenciesOf, rotaryTables } from '../models/rope.ts';
 import type { Attention } from '../models/scope.ts';
 
 /** Names of sizes; transformers.js makes empty caches by reading them off the file. */
@@ -116,9 +118,9 @@ export function cachedAttention(
 /** com.microsoft.GroupQueryAttention rotates by itself only where the head size is a multiple of this. */
 const fusedHeadSize = 16;
 
-/** Whether a layer's attention is one operator. */
-export const isFused = (config: Configuration, layer: number): boolean =>
-  config.rope !== undefined && config.layers[layer].headSize % fusedHeadSize === 0;
+/** Whether a layer's attention is one operator: of models with rotary positions, in layers that go without, too. */
+export const isFused = ({ layers }: Configuration, layer: number): boolean =>
+  layers.some(({ rope }) => rope) && layers[layer].headSize % fusedHeadSize === 0;
 
 interface Cache {
   readonly key: Value;
@@ -147,7 +149,7 @@ function memory(): Shared['once'] {
 function fusedAttention(config: Configuration, shared: Shared): Attention {
   const { graph, once } = shared;
   return (query, key, value, layer) => {
-    const { heads, keyValueHeads, headSize, window } = config.layers[layer];
+    const { heads, keyValueHeads, headSize, window, rope: plan } = config.layers[layer];
     const { key: pastKey, value: pastValue } = shared.past(layer);
     const total = once('total', () => cast(squeeze(sizeOf(graph, sizes.total), [0]), 'int32'));
     const lengths = once('lengths', () =>
@@ -156,7 +158,7 @@ function fusedAttention(config: Configuration, shared: Shared): Attention {
     const bias = once('bias', () => paddingBias(shared));
     const inputs = { query, key, value, pastKey, pastValue, lengths, total, bias };
     const [mixed, presentKey, presentValue] = groupQueryAttention(
-      { ...inputs, ...rope(config, shared, headSize), ...cacheScales(shared, layer) },
+      { ...inputs, ...(plan && rope(plan, config, shared, headSize)), ...cacheScales(shared, layer) },
       { heads, keyValueHeads, window, present: sizes.total, cacheBits: shared.cache?.bits },
     );
     shared.present(layer, presentKey, presentValue);
@@ -182,7 +184,9 @@ export function checkFused(config: Configuration): void {
     what: 'this attention cannot hold its cache in integers',
     where: `layer ${plain}`,
     expected: `rotary positions, and heads of a multiple of ${fusedHeadSize}`,
-    found: config.rope ? `heads of ${config.layers[plain].headSize}` : 'no rotary positions',
+    found: config.layers.some(({ rope }) => rope)
+      ? `heads of ${config.layers[plain].headSize}`
+      : 'no rotary positions',
     fix: 'leave the cache in floats',
   });
 }
@@ -191,7 +195,7 @@ function plainCachedAttention(config: Configuration, shared: Shared): Attention 
   const { graph, once, mask } = shared;
   return plainAttention(config, {
     first: sizeOf(graph, sizes.past),
-    rope: (headSize) => rope(config, shared, headSize),
+    rope: (plan, headSize) => rope(plan, config, shared, headSize),
     mask: (window) => once(`mask ${window}`, () => additiveMask(graph, mask, window)),
     remember(newKeys, newValues, layer) {
       const { key, value } = shared.past(layer);
@@ -215,23 +219,42 @@ function paddingBias({ graph, mask, dtype }: Shared): Value {
  */
 export const mostTabled = 2 ** 17;
 
-/** Cosines and sines for every position of the context: [positions, headSize / 2]. */
+/** Whether cosines and sines are computed at each run: of long contexts, and where they hang on the sequence's length. */
+export const isComputed = ({ scaling }: RopePlan, context: number): boolean =>
+  context > mostTabled || (scaling?.type === 'longrope' && context > scaling.originalContext);
+
+/** Cosines and sines for every position of the context: [positions, pairs that are rotated]. */
 function rope(
-  config: Configuration,
+  plan: RopePlan,
+  { context }: Configuration,
   { graph, once, dtype }: Shared,
   headSize: number,
 ): { cos: Value; sin: Value } {
-  return once(`rope ${headSize}`, () => {
-    if (config.context > mostTabled) {
-      const turns = Float32Array.from(inverseFrequencies(config.rope!, headSize));
-      const frequencies = graph.constant(stored('float32', [1, turns.length], turns), 'inverse_frequencies');
+  return once(`rope ${JSON.stringify([plan, headSize])}`, () => {
+    if (isComputed(plan, context)) {
+      const { frequencies, factor } = runFrequencies(graph, plan, context, headSize);
       const angles = mul(cast(unsqueeze(range(graph, sizes.total), [1]), 'float32'), frequencies);
-      return { cos: cast(cosine(angles), dtype), sin: cast(sine(angles), dtype) };
+      const scaled = (x: Value) => cast(factor === 1 ? x : scale(x, factor), dtype);
+      return { cos: scaled(cosine(angles)), sin: scaled(sine(angles)) };
     }
-    const { cos, sin } = rotaryTables(config.rope!, headSize, config.context);
+    const { cos, sin } = rotaryTables(plan, headSize, context);
     const constant = (table: Stored, name: string) => graph.constant(retyped(table, dtype), name);
     return { cos: constant(cos, 'cos'), sin: constant(sin, 'sin') };
   });
+}
+
+/** Frequencies [1, pairs] for a sequence of the length at hand. */
+function runFrequencies(graph: Graph, plan: RopePlan, context: number, headSize: number) {
+  const at = (positions: number) => {
+    const { radians, factor } = frequenciesOf(plan, headSize, positions);
+    const values = stored('float32', [1, radians.length], Float32Array.from(radians));
+    return { frequencies: graph.constant(values, 'inverse_frequencies'), factor };
+  };
+  const { scaling } = plan;
+  if (scaling?.type !== 'longrope' || context <= scaling.originalContext) return at(context);
+  const [short, long] = [at(scaling.originalContext), at(context)];
+  const isLong = greater(sizeOf(graph, sizes.total), scalar(graph, scaling.originalContext, 'int64'));
+  return { frequencies: where(isLong, long.frequencies, short.frequencies), factor: long.factor };
 }
 
 /**

@@ -14,7 +14,7 @@ export function genaiConfig({ config }: Model, file: string): Record<string, unk
   return {
     model: {
       // Architectures without rotary positions go by the generic name: of "gpt2" another layout of the cache is expected.
-      type: config.rope ? config.modelType : 'decoder',
+      type: config.layers.some(({ rope }) => rope) ? config.modelType : 'decoder',
       context_length: config.context,
       vocab_size: config.vocabulary,
       ...(bos === undefined ? {} : { bos_token_id: bos }),

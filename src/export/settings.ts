@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { writeFileAtomic } from '../io/output.ts';
 import type { Configuration, Model } from '../models/model.ts';
-import { ropeSettings } from '../models/rope.ts';
+import { hasRopes, ropeSettings, ropesOf } from '../models/rope.ts';
 import { namedTemplates, readJson, specialNames, templateText } from '../tokenizer/tokenizer.ts';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -42,12 +42,14 @@ const encoded = (value: Json): Uint8Array => Buffer.from(`${JSON.stringify(value
  * mlx-lm "rope_theta", "rope_scaling" and "torch_dtype".
  */
 function configJson({ architecture, config }: Model): Json {
-  const { json, tiedHead, rope } = config;
+  const { json, tiedHead, layers } = config;
+  const [rope, ...others] = ropesOf(layers);
   const dtype = json.dtype ?? json.torch_dtype;
   return {
     ...json,
     architectures: [architecture.classes.causal],
-    ...(rope && ropeSettings(rope, json)),
+    // Where layers differ the words are those of their architecture.
+    ...(rope && others.length === 0 && !hasRopes(json) && ropeSettings(rope, json)),
     ...(typeof dtype === 'string' && { dtype, torch_dtype: dtype }),
     tie_word_embeddings: tiedHead,
     ...tokenIds(config, json),

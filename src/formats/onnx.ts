@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { measureSpeed } from '../evaluate/speed.ts';
 import type { AccuracyChoice } from '../export/accuracy.ts';
 import { chooseAccuracy, measuresLevels } from '../export/accuracy.ts';
+import { ropesOf } from '../models/rope.ts';
 import { checkFused, mostTabled } from '../export/attention.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
 import { exportedBytes, exportTransformers } from '../export/transformers.ts';
@@ -65,8 +66,8 @@ export const onnx: Format = {
   },
   async write(job) {
     const { recipe, compressed, folder, session, progress, texts, note } = job;
-    const { context } = compressed.config;
-    if (compressed.config.rope && context > mostTabled)
+    const { context, layers } = compressed.config;
+    if (context > mostTabled && ropesOf(layers).length > 0)
       note(
         `The graph computes the cosines of its positions at each run: tables for all ${context.toLocaleString('en')} would be larger than many a model.`,
       );

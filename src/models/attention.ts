@@ -17,20 +17,21 @@ import {
   range,
   reshape,
   rotary,
+  rotaryInPart,
   scalar,
   sub,
   transpose,
   unsqueeze,
   where,
 } from '../graph/ops.ts';
-import type { Configuration } from './model.ts';
-import { rotaryTables } from './rope.ts';
+import type { Configuration, RopePlan } from './model.ts';
+import { rotatedSize, rotaryTables } from './rope.ts';
 import type { Attention } from './scope.ts';
 
 /** What attention takes besides q, k and v; whoever builds the graph says whether they are inputs or constants. */
 export interface AttentionTables {
-  /** Cosines and sines [positions >= time, headSize / 2]; asked for where the configuration has a rope. */
-  rope(headSize: number): { readonly cos: Value; readonly sin: Value };
+  /** Cosines and sines [positions >= time, pairs that are rotated]; asked for where the layer has a rope. */
+  rope(plan: RopePlan, headSize: number): { readonly cos: Value; readonly sin: Value };
   /**
    * Added to scores: [time, total] or [batch, 1, 1, time, total], 0 where row sees column, else a number that softmax
    * makes 0.
@@ -48,18 +49,19 @@ export interface AttentionTables {
  */
 export function plainAttention(config: Configuration, tables: AttentionTables): Attention {
   return (q, k, v, layer) => {
-    const { heads, keyValueHeads, headSize, window } = config.layers[layer];
+    const { heads, keyValueHeads, headSize, window, rope } = config.layers[layer];
     const group = heads / keyValueHeads;
     const [batch, time] = q.shape;
-    const rotated = (x: Value) => {
-      if (!config.rope) return x;
-      const { cos, sin } = tables.rope(headSize);
-      return rotary(x, tables.first ?? ints(x.graph, [0]), cast(cos, x.dtype), cast(sin, x.dtype));
+    const rotated = (x: Value, count: number) => {
+      if (!rope) return x;
+      const { cos, sin } = tables.rope(rope, headSize);
+      const by = [tables.first ?? ints(x.graph, [0]), cast(cos, x.dtype), cast(sin, x.dtype)] as const;
+      return rotatedSize(rope, headSize) < headSize ? rotaryInPart(x, by, count) : rotary(x, ...by);
     };
-    const newKeys = splitHeads(rotated(k), keyValueHeads, 1, headSize);
+    const newKeys = splitHeads(rotated(k, keyValueHeads), keyValueHeads, 1, headSize);
     const newValues = splitHeads(v, keyValueHeads, 1, headSize);
     const [keys, values] = tables.remember?.(newKeys, newValues, layer) ?? [newKeys, newValues];
-    const queries = splitHeads(rotated(q), keyValueHeads, group, headSize);
+    const queries = splitHeads(rotated(q, heads), keyValueHeads, group, headSize);
     const scores = fusedMatmul(queries, keys, { transB: true, alpha: 1 / Math.sqrt(headSize) });
     const perHead = reshape(scores, [batch, keyValueHeads, group, time, -1]);
     const masked = add(perHead, cast(tables.mask(window), q.dtype));
@@ -89,13 +91,13 @@ function joinHeads(x: Value, batch: Dim, time: Dim, group: number, headSize: num
  * Tables made inside the graph: constants where the length is a number, else computed from it at each run.
  * @param positions the longest sequence that the graph will see
  */
-export function tablesIn(graph: Graph, config: Configuration, time: Dim, positions: number): AttentionTables {
-  const ropes = new Map<number, { cos: Value; sin: Value }>();
+export function tablesIn(graph: Graph, time: Dim, positions: number): AttentionTables {
+  const ropes = new Map<string, { cos: Value; sin: Value }>();
   const masks = new Map<number | undefined, Value>();
   return {
-    rope: (headSize) =>
-      remembered(ropes, headSize, () => {
-        const { cos, sin } = rotaryTables(config.rope!, headSize, positions);
+    rope: (plan, headSize) =>
+      remembered(ropes, JSON.stringify([plan, headSize]), () => {
+        const { cos, sin } = rotaryTables(plan, headSize, positions);
         return { cos: graph.constant(cos, 'cos'), sin: graph.constant(sin, 'sin') };
       }),
     mask: (window) =>

@@ -26,7 +26,7 @@ export function plainScope(
   options: PlainOptions,
 ): RecordingScope {
   const { time, longest = config.context } = options;
-  const tables = tablesIn(graph, config, time, typeof time === 'number' ? time : longest);
+  const tables = tablesIn(graph, time, typeof time === 'number' ? time : longest);
   return openScope(graph, {
     ...options,
     config,

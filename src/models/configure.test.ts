@@ -103,7 +103,7 @@ describe('config.json of GPT-2', () => {
       new Array(2).fill({ heads: 4, keyValueHeads: 4, headSize: 8, intermediate: 128 }),
     );
     expect(config).toMatchObject({ hidden: 32, context: 16, tiedHead: true });
-    expect(config.rope).toBeUndefined();
+    expect(config.layers.map(({ rope }) => rope)).toEqual([undefined, undefined]);
   });
 
   it.each([

@@ -211,12 +211,14 @@ function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Conf
   const intermediate = counts(settings, 'intermediate_size', layers);
   const windows = traits.windows?.(settings, layers);
   const mixtures = traits.mixtures?.read(settings, layers);
+  const rope = readRope(json);
   const plan = (layer: number): LayerPlan => ({
     heads: heads[layer],
     keyValueHeads: keyValueHeads[layer],
     headSize,
     intermediate: mixtures?.[layer]?.width ?? intermediate[layer],
     window: windows?.[layer],
+    rope,
     experts: expertsIn(mixtures?.[layer]),
   });
   const context = count(settings, 'max_position_embeddings', 2048);
@@ -230,7 +232,6 @@ function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Conf
     layers: Array.from({ length: layers }, (_, layer) => plan(layer)),
     normEpsilon,
     tiedHead,
-    rope: readRope(json),
     bos: tokens(json, 'bos_token_id')[0],
     eos: tokens(json, 'eos_token_id'),
     // What is left out is taken for something else by other engines, or asked for.

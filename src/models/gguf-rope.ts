@@ -6,7 +6,7 @@
 import { LapidaryError } from '../base/errors.ts';
 import { numberAt, textAt, wrongKey } from '../io/gguf/metadata.ts';
 import type { GgufMetadata } from '../io/gguf/types.ts';
-import { inverseFrequencies } from './rope.ts';
+import { frequenciesOf } from './rope.ts';
 
 interface Llama3 {
   readonly factor: number;
@@ -44,10 +44,10 @@ export function ropeScaling(
   throw wrongKey(key, 'none or linear', metadata.get(key));
 }
 
-/** Divisors of each pair's frequency that these parameters give: see `inverseFrequencies`. */
+/** Divisors of each pair's frequency that these parameters give: see `frequenciesOf`. */
 export function llama3Factors(scaling: Llama3, theta: number, headSize: number): Float32Array {
-  const scaled = inverseFrequencies({ theta, scaling: { type: 'llama3', ...scaling } }, headSize);
-  return Float32Array.from(inverseFrequencies({ theta }, headSize), (plain, i) => plain / scaled[i]);
+  const scaled = frequenciesOf({ theta, scaling: { type: 'llama3', ...scaling } }, headSize).radians;
+  return Float32Array.from(frequenciesOf({ theta }, headSize).radians, (plain, i) => plain / scaled[i]);
 }
 
 /**
@@ -73,7 +73,7 @@ function llama3(factors: Float32Array, theta: number, headSize: number): Llama3 
 }
 
 function fitted(factors: Float32Array, factor: number, theta: number, headSize: number): Llama3[] {
-  const turns = inverseFrequencies({ theta }, headSize).map((frequency) => frequency / (2 * Math.PI));
+  const turns = frequenciesOf({ theta }, headSize).radians.map((frequency) => frequency / (2 * Math.PI));
   const blends = Array.from(factors, (value) => (1 / value - 1 / factor) / (1 - 1 / factor));
   const between = blends.map((_, i) => i).filter((i) => blends[i] > 1e-4 && blends[i] < 1 - 1e-4);
   const [first, last] = [between[0], between.at(-1)];

@@ -18,6 +18,7 @@ import type { GgufVocabulary } from '../tokenizer/gguf.ts';
 import { vocabularyFromFiles } from '../tokenizer/gguf-write.ts';
 import type { GgufFamily } from './gguf-names.ts';
 import { ggufFamilies } from './gguf-names.ts';
+import { ropesOf } from './rope.ts';
 import { llama3Factors } from './gguf-rope.ts';
 import { inPairs } from './gguf-rows.ts';
 import type { LayerPlan, Model } from './model.ts';
@@ -133,6 +134,15 @@ function checkPlan({ config, source }: Model): void {
       fix: 'write another format',
     });
   };
+  const ropes = ropesOf(config.layers);
+  const kind = ropes[0]?.scaling?.type ?? 'default';
+  if (!['default', 'linear', 'llama3'].includes(kind) || ropes.some(({ share }) => share !== undefined))
+    refuse(
+      'rotary positions that are not written as GGUF here',
+      'default, linear or llama3, of whole heads',
+      kind,
+    );
+  if (ropes.length > 1) refuse('rotary positions that differ by layer', 'one rotation for all', ropes.length);
   if (sizes.size > 1) refuse('heads of several sizes, which llama.cpp does not compute', 'one', [...sizes]);
   const activation = config.json.activation_function ?? 'gelu_new';
   if (
@@ -163,7 +173,7 @@ function modelKeys(model: Model, family: GgufFamily, { name, floats, fileType }:
     [key(family.epsilonKey), f32(config.normEpsilon)],
     [key('vocab_size'), u32(config.vocabulary)],
   ];
-  const { rope } = config;
+  const [rope] = ropesOf(config.layers);
   if (!rope) return keys;
   const { headSize } = config.layers[0];
   keys.push(
@@ -278,7 +288,8 @@ function tensorsOf(model: Model, family: GgufFamily, floats: FloatType): Readonl
     if (found === undefined) throw new Error(`no GGUF name for ${ours}`);
     return `${found}.${suffix}`;
   };
-  const { layers, rope } = model.config;
+  const { layers } = model.config;
+  const [rope] = ropesOf(layers);
   if (rope?.scaling?.type === 'llama3') {
     const factors = llama3Factors(rope.scaling, rope.theta, layers[0].headSize);
     const tensor = stored('float32', [factors.length], factors);

@@ -19,6 +19,8 @@ export interface LayerPlan {
   readonly experts?: ExpertsPlan | undefined;
   /** Number of positions a query sees, itself included; undefined: all before it. */
   readonly window?: number | undefined;
+  /** How heads of queries and keys are rotated by their positions; undefined: not at all. */
+  readonly rope?: RopePlan | undefined;
 }
 
 /** A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): a router sends each token to few of many feed-forwards. */
@@ -39,8 +41,6 @@ export interface Configuration {
   readonly layers: readonly LayerPlan[];
   readonly normEpsilon: number;
   readonly tiedHead: boolean;
-  /** Rotary embedding, where the architecture has one: per-pair inverse frequencies [headSize / 2] are made from it. */
-  readonly rope?: RopePlan | undefined;
   readonly bos?: number | undefined;
   readonly eos: readonly number[];
   readonly pad?: number | undefined;
@@ -48,19 +48,43 @@ export interface Configuration {
   readonly json: Readonly<Record<string, unknown>>;
 }
 
+/** Rotary positions (Su et al. 2021, arXiv:2104.09864), from which each pair's frequency is made. */
 export interface RopePlan {
   readonly theta: number;
-  readonly scaling?:
-    | { readonly type: 'linear'; readonly factor: number }
-    | {
-        readonly type: 'llama3';
-        readonly factor: number;
-        readonly lowFrequencyFactor: number;
-        readonly highFrequencyFactor: number;
-        readonly originalContext: number;
-      }
-    | undefined;
+  /** Of a head's channels that are rotated, from its first on; 1 where it is not given. */
+  readonly share?: number | undefined;
+  readonly scaling?: RopeScaling | undefined;
 }
+
+/** For longer contexts than a model was first trained on; by transformers' names. */
+export type RopeScaling =
+  | { readonly type: 'linear' | 'dynamic'; readonly factor: number }
+  | {
+      readonly type: 'llama3';
+      readonly factor: number;
+      readonly lowFrequencyFactor: number;
+      readonly highFrequencyFactor: number;
+      readonly originalContext: number;
+    }
+  | {
+      readonly type: 'yarn';
+      readonly factor: number;
+      readonly originalContext: number;
+      /** Of cosines and sines. */
+      readonly attentionFactor: number;
+      /** Turns within the original context above which a pair stays, and below which it is slowed. */
+      readonly fast: number;
+      readonly slow: number;
+      readonly truncate: boolean;
+    }
+  | {
+      readonly type: 'longrope';
+      /** Divisors of each pair's frequency, of sequences within the original context and longer ones. */
+      readonly short: readonly number[];
+      readonly long: readonly number[];
+      readonly originalContext: number;
+      readonly attentionFactor: number;
+    };
 
 /**
  * What an architecture builds its graph with. Names are the checkpoint's, without ".weight" for matrices

@@ -2,13 +2,14 @@
 
 import { elementCount } from '../base/tensor.ts';
 import { openSampler } from '../calibrate/noise.ts';
+import { rotatedSize } from '../models/rope.ts';
 import { total } from '../base/total.ts';
 import type { Assignment, Target } from '../calibrate/targets.ts';
 import { keptOf, targetsOf } from '../calibrate/targets.ts';
 import { asksPrompts } from '../generate/answers.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes } from '../encodings/encoding.ts';
-import { mostTabled } from '../export/attention.ts';
+import { isComputed } from '../export/attention.ts';
 import { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import type { OpenedCheckpoint } from '../open.ts';
@@ -103,9 +104,15 @@ function placedBytes(encoding: Encoding): number {
 
 /** Cosines and sines of all positions, where they stand in the file. */
 export function positionBytes({ model: { config }, recipe: { export: own } }: Facts): number {
-  if (own.format !== 'onnx' || !config.rope || config.context > mostTabled) return 0;
-  const sizes = new Set(config.layers.map(({ headSize }) => headSize));
-  return (own.activations === 'float16' ? 2 : 4) * config.context * total([...sizes]);
+  if (own.format !== 'onnx') return 0;
+  const sizes = new Map(
+    config.layers.flatMap(({ rope, headSize }) =>
+      rope && !isComputed(rope, config.context)
+        ? [[JSON.stringify([rope, headSize]), rotatedSize(rope, headSize)] as const]
+        : [],
+    ),
+  );
+  return (own.activations === 'float16' ? 2 : 4) * config.context * total([...sizes.values()]);
 }
 
 export const most = (values: readonly number[]): number => Math.max(0, ...values);

@@ -1,6 +1,6 @@
 /** Models that the tests of engines export: tiny random ones, and compressed versions of them. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { toFloat32 } from '../../src/base/half.ts';
 import type { ScaleType } from '../../src/encodings/grid.ts';
 import { openCheckpoint } from '../../src/io/checkpoint.ts';
@@ -27,6 +27,10 @@ const folderOf = (name: Golden) => `test/models/${name}`;
 
 export async function openGolden(name: Golden): Promise<Model> {
   return loadModel(await openCheckpoint(folderOf(name)));
+}
+
+export function modelTypeOf(name: Golden): string {
+  return JSON.parse(readFileSync(`${folderOf(name)}/config.json`, 'utf8')).model_type as string;
 }
 
 /** What transformers computes for it: logits [2, 24, 256] of ids [2, 24]. */

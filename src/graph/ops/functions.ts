@@ -261,12 +261,22 @@ export const layerNorm = (x: Value, weight: Value, bias: Value | undefined, epsi
 
 /**
  * Rotates pairs (i, i + size/2) of each head by cos and sin of its position (Su et al., 2021).
- * @param x [batch, heads, time, size], or [batch, time, heads * size]
+ * @param x [batch, heads, time, headSize], or [batch, time, heads * headSize]
  * @param positions int64 [batch, time], or [1]: the first one's position
  * @param cos float [positions, size / 2]; sin the same
  */
 export function rotary(x: Value, positions: Value, cos: Value, sin: Value): Value {
   return x.graph.add('RotaryEmbedding', [x, positions, cos, sin])[0];
+}
+
+/** The same, where of each of so many heads only the first channels are rotated, two for each of the cosines' columns. */
+export function rotaryInPart(
+  x: Value,
+  [positions, cos, sin]: readonly [Value, Value, Value],
+  heads: number,
+): Value {
+  const attributes = { num_heads: heads, rotary_embedding_dim: 2 * (cos.shape[1] as number) };
+  return x.graph.add('RotaryEmbedding', [x, positions, cos, sin], attributes)[0];
 }
 
 /**

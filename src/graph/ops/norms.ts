@@ -12,6 +12,7 @@ import {
   reduceMean,
   reshape,
   rotary,
+  rotaryInPart,
   scale,
   sub,
   sumTo,
@@ -78,7 +79,7 @@ export const norms: Record<NormName, OpDefinition> = {
   },
   RotaryEmbedding: {
     onnx: microsoft('RotaryEmbedding'),
-    infer: (inputs) => {
+    infer: (inputs, { num_heads: heads }) => {
       const [x, positions, cos, sin] = required('RotaryEmbedding', inputs, 4);
       sameType('RotaryEmbedding', [x, cos, sin]);
       if (positions.dtype !== 'int64') refuse('RotaryEmbedding', 'positions are not int64', inputs);
@@ -88,15 +89,20 @@ export const norms: Record<NormName, OpDefinition> = {
         refuse('RotaryEmbedding', 'neither 3 nor 4 axes', inputs);
       const size = 2 * (cos.shape[1] as number);
       const last = x.shape.at(-1);
+      const isPart = typeof heads === 'number' && typeof last === 'number';
+      if (isPart && size <= (x.shape.length === 4 ? last : last / heads))
+        return [{ dtype: x.dtype, shape: x.shape }];
       if (typeof last !== 'number' || (x.shape.length === 4 ? last !== size : last % size !== 0)) {
         refuse('RotaryEmbedding', `the last axis does not hold heads of ${size}`, inputs);
       }
       return [{ dtype: x.dtype, shape: x.shape }];
     },
     // A rotation's gradient is the rotation back.
-    gradient: ({ inputs }, [g]) => {
+    gradient: ({ inputs, attributes }, [g]) => {
       const [, positions, cos, sin] = inputs as readonly Value[];
-      return [g && rotary(g, positions, cos, neg(sin))];
+      const back = [positions, cos, neg(sin)] as const;
+      const heads = attributes.num_heads as number | undefined;
+      return [g && (heads === undefined ? rotary(g, ...back) : rotaryInPart(g, back, heads))];
     },
   },
 };
