@@ -29,6 +29,7 @@ import { readTexts } from '../src/run/texts.ts';
 import { asking } from './conformance/asking.ts';
 import type { CountedFamily } from './conformance/counts.ts';
 import { experts } from './conformance/experts.ts';
+import { exit } from './conformance/exits.ts';
 import { factorize } from './conformance/factorize.ts';
 import { prune } from './conformance/prune.ts';
 import { train } from './conformance/train.ts';
@@ -63,7 +64,7 @@ const evaluation = { ...textOf(2), sequences: 2, length: 32 };
 const session = { threads: 1 };
 const tiny = await subjectOf('tiny');
 
-const own: readonly CountedFamily[] = [prune, factorize, reshape, experts, asking, train];
+const own: readonly CountedFamily[] = [prune, factorize, reshape, experts, exit, asking, train];
 const subjects = new Map<Family, Subject>();
 for (const family of own) if (family.tried) subjects.set(family, await subjectOf(family.name, family.tried));
 const cases = [...families, ...own].flatMap((family) =>

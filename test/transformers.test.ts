@@ -7,7 +7,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExportedFile, TransformersOptions } from '../src/export/transformers.ts';
 import { exportTransformers } from '../src/export/transformers.ts';
 import { verifyExport } from '../src/export/verify.ts';
+import { denseValues } from '../src/encodings/dense.ts';
 import { writeText } from '../src/generate/generate.ts';
+import { addExit } from '../src/models/exits.ts';
 import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
@@ -158,6 +160,51 @@ describe.skipIf(!transformers)(`transformers.js${missing}`, () => {
     expect(await greedy(loaded, ids[0].slice(0, 8), 4)).toHaveLength(4);
     await loaded.engine.dispose();
   });
+
+  it.each([
+    { name: 'llama', bits: undefined },
+    { name: 'llama-tied-llama3rope', bits: undefined },
+    { name: 'gpt2', bits: undefined },
+    { name: 'qwen3', bits: 4 },
+    { name: 'llama-tied-llama3rope', bits: 4 },
+  ] as const)(
+    'exits of $name, in $bits bits: outputs of their own beside the same logits and text',
+    async ({ name, bits }) => {
+      const golden = await openGolden(name);
+      const [{ matrix }] = golden.architecture.around(golden.config).norm.readers;
+      const plain = bits ? await quantized(golden, bits) : golden;
+      // One shares the last head's matrix, the other has its own.
+      const model = addExit(addExit(plain, 0), 1, { ...plain.matrices.get(matrix)! });
+      const loaded = await load(model);
+      const { ids } = expectedOf(name);
+      await expectSame(loaded, model, ids, 1e-4);
+      const without = await load(plain);
+      expect(await greedy(loaded, ids[0].slice(0, 8), 12)).toEqual(
+        await greedy(without, ids[0].slice(0, 8), 12),
+      );
+      const outputs = await loaded.engine(feeds(ids));
+      expect(Object.keys(outputs)[0]).toBe('logits');
+      for (const exit of [0, 1]) {
+        const found = outputs[`exits.${exit}.logits`];
+        expect([found.type, found.dims]).toEqual(['float32', outputs.logits.dims]);
+        const expected = (await logits(model, ids, { exit })).data as Float32Array;
+        expect(maxDifference(found.data as Float32Array, expected)).toBeLessThan(1e-4);
+      }
+      const path = join(loaded.folder, loaded.file.path);
+      const { spread, maxDifference: apart } = await verifyExport(path, model, ids[0], loaded.file.options);
+      expect(apart).toBeLessThan(1e-4 * spread);
+      const { shape, dense } = plain.matrices.get(matrix)!;
+      const reversed = denseValues(dense().reverse(), ...shape);
+      const other = addExit(addExit(plain, 0), 1, reversed);
+      await expect(verifyExport(path, other, ids[0], loaded.file.options)).rejects.toThrow(
+        'does not compute what the model does',
+      );
+      const config = JSON.parse(readFileSync(join(loaded.folder, 'config.json'), 'utf8'));
+      expect(config.early_exit_layers).toEqual([0, 1]);
+      await loaded.engine.dispose();
+      await without.engine.dispose();
+    },
+  );
 
   it('external data beside the model, announced in config.json', async () => {
     const model = await openGolden('llama');

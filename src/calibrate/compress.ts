@@ -191,7 +191,7 @@ export async function retrainBlock(
     };
     const changes = await method.train(block, choice);
     for (const [name, after] of changes.matrices) {
-      replaceMatrix(matrices, { name, place: 'block' }, after);
+      replaceMatrix(matrices, name, after);
       changed.add(name);
     }
     for (const [name, after] of changes.vectors) vectors.set(name, after);
@@ -267,11 +267,11 @@ async function finish(
 
 function record(
   { model, matrices, rows, options, plan }: Compressing,
-  { name, place, method }: Planned,
+  { name, method }: Planned,
   after: Encoding,
   measured: Pick<LayerRow, 'error' | 'errorOf' | 'seconds'>,
 ): void {
-  replaceMatrix(matrices, { name, place }, after);
+  replaceMatrix(matrices, name, after);
   rows.set(name, {
     name,
     method: method.name,

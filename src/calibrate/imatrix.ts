@@ -139,7 +139,7 @@ export function squaresOf(
   throw new LapidaryError({
     what: 'the importance matrix says nothing of any weight of this model',
     where: path,
-    expected: `weights like ${namedInGguf(model, targetsOf(model).at(-1)!.name)}`,
+    expected: `weights like ${namedInGguf(model, targetsOf(model).findLast(({ place }) => place !== 'exit')!.name)}`,
     found: [...entries.keys()].slice(0, 3).join(', '),
     fix: 'give the one that was made from this model: lapidary imatrix MODEL --data text.txt',
   });

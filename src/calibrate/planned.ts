@@ -94,7 +94,7 @@ export function planOf(model: Model, { assign, squares, collect = 'none' }: Walk
 
 /** What is worth collecting for a matrix: tables that are only looked up multiply nothing. */
 function collected(model: Model, { place }: Target, own: StatisticKind, least: StatisticKind): StatisticKind {
-  if (place === 'block' || place === 'head') return moreOf(own, least);
+  if (place === 'block' || place === 'head' || place === 'exit') return moreOf(own, least);
   // Fitted to the original's hidden states, of which the cross statistic would be zero.
   const ofTable = own === 'cross' ? 'gram' : own;
   return place === 'embedding' && model.config.tiedHead ? ofTable : 'none';

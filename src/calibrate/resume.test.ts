@@ -7,6 +7,8 @@ import { random } from '../base/random.ts';
 import { openJournal } from '../io/journal.ts';
 import type { BlockRewrite, Compressor, LinearMethod } from '../contract/method.ts';
 import { findMethod } from '../methods/index.ts';
+import { addExit } from '../models/exits.ts';
+import { keepLayers } from '../models/layers.ts';
 import { blockAp } from '../methods/quantize/block-ap.ts';
 import type { Model } from '../models/model.ts';
 import { readUnit } from './resume.ts';
@@ -118,6 +120,62 @@ describe.each([true, false])('a walk that is interrupted, with the head tied: %s
     expect([again.resumed, calls.length]).toEqual([total - 7, 7]);
     expect(bytesOf(again.model)).toEqual(bytesOf(first.model));
     expect(untimed(again.layers)).toEqual(untimed(first.layers));
+  });
+});
+
+describe('a walk over a model with exits', () => {
+  const plain = tinyLlama({ tied: false });
+  const model = addExit(plain, 0, { ...plain.matrices.get('lm_head')! });
+
+  it('fits an exit as it fits the head of the model that ends there', async () => {
+    const { assign } = counted();
+    const walked = await walk(model, sequences, { threads: 1, assign });
+    const short = await walk(keepLayers(plain, [0]), sequences, { threads: 1, assign });
+    const stored = (of: Model, name: string) =>
+      bytesOf({ ...of, matrices: new Map([['', of.matrices.get(name)!]]) });
+    expect(stored(walked.model, 'exits.0.head')).toEqual(stored(short.model, 'lm_head'));
+    expect(stored(walked.model, 'exits.0.head')).not.toEqual(stored(walked.model, 'lm_head'));
+    const [exit, head] = [walked.layers, short.layers].map((rows) => ({ ...rows.at(-1)!, seconds: 0 }));
+    expect(exit).toEqual({ ...head, name: 'exits.0.head' });
+    // What stands behind the exit sees nothing of it.
+    const without = await walk(plain, sequences, { threads: 1, assign });
+    expect(untimed(walked.layers.slice(0, -1))).toEqual(untimed(without.layers));
+  });
+
+  it('fits an exit where nothing else is compressed', async () => {
+    const { assign, calls } = counted();
+    const only = ({ place }: { place: string }) => (place === 'exit' ? assign() : undefined);
+    const walked = await walk(model, sequences, { threads: 1, assign: only });
+    expect([calls, walked.layers.map(({ name, errorOf }) => [name, errorOf])]).toEqual([
+      ['10x8'],
+      [['exits.0.head', 'outputs']],
+    ]);
+  });
+
+  it('compresses a matrix that the exit shares with the head or the embedding once, for both', async () => {
+    for (const [tied, name] of [
+      [false, 'lm_head'],
+      [true, 'model.embed_tokens'],
+    ] as const) {
+      const walked = await walk(addExit(tinyLlama({ tied }), 0), sequences, {
+        threads: 1,
+        assign: counted().assign,
+      });
+      expect(walked.layers).toHaveLength(tied ? 15 : 16);
+      expect(walked.model.matrices.get('exits.0.head')).toBe(walked.model.matrices.get(name));
+    }
+  });
+
+  it('continues behind an exit that was finished, and makes the same bytes', async () => {
+    const whole = await walk(model, sequences, { threads: 1, assign: counted().assign });
+    const output = place();
+    // The embedding, a block, the exit, and two matrices of the next block.
+    await interrupted(model, output, 11);
+    const { calls, assign } = counted();
+    const again = await walk(model, sequences, { threads: 1, assign, journal: journalOf(output) });
+    expect([again.resumed, calls.length]).toEqual([9, 8]);
+    expect(bytesOf(again.model)).toEqual(bytesOf(whole.model));
+    expect(untimed(again.layers)).toEqual(untimed(whole.layers));
   });
 });
 

@@ -6,6 +6,8 @@ import type { Compressor } from '../contract/method.ts';
 import { everyLayer, predictionGradients } from './importance.ts';
 import { rankBySensitivity } from './sensitivity.ts';
 import { findMethod } from '../methods/index.ts';
+import { addExit } from '../models/exits.ts';
+import type { Model } from '../models/model.ts';
 import { random } from '../base/random.ts';
 import { targetsOf } from './targets.ts';
 
@@ -20,6 +22,19 @@ describe('a target', () => {
     expect(names('blocks')).toHaveLength(14);
     expect(names('embeddings')).toEqual(['embed_tokens', 'lm_head']);
     expect(names('head')).toEqual(['lm_head']);
+  });
+
+  it('means heads behind layers before the last with the head, where these have matrices of their own', () => {
+    const meant = (model: Model, expression: string) =>
+      targetsOf(model)
+        .filter(selector(expression, model))
+        .map(({ name }) => name);
+    const [shared, own] = [addExit(model, 0), addExit(model, 0, { ...model.matrices.get('lm_head')! })];
+    expect(meant(shared, 'head')).toEqual(['lm_head']);
+    expect(meant(own, 'head')).toEqual(['lm_head', 'exits.0.head']);
+    expect(meant(own, 'embeddings')).toEqual(['model.embed_tokens', 'lm_head', 'exits.0.head']);
+    expect(meant(own, 'exits.*')).toEqual(['exits.0.head']);
+    expect(meant(own, 'blocks')).toHaveLength(14);
   });
 
   it('is a part of every block', () => {

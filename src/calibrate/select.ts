@@ -72,10 +72,11 @@ function byPosition(expression: string, { config }: Model): Selector | undefined
 /** Learned positions are few and looked up once: nothing compresses them unless they are named. */
 function byPart(expression: string, model: Model): Selector | undefined {
   if (expression === 'blocks') return inBlock;
-  if (expression === 'embeddings') return ({ place }) => place === 'embedding' || place === 'head';
+  if (expression === 'embeddings')
+    return ({ place }) => place === 'embedding' || place === 'head' || place === 'exit';
   if (expression === 'head') {
     const head = model.architecture.around(model.config).norm.readers.map(({ matrix }) => matrix);
-    return ({ name }) => head.includes(name);
+    return ({ name, place }) => place === 'exit' || head.includes(name);
   }
   const part = ['attention', 'feed-forward'].indexOf(expression);
   if (part < 0) return undefined;

@@ -5,8 +5,8 @@ import type { Compressor } from '../contract/method.ts';
 import type { Model } from '../models/model.ts';
 import { linearLayers, tables } from '../models/size.ts';
 
-/** Where a matrix stands. A tied head is its embedding; "positions" are learned ones. */
-export type Place = 'block' | 'embedding' | 'positions' | 'head';
+/** Where a matrix stands. A tied head is its embedding; "positions" are learned ones; "exit": a head behind a layer before the last. */
+export type Place = 'block' | 'embedding' | 'positions' | 'head' | 'exit';
 
 export interface Target {
   /** Of the matrix: "model.layers.0.self_attn.q_proj". */
@@ -14,6 +14,8 @@ export interface Target {
   readonly place: Place;
   /** Of a block's matrix. */
   readonly layer?: number | undefined;
+  /** Of an exit's: the layer that it stands behind. */
+  readonly exit?: number | undefined;
   readonly shape: readonly [rows: number, columns: number];
   /** Whether it chooses experts: it is small, and errors of it send tokens elsewhere. */
   readonly router?: boolean | undefined;
@@ -26,8 +28,8 @@ export interface Assignment {
 }
 
 /**
- * Every matrix of a model: tables first, then the layers in the order they run; one that several layers share where the
- * first of them is.
+ * Every matrix of a model: tables first, then the layers in the order they run, then the head and exits; one that several
+ * names share where the first of them is.
  */
 export function targetsOf(model: Model): readonly Target[] {
   const lookedUp = tables(model);
@@ -36,18 +38,16 @@ export function targetsOf(model: Model): readonly Target[] {
     const by = lookedUp.get(name);
     return by === undefined ? [] : [{ name, place: by === 'tokens' ? 'embedding' : 'positions', shape }];
   });
-  const products = linearLayers(model).flatMap(({ name, layer, encoding: { shape } }): Target[] => {
+  const products = linearLayers(model).flatMap(({ name, layer, exit, encoding: { shape } }): Target[] => {
     const router = routers.has(name) || undefined;
     if (layer !== undefined) return [{ name, place: 'block', layer, shape, router }];
+    if (exit !== undefined) return [{ name, place: 'exit', exit, shape }];
     return lookedUp.has(name) ? [] : [{ name, place: 'head', shape }];
   });
   const seen = new Set<Encoding>();
-  return [...looked, ...products].filter(({ name, place }) => {
+  return [...looked, ...products].filter(({ name }) => {
     const encoding = model.matrices.get(name)!;
-    if (place !== 'block') return true;
-    if (seen.has(encoding)) return false;
-    seen.add(encoding);
-    return true;
+    return seen.size < seen.add(encoding).size;
   });
 }
 
@@ -56,16 +56,10 @@ function routersOf({ architecture, config }: Model): ReadonlySet<string> {
   return new Set(mixtures.flatMap((mixture) => mixture?.router ?? []));
 }
 
-/** Replaces a matrix; one of a block under all names that share it. */
-export function replaceMatrix(
-  matrices: Map<string, Encoding>,
-  { name, place }: Pick<Target, 'name' | 'place'>,
-  after: Encoding,
-): void {
+/** Replaces a matrix under all names that share it. */
+export function replaceMatrix(matrices: Map<string, Encoding>, name: string, after: Encoding): void {
   const before = matrices.get(name);
-  if (place === 'block')
-    for (const [other, encoding] of matrices) if (encoding === before) matrices.set(other, after);
-  matrices.set(name, after);
+  for (const [other, encoding] of matrices) if (encoding === before) matrices.set(other, after);
 }
 
 /** What a method that loses nothing makes of a matrix; undefined of other methods. @throws LapidaryError as it does */

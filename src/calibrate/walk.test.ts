@@ -315,7 +315,7 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
 
     const untied = recording('gram');
     const json = { ...model.config.json, tie_word_embeddings: false };
-    const matrices = new Map(model.matrices).set('lm_head', model.matrices.get('model.embed_tokens')!);
+    const matrices = new Map(model.matrices).set('lm_head', { ...model.matrices.get('model.embed_tokens')! });
     const parted = { ...model, matrices, config: model.architecture.configure(json) };
     await walk(parted, [], { assign: embedding(untied.method) });
     const { gram, columns } = untied.seen.get(0)!;
@@ -325,7 +325,7 @@ describe.skipIf(!here)('the walk over stories260K (needs ../shared)', () => {
   it('collects for an untied head what the final norm gives', async () => {
     const head = recording('gram');
     const json = { ...model.config.json, tie_word_embeddings: false };
-    const matrices = new Map(model.matrices).set('lm_head', model.matrices.get('model.embed_tokens')!);
+    const matrices = new Map(model.matrices).set('lm_head', { ...model.matrices.get('model.embed_tokens')! });
     const parted = { ...model, matrices, config: model.architecture.configure(json) };
     const { layers } = await walk(parted, sequences, {
       assign: ({ place }) => (place === 'head' ? { method: head.method, options: {} } : undefined),

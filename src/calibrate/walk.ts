@@ -11,7 +11,7 @@ import type { Importance } from '../contract/gradients.ts';
 import type { Changes } from '../contract/method.ts';
 import type { Spare } from '../models/hidden.ts';
 import { forward } from '../models/hidden.ts';
-import type { Model } from '../models/model.ts';
+import type { Configuration, Model } from '../models/model.ts';
 import type { PartOptions, Runner } from '../models/runner.ts';
 import { openRunner } from '../models/runner.ts';
 import { openErrorMeter } from './error.ts';
@@ -89,8 +89,9 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const { model, options, plan, runner, matrices, vectors, rows } = state;
   const { signal } = options;
   const layers = model.config.layers.length;
-  const units = unitsOf(layers, plan);
-  for (const unit of [units.tables, ...units.blocks, units.head]) restoreUnit(state, unit);
+  const units = unitsOf(model.config, plan);
+  for (const unit of [units.tables, ...units.blocks, ...units.exits.values(), units.head])
+    restoreUnit(state, unit);
   const resumed = rows.size;
   if (resumed > 0) {
     options.resumed?.(resumed / plan.length);
@@ -100,22 +101,30 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const weights = { matrices, vectors };
   const last = lastNeeded(state, layers);
   const streams = last < 0 ? nothing : await openStreams(state, sequences);
+  const head =
+    (own: PartOptions['weights'], exit?: number): Fed['open'] =>
+    (part) =>
+      runner.head({ weights: own, exit, ...part });
+  const compressHead = (unit: Unit, exit?: number) =>
+    part(state, unit, head(weights, exit), { open: head(model, exit), streams });
   for (let layer = 0; layer < layers; layer++) {
     const done = await block(state, units.blocks[layer], { layer, goesOn: layer < last }, streams);
-    if (layer >= last) continue;
-    if (!done.hidden) await forward(await runner.block(layer, { weights }), streams.hidden, signal);
-    if (streams.original && !done.original)
-      await forward(await runner.block(layer), streams.original, signal);
+    if (layer < last) {
+      if (!done.hidden) await forward(await runner.block(layer, { weights }), streams.hidden, signal);
+      if (streams.original && !done.original)
+        await forward(await runner.block(layer), streams.original, signal);
+    }
+    const exit = units.exits.get(layer);
+    if (exit) await compressHead(exit, layer);
   }
   streams.spare.array = undefined;
-  const head = (own: PartOptions['weights']) => (part: PartOptions) => runner.head({ weights: own, ...part });
-  await part(state, units.head, head(weights), { open: head(model), streams });
+  await compressHead(units.head);
   return { model: { ...model, matrices, vectors }, layers: plan.map(({ name }) => rows.get(name)!), resumed };
 }
 
 const nothing: Streams = { hidden: [], original: undefined, importance: undefined, spare: {} };
 
-/** The layer that hidden states go to, the number of layers for the head: as far as somebody needs to see them. */
+/** The layer that hidden states are fed to, the number of layers for the head: as far as somebody needs to see them. */
 function lastNeeded({ plan, rows, options }: State, layers: number): number {
   const { rewrites = [], trainings = [] } = options;
   const inBlocks = rewrites.length + trainings.length > 0;
@@ -125,7 +134,8 @@ function lastNeeded({ plan, rows, options }: State, layers: number): number {
       planned.place !== 'embedding' &&
       !rows.has(planned.name),
   );
-  return Math.max(-1, ...seen.map(({ layer }) => layer ?? layers));
+  const fed = ({ layer, exit }: Planned) => layer ?? (exit === undefined ? layers : exit + 1);
+  return Math.max(-1, ...seen.map(fed));
 }
 
 async function openStreams(state: State, sequences: readonly Int32Array[]): Promise<Streams> {
@@ -173,15 +183,14 @@ const weighed = (shares: ReadonlyMap<string, number>, importance: Importance): T
     }),
   );
 
-function unitsOf(layers: number, plan: readonly Planned[]) {
+function unitsOf({ layers, exits = [] }: Configuration, plan: readonly Planned[]) {
   const unit = (name: string, belongs: (planned: Planned) => boolean): Unit => {
     return { name, planned: plan.filter(belongs) };
   };
   return {
     tables: unit('tables', ({ place }) => place === 'embedding' || place === 'positions'),
-    blocks: Array.from({ length: layers }, (_, index) =>
-      unit(`block-${index}`, ({ layer }) => layer === index),
-    ),
+    blocks: layers.map((_, index) => unit(`block-${index}`, ({ layer }) => layer === index)),
+    exits: new Map(exits.map((index) => [index, unit(`exit-${index}`, ({ exit }) => exit === index)])),
     head: unit('head', ({ place }) => place === 'head'),
   };
 }
@@ -193,7 +202,7 @@ function restoreUnit(state: State, { name, planned }: Unit): void {
   if (!unit) return;
   apply(state, unit.changes);
   for (const [index, { encoding, row }] of unit.done.entries()) {
-    replaceMatrix(matrices, planned[index], encoding);
+    replaceMatrix(matrices, planned[index].name, encoding);
     rows.set(planned[index].name, row);
   }
 }

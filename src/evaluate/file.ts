@@ -15,6 +15,13 @@ import { cutsOf, rowsOf } from './scorer.ts';
 /** The cache of one sequence: feeds for the next run. */
 export type Cache = Feeds;
 
+export interface Stepped {
+  readonly logits: Tensor;
+  readonly cache: Cache;
+  /** Outputs that were asked for when the file was opened. */
+  readonly others: Readonly<Record<string, Tensor>>;
+}
+
 export interface FileRunner {
   readonly vocabulary: number;
   /** Whether the engine gives logits as float32, and writes them into a place for such. */
@@ -37,12 +44,18 @@ export interface FileRunner {
     keep: number,
     rows?: number,
     place?: Tensor,
-  ): Promise<{ logits: Tensor; cache: Cache }>;
+  ): Promise<Stepped>;
   close(): Promise<void>;
 }
 
-/** @throws LapidaryError on a file that the engine refuses, or that is not a language model with a cache */
-export async function openFile(source: string | Graph, options: SessionOptions = {}): Promise<FileRunner> {
+/**
+ * @param options.others names of outputs that steps give besides
+ * @throws LapidaryError on a file that the engine refuses, or that is not a language model with a cache
+ */
+export async function openFile(
+  source: string | Graph,
+  { others = [], ...options }: SessionOptions & { readonly others?: readonly string[] } = {},
+): Promise<FileRunner> {
   const path = typeof source === 'string' ? source : 'the model in memory';
   const session = await openSession(source, options);
   const names = new Set(session.inputs.map(({ name }) => name));
@@ -71,7 +84,15 @@ export async function openFile(source: string | Graph, options: SessionOptions =
         ]),
       ),
     step: (tokens, past, cache, keep, rows = 1, place = undefined) =>
-      step(session, names, { tokens, past, cache, keep, batch: rows, place: plain ? place : undefined }),
+      step(session, names, {
+        tokens,
+        past,
+        cache,
+        keep,
+        batch: rows,
+        place: plain ? place : undefined,
+        others,
+      }),
     close: () => session.release(),
   };
 }
@@ -83,13 +104,14 @@ interface Step {
   readonly keep: number;
   readonly batch: number;
   readonly place: Tensor | undefined;
+  readonly others: readonly string[];
 }
 
 async function step(
   session: Session,
   names: ReadonlySet<string>,
-  { tokens, past, cache, keep, batch, place }: Step,
-): Promise<{ logits: Tensor; cache: Cache }> {
+  { tokens, past, cache, keep, batch, place, others }: Step,
+): Promise<Stepped> {
   const count = tokens.length / batch;
   const feeds: Record<string, Tensor> = {
     ...cache,
@@ -111,13 +133,17 @@ async function step(
     feeds.num_logits_to_keep = tensor('int64', [], BigInt64Array.of(BigInt(keep)));
   }
   const room = placeFor(place, [batch, keep || count]);
-  const wanted = session.outputs.map(({ name }) => [name, name === 'logits' ? room : null]);
+  const wanted = session.outputs.flatMap(({ name }): [string, Tensor | null][] => {
+    if (name === 'logits') return [[name, room]];
+    return name.startsWith('present.') || others.includes(name) ? [[name, null]] : [];
+  });
   const outputs = await session.run(feeds, Object.fromEntries(wanted));
   const next: Record<string, Tensor> = {};
   for (const [name, value] of Object.entries(outputs)) {
     if (name.startsWith('present.')) next[name.replace('present.', 'past_key_values.')] = value;
   }
-  return { logits: widened(outputs.logits), cache: next };
+  const besides = Object.fromEntries(others.map((name) => [name, outputs[name]]));
+  return { logits: widened(outputs.logits), cache: next, others: besides };
 }
 
 /** Logits that are written over, where those of so many positions are as many. */

@@ -60,7 +60,7 @@ interface Collected {
   readonly blocks?: { readonly bits: number; readonly size: number } | undefined;
 }
 
-/** What of a model are its weights, and the multiply-adds of their products for one token. */
+/** What of a model are its weights, and the multiply-adds of their products for one token on its way to the logits. */
 export function storedWeights(model: OnnxModel): {
   readonly weights: readonly StoredWeight[];
   readonly multiplyAdds: number;
@@ -72,6 +72,7 @@ export function storedWeights(model: OnnxModel): {
 function collect(model: OnnxModel) {
   const { trace, sides } = tracer(model);
   const computed = computedWeights(model);
+  const passed = passedBy(model);
   const collected: Collected[] = [];
   const owners = new Map<OnnxTensor, Collected>();
   let multiplyAdds = 0;
@@ -100,7 +101,7 @@ function collect(model: OnnxModel) {
     const packed = node.type === 'MatMulNBits';
     if (parts.length === 0 || (shape.length !== 2 && !packed)) return;
     const whole = packed ? [attribute(node, 'N', 0), attribute(node, 'K', 0)] : shape;
-    multiplyAdds += elementCount(whole);
+    if (passed(node)) multiplyAdds += elementCount(whole);
     add(parts[0], whole, [...parts, ...own.flatMap(partsOf)], blocksOf(node));
   };
   const use = (node: OnnxNode, roles: Roles, multiplies: boolean) => {
@@ -111,7 +112,7 @@ function collect(model: OnnxModel) {
       if (!tensor && multiplies) useComputed(node, name, own);
       if (!tensor || tensor.shape.length < 2) continue;
       const shape = shapeOf(node, tensor);
-      if (multiplies) multiplyAdds += elementCount(shape);
+      if (multiplies && passed(node)) multiplyAdds += elementCount(shape);
       add(tensor, shape, [...own.flatMap(partsOf), ...sides(name)], blocksOf(node));
     }
   };
@@ -144,6 +145,19 @@ function collect(model: OnnxModel) {
     }
   }
   return { collected, multiplyAdds };
+}
+
+/** Whether the logits hang on a node: other heads are not on every token's way. All nodes where no output is called so. */
+function passedBy({ nodes, outputs }: OnnxModel): (node: OnnxNode) => boolean {
+  if (!outputs.some(({ name }) => name === 'logits')) return () => true;
+  const needed = new Set(['logits']);
+  const passed = new Set<OnnxNode>();
+  for (const node of nodes.toReversed()) {
+    if (!node.outputs.some((output) => needed.has(output))) continue;
+    passed.add(node);
+    for (const input of node.inputs) needed.add(input);
+  }
+  return (node) => passed.has(node);
 }
 
 /** What integer products are multiplied by: stored scales are no weights of their own. */

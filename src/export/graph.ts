@@ -7,6 +7,8 @@ import { lowRank } from '../encodings/low-rank.ts';
 import type { Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { cast, neg, reshape, slice, toEnd } from '../graph/ops.ts';
+import { buildWhole } from '../models/build.ts';
+import { exitName } from '../models/exits.ts';
 import type { Model } from '../models/model.ts';
 import { openScope } from '../models/scope.ts';
 import type { IntegerCache } from './attention.ts';
@@ -32,7 +34,8 @@ export interface ExportOptions {
 /**
  * Inputs: input_ids int64 [batch, time], attention_mask int64 [batch, past + time], num_logits_to_keep int64 (0: all,
  * n: the last n tokens'), past_key_values.N.key and .value [batch, keyValueHeads, past, headSize]. Outputs: logits
- * [batch, kept, vocabulary], present.N.key and .value.
+ * [batch, kept, vocabulary], present.N.key and .value, and exits.N.logits of the same tokens as logits where a head stands
+ * behind layer N.
  *
  * Sequences of a batch may be padded on the left. Behind a cache, a batch takes one token at a time where the fused
  * attention is used.
@@ -50,13 +53,18 @@ export function exportGraph(model: Model, options: ExportOptions = {}): Graph {
     matrices: written(model.matrices, activations, options.products),
   };
   const scope = openScope(graph, { config, weights, attention, positions, dtype: activations, accuracy });
-  let x = architecture.embed(scope, ids);
-  for (let layer = 0; layer < config.layers.length; layer++) x = architecture.block(scope, x, layer);
-  const logits = architecture.head(scope, lastTokens(x, kept));
+  const { logits, exits } = buildWhole(architecture, scope, ids, {
+    exits: true,
+    seen: (x) => lastTokens(x, kept),
+  });
+  for (const [layer, value] of exits) graph.output(exitOutput(layer), cast(value, 'float32'));
   // First, where readers of the file look for it.
   graph.outputs.unshift({ name: 'logits', value: cast(logits, 'float32') });
   return graph;
 }
+
+/** Name of the output with the logits of the head behind a layer. */
+export const exitOutput = (layer: number): string => `${exitName(layer)}.logits`;
 
 /** How precisely the products with codes of a graph are computed. */
 export function levelsOf({ nodes }: Graph): readonly AccuracyLevel[] {

@@ -1,6 +1,6 @@
 /**
  * Nothing is claimed that was not checked: the written file is loaded again as its users load it, and its logits are
- * compared with those of the model in memory, which runs block by block in plain float32 operators.
+ * compared with those of the model in memory, of every head, which runs block by block in plain float32 operators.
  */
 
 import type { FileRunner } from '../evaluate/file.ts';
@@ -11,6 +11,7 @@ import { logits } from '../models/runner.ts';
 import type { Verification } from './compare.ts';
 import { compareLogits } from './compare.ts';
 import type { ExportOptions } from './graph.ts';
+import { exitOutput } from './graph.ts';
 import type { ExportedFile } from './transformers.ts';
 
 export type { Verification } from './compare.ts';
@@ -21,6 +22,7 @@ const decoded = 4;
 /**
  * @param ids a sequence of at least 2 tokens, and at most the model's context
  * @param options what the file was written with, and how its products are computed: less precise arithmetic may differ more
+ * @returns the comparison of the head that differs most
  * @throws LapidaryError with exit code verification where a logit is not finite or differs beyond tolerance
  */
 export async function verifyExport(
@@ -38,13 +40,22 @@ export async function verifyExport(
   // Products whose inputs are split in two are nearly exact.
   const split = [...model.matrices.values()].some(({ bits }) => bits < 16 && bits !== 4);
   const tolerance = toleranceOf({ rounded, split }, activations);
-  const expected = (await logits(model, [ids])).data as Float32Array;
-  const runner = await openFile(path, session);
+  const limits = cache?.bits === 4 ? coarse : limitsOf(model, tolerance);
+  const fix = 'do not use this file; try float32 activations and accuracy level 0, and report it';
+  const { exits = [] } = model.config;
+  const runner = await openFile(path, { ...session, others: exits.map(exitOutput) });
   try {
-    const found = await logitsOfFile(runner, Int32Array.from(ids));
-    const fix = 'do not use this file; try float32 activations and accuracy level 0, and report it';
-    const limits = cache?.bits === 4 ? coarse : limitsOf(model, tolerance);
-    return compareLogits({ path, found, expected, ...limits, tokens: ids.length, fix });
+    const [last, ...others] = await logitsOfFile(runner, Int32Array.from(ids), exits);
+    const compared = async (found: Float32Array, exit?: number) => {
+      const expected = (await logits(model, [ids], { exit })).data as Float32Array;
+      return compareLogits({ path, found, expected, ...limits, tokens: ids.length, fix });
+    };
+    let worst = await compared(last);
+    for (const [index, exit] of exits.entries()) {
+      const own = await compared(others[index], exit);
+      if (own.worst > worst.worst) worst = own;
+    }
+    return worst;
   } finally {
     await runner.close();
   }
@@ -76,15 +87,22 @@ function toleranceOf(
   return inputs.split ? 0.01 : exact;
 }
 
-async function logitsOfFile(runner: FileRunner, ids: Int32Array): Promise<Float32Array> {
+/** [tokens, vocabulary], of the last head and then of the exits. */
+async function logitsOfFile(
+  runner: FileRunner,
+  ids: Int32Array,
+  exits: readonly number[],
+): Promise<readonly Float32Array[]> {
   const prompt = Math.max(1, ids.length - decoded);
-  const all = new Float32Array(ids.length * runner.vocabulary);
+  const all = [undefined, ...exits].map(() => new Float32Array(ids.length * runner.vocabulary));
   let cache = runner.empty();
   for (let past = 0; past < ids.length;) {
     const count = past === 0 ? prompt : 1;
     const step = await runner.step(ids.subarray(past, past + count), past, cache, 0);
     cache = step.cache;
-    all.set(step.logits.data as Float32Array, past * runner.vocabulary);
+    const heads = [step.logits, ...exits.map((exit) => step.others[exitOutput(exit)])];
+    for (const [index, { data }] of heads.entries())
+      all[index].set(data as Float32Array, past * runner.vocabulary);
     past += count;
   }
   return all;

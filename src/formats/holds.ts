@@ -6,6 +6,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { LapidaryError } from '../base/errors.ts';
 import type { Encoding } from '../encodings/encoding.ts';
+import { exitName } from '../models/exits.ts';
 import { unevenArchitecture } from '../models/gguf-write.ts';
 import type { LayerPlan, Model } from '../models/model.ts';
 import type { Recipe } from '../recipe/recipe.ts';
@@ -14,6 +15,7 @@ type FormatName = Recipe['export']['format'];
 
 /** In words that stand behind "a model with". */
 export const traits = {
+  exits: 'heads behind layers before the last',
   'uneven heads': 'layers with different numbers of heads',
   'uneven widths': 'feed-forwards of different widths',
   'no attention': 'layers without attention',
@@ -30,8 +32,9 @@ export type Trait = keyof typeof traits;
 export function traitsOf({ config, matrices, architecture }: Model): ReadonlyMap<Trait, string> {
   const found = new Map<Trait, string>();
   const note = (trait: Trait, where: string) => void (found.has(trait) || found.set(trait, where));
-  const { layers } = config;
+  const { layers, exits = [] } = config;
   const [mixture] = layers.filter(({ experts }) => experts);
+  if (exits.length > 0) note('exits', exitName(exits[0]));
   const attending = layers.filter(({ heads }) => heads > 0);
   const feeding = layers.filter(({ intermediate }) => intermediate > 0);
   for (const [layer, plan] of layers.entries()) {
@@ -67,6 +70,7 @@ const folder = (reader: string): Answers => {
   const even = `${reader} reads one number for all layers from config.json`;
   const apart = `experts are not written for ${reader} yet`;
   return {
+    exits: `${reader} builds one head, behind the last layer`,
     experts: apart,
     'uneven experts': apart,
     'uneven heads': even,
@@ -84,6 +88,7 @@ const deci =
 const held: Readonly<Record<FormatName, (model?: Model) => Answers>> = {
   // Every model that opens is a graph, and every encoding knows its nodes.
   onnx: () => ({
+    exits: true,
     'uneven heads': true,
     'uneven widths': true,
     'no attention': true,

@@ -45,11 +45,37 @@ export function blockGraph(model: Model, layer: number, longest: number) {
   return { graph, scope, hidden: architecture.block(scope, x, layer) };
 }
 
-/** All of an architecture, from ids [batch, time] to logits [batch, time, vocabulary]. */
-export function buildWhole(architecture: Architecture, scope: RecordingScope, ids: Value): Value {
+/** Logits [batch, time, vocabulary]. */
+export interface Heads {
+  readonly logits: Value;
+  /** By the layer that they stand behind. */
+  readonly exits: ReadonlyMap<number, Value>;
+}
+
+/**
+ * All of an architecture, from ids [batch, time] to logits.
+ * @param options.exits whether those of exits are asked for, too
+ * @param options.seen what heads see of the hidden states; all without it
+ */
+export function buildWhole(
+  architecture: Architecture,
+  scope: RecordingScope,
+  ids: Value,
+  { exits = false, seen = (x) => x }: { readonly exits?: boolean; readonly seen?: (x: Value) => Value } = {},
+): Heads {
+  const { config } = scope;
+  const behind: [number, Value][] = [];
   let x = architecture.embed(scope, ids);
-  for (let layer = 0; layer < scope.config.layers.length; layer++) x = architecture.block(scope, x, layer);
-  return architecture.head(scope, x);
+  for (let layer = 0; layer < config.layers.length; layer++) {
+    x = architecture.block(scope, x, layer);
+    if (exits && config.exits?.includes(layer)) behind.push([layer, x]);
+  }
+  // The last head first: what exits share with it bears its name.
+  const logits = architecture.head(scope, seen(x));
+  return {
+    logits,
+    exits: new Map(behind.map(([layer, x]) => [layer, architecture.head(scope, seen(x), layer)])),
+  };
 }
 
 export interface WholeGraph {
@@ -77,5 +103,5 @@ export function wholeGraph(
   const graph = new Graph(options.weightsAs);
   const ids = graph.input('ids', 'int64', [options.batch, options.time]);
   const scope = plainScope(graph, model.config, model, options);
-  return { graph, ids, logits: buildWhole(model.architecture, scope, ids), scope };
+  return { graph, ids, logits: buildWhole(model.architecture, scope, ids).logits, scope };
 }

@@ -5,6 +5,7 @@
 
 import type { Value } from '../graph/graph.ts';
 import { add, mul, reshape, rmsNorm, silu } from '../graph/ops.ts';
+import { exitNames, exitStructures, readExits } from './exits.ts';
 import { mixture } from './experts.ts';
 import type { Architecture, Configuration, ExpertsPlan, LayerPlan, LayerStructure, Scope } from './model.ts';
 import { readRope } from './rope.ts';
@@ -46,6 +47,8 @@ export interface Mixture extends ExpertsPlan {
 
 const noBiases: Biases = { queryKeyValue: false, output: false, feedForward: false };
 
+const headOf = ({ tiedHead }: Configuration) => (tiedHead ? 'model.embed_tokens' : 'lm_head');
+
 /** An architecture of this form. */
 export function decoder(traits: DecoderTraits): Architecture {
   const biasesOf = (scope: Scope) => traits.biases?.(scope.config.json) ?? noBiases;
@@ -72,9 +75,10 @@ export function decoder(traits: DecoderTraits): Architecture {
       const normed = norm(scope, hidden, `${name}.post_attention_layernorm`);
       return add(hidden, feedForwards(scope, biases, normed, layer, `${name}.mlp`));
     },
-    head(scope, x) {
-      const name = scope.config.tiedHead ? 'model.embed_tokens' : 'lm_head';
-      return scope.linear(name, norm(scope, x, 'model.norm'), scope.config.vocabulary);
+    head(scope, x, exit) {
+      const last = { norm: 'model.norm', head: headOf(scope.config) };
+      const names = exit === undefined ? last : exitNames(exit);
+      return scope.linear(names.head, norm(scope, x, names.norm), scope.config.vocabulary);
     },
     structure: (config, layer) =>
       structureOf(layerName(layer), config.layers[layer], traits.biases?.(config.json) ?? noBiases),
@@ -84,12 +88,10 @@ export function decoder(traits: DecoderTraits): Architecture {
       num_key_value_heads: asSetting(layers.map(({ keyValueHeads }) => keyValueHeads)),
       ...widthSettings(traits, layers),
     }),
-    around: ({ tiedHead }) => ({
+    around: (config) => ({
       tables: ['model.embed_tokens'],
-      norm: {
-        weight: 'model.norm.weight',
-        readers: [{ matrix: tiedHead ? 'model.embed_tokens' : 'lm_head' }],
-      },
+      norm: { weight: 'model.norm.weight', readers: [{ matrix: headOf(config) }] },
+      exits: exitStructures(config),
       centered: false,
     }),
   };
@@ -232,6 +234,7 @@ function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Conf
     layers: Array.from({ length: layers }, (_, layer) => plan(layer)),
     normEpsilon,
     tiedHead,
+    exits: readExits(json, layers),
     bos: tokens(json, 'bos_token_id')[0],
     eos: tokens(json, 'eos_token_id'),
     // What is left out is taken for something else by other engines, or asked for.

@@ -2,11 +2,14 @@
 
 import type { Value } from '../graph/graph.ts';
 import { add, gelu, layerNorm, relu, split } from '../graph/ops.ts';
+import { exitNames, exitStructures, readExits } from './exits.ts';
 import type { Architecture, Configuration, Scope } from './model.ts';
 import type { Json } from './settings.ts';
 import { count, flag, positive, tokens, word, wrongSetting } from './settings.ts';
 
 const activations = ['gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'gelu', 'relu'] as const;
+
+const headOf = ({ tiedHead }: Configuration) => (tiedHead ? 'transformer.wte' : 'lm_head');
 
 const layerName = (layer: number) => `transformer.h.${layer}`;
 
@@ -29,9 +32,10 @@ export const gpt2: Architecture = {
     const attended = add(x, attention(scope, norm(scope, x, `${name}.ln_1`), layer));
     return add(attended, feedForward(scope, norm(scope, attended, `${name}.ln_2`), layer));
   },
-  head(scope, x) {
-    const name = scope.config.tiedHead ? 'transformer.wte' : 'lm_head';
-    return scope.linear(name, norm(scope, x, 'transformer.ln_f'), scope.config.vocabulary);
+  head(scope, x, exit) {
+    const last = { norm: 'transformer.ln_f', head: headOf(scope.config) };
+    const names = exit === undefined ? last : exitNames(exit);
+    return scope.linear(names.head, norm(scope, x, names.norm), scope.config.vocabulary);
   },
   structure(_, layer) {
     const name = layerName(layer);
@@ -54,13 +58,14 @@ export const gpt2: Architecture = {
       throw wrongSetting('n_head', 'GPT-2 with layers of one width', layers);
     return { n_layer: layers.length, n_head: heads, n_inner: intermediate };
   },
-  around: ({ tiedHead }) => ({
+  around: (config) => ({
     tables: ['transformer.wte', 'transformer.wpe'],
     norm: {
       weight: 'transformer.ln_f.weight',
       bias: 'transformer.ln_f.bias',
-      readers: [{ matrix: tiedHead ? 'transformer.wte' : 'lm_head' }],
+      readers: [{ matrix: headOf(config) }],
     },
+    exits: exitStructures(config, true),
     centered: true,
   }),
 };
@@ -102,6 +107,7 @@ function configure(json: Json, mostLayers?: number): Configuration {
   const hidden = count(json, 'n_embd', 768);
   const heads = count(json, 'n_head', 12);
   if (hidden % heads !== 0) throw wrongSetting('n_head', `a divisor of n_embd, ${hidden}`, heads);
+  const layers = count(json, 'n_layer', 12, mostLayers);
   const layer = {
     heads,
     keyValueHeads: heads,
@@ -113,9 +119,10 @@ function configure(json: Json, mostLayers?: number): Configuration {
     hidden,
     vocabulary: count(json, 'vocab_size', 50257),
     context: count(json, 'n_positions', 1024),
-    layers: new Array(count(json, 'n_layer', 12, mostLayers)).fill(layer),
+    layers: new Array(layers).fill(layer),
     normEpsilon: positive(json, 'layer_norm_epsilon', 1e-5),
     tiedHead: flag(json, 'tie_word_embeddings', true),
+    exits: readExits(json, layers),
     bos: tokens(json, 'bos_token_id')[0],
     eos: tokens(json, 'eos_token_id'),
     json,

@@ -9,6 +9,7 @@ import type { Encoding } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { buildWhole, plainScope } from './build.ts';
 import { checkClass, unknownFix } from './class-name.ts';
+import { exitOf } from './exits.ts';
 import { gpt2 } from './gpt2.ts';
 import { withOwnHead } from './head.ts';
 import { checkLeftover } from './leftover.ts';
@@ -78,16 +79,20 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
     encoding: (name: string) => find(encodings, name),
   };
   const config = withSpecialIds(withOwnHead(plain, architecture, stored, source, warn), files);
+  const head = architecture.around(config).norm.readers[0].matrix;
   const vectors = collector((name) => find(tensors, name));
   const matrices = collector((name): Encoding | undefined => {
     const encoding = stored.encoding(name);
     if (encoding) return encoding;
     const tensor = stored.tensor(name);
-    return tensor && named(name, () => dense(architecture.transposed?.(name) ? transposed(tensor) : tensor));
+    if (tensor)
+      return named(name, () => dense(architecture.transposed?.(name) ? transposed(tensor) : tensor));
+    // What an exit shares with the last head is stored once.
+    return exitOf(config, name) === undefined ? undefined : matrices.get(head);
   });
   const graph = new Graph('inputs');
   const scope = plainScope(graph, config, { matrices, vectors }, { time: 'time', longest: 1 });
-  buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']));
+  buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']), { exits: true });
   const used = new Set([
     ...matrices.found.keys(),
     ...[...vectors.found.keys()].map((name) => name.slice(0, name.lastIndexOf('.'))),

@@ -4,6 +4,7 @@ import { pickedRows } from '../base/rows.ts';
 import { rowsOf } from '../base/tensor.ts';
 import { dense, denseValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
+import { exitName, withExits } from './exits.ts';
 import type { Configuration, LayerPlan, Model } from './model.ts';
 
 /**
@@ -17,13 +18,20 @@ export const withPlans = (
 
 /**
  * The model with some of its layers alone, renumbered; matrices and vectors stay as they are, and lists of config.json
- * that run over layers are cut.
+ * that run over layers are cut. Exits go with their layers; behind the last one stands none.
  * @param kept their numbers in the order they are to run; at least one
  */
 export function keepLayers(model: Model, kept: readonly number[]): Model {
   const { architecture, config } = model;
-  const prefixes = config.layers.map((_, layer) => `${architecture.layerName(layer)}.`);
-  const places = new Map(kept.map((layer, place) => [prefixes[layer], `${architecture.layerName(place)}.`]));
+  const exits = (config.exits ?? []).filter((layer) => kept.includes(layer) && layer !== kept.at(-1));
+  const prefixes = [
+    ...config.layers.map((_, layer) => `${architecture.layerName(layer)}.`),
+    ...(config.exits ?? []).map((layer) => `${exitName(layer)}.`),
+  ];
+  const places = new Map([
+    ...kept.map((layer, place) => [prefixes[layer], `${architecture.layerName(place)}.`] as const),
+    ...exits.map((layer) => [`${exitName(layer)}.`, `${exitName(kept.indexOf(layer))}.`] as const),
+  ]);
   const renamed = <T>(all: ReadonlyMap<string, T>): Map<string, T> =>
     new Map(
       [...all].flatMap(([name, value]) => {
@@ -34,11 +42,12 @@ export function keepLayers(model: Model, kept: readonly number[]): Model {
       }),
     );
   const cut = { ...config, json: cutLists(config, kept) };
+  const plans = kept.map((layer) => config.layers[layer]);
   return {
     ...model,
-    config: withPlans(
-      { architecture, config: cut },
-      kept.map((layer) => config.layers[layer]),
+    config: withExits(
+      withPlans({ architecture, config: cut }, plans),
+      exits.map((layer) => kept.indexOf(layer)),
     ),
     matrices: renamed(model.matrices),
     vectors: renamed(model.vectors),

@@ -41,6 +41,8 @@ export interface Configuration {
   readonly layers: readonly LayerPlan[];
   readonly normEpsilon: number;
   readonly tiedHead: boolean;
+  /** Layers, counted from 0, ascending, behind which heads of their own stand; undefined where none does. */
+  readonly exits?: readonly number[] | undefined;
   readonly bos?: number | undefined;
   readonly eos: readonly number[];
   readonly pad?: number | undefined;
@@ -154,6 +156,8 @@ export interface OuterStructure {
   readonly tables: readonly string[];
   /** The norm before the head; its only reader is the head's matrix. */
   readonly norm: NormStructure;
+  /** Norms of the heads behind layers before the last, in the order of `Configuration.exits`, each with its head's matrix. */
+  readonly exits: readonly NormStructure[];
   /** Whether norms subtract the mean (LayerNorm) or only divide (RMSNorm). */
   readonly centered: boolean;
 }
@@ -185,8 +189,11 @@ export interface Architecture {
   /** Token ids [batch, time] (int64) to hidden states [batch, time, hidden]. */
   embed(scope: Scope, ids: Value): Value;
   block(scope: Scope, x: Value, layer: number): Value;
-  /** Hidden states to logits [batch, time, vocabulary]. */
-  head(scope: Scope, x: Value): Value;
+  /**
+   * Hidden states to logits [batch, time, vocabulary].
+   * @param exit the layer behind which the head stands; the last head without it
+   */
+  head(scope: Scope, x: Value, exit?: number): Value;
   /** How a layer's parts hang together, and what stands around the layers. */
   structure(config: Configuration, layer: number): LayerStructure;
   around(config: Configuration): OuterStructure;

@@ -17,6 +17,7 @@ import { feedsOf, openSession, tensor } from '../graph/session.ts';
 import { blockGraph, plainScope } from './build.ts';
 import type { Cut, Kept } from './cut.ts';
 import { sliceAt } from './cut.ts';
+import { exitName } from './exits.ts';
 import type { Model } from './model.ts';
 import type { RecordingScope, WeightSource } from './scope.ts';
 
@@ -67,7 +68,8 @@ export interface Runner {
   readonly model: Model;
   embed(options?: PartOptions): Promise<Stage>;
   block(layer: number, options?: PartOptions): Promise<Stage>;
-  head(options?: PartOptions): Promise<Stage>;
+  /** The last head, or the one behind a layer before. */
+  head(options?: PartOptions & { readonly exit?: number | undefined }): Promise<Stage>;
   /** Names of a block's linear layers, in the order they run, those that are fed the same together. */
   linears(layer: number): readonly (readonly string[])[];
   release(): Promise<void>;
@@ -102,7 +104,11 @@ export function openRunner(model: Model, options: RunnerOptions = {}): Runner {
       const build: PartPlan['build'] = (scope, x) => architecture.block(scope, x, layer);
       return open({ prefix, input: 'x', build, output: 'hidden' }, part);
     },
-    head: (part) => open({ input: 'x', build: architecture.head, output: 'logits' }, part),
+    head: ({ exit, ...part } = {}) => {
+      const prefix = exit === undefined ? '' : `${exitName(exit)}.`;
+      const build: PartPlan['build'] = (scope, x) => architecture.head(scope, x, exit);
+      return open({ prefix, input: 'x', build, output: 'logits' }, part);
+    },
     linears: (layer) => {
       const { scope } = blockGraph(model, layer, longest);
       const byInput = new Map<Value, string[]>();
@@ -196,11 +202,14 @@ export function idsTensor(sequences: readonly ArrayLike<number>[], vocabulary: n
   return tensor('int64', [sequences.length, time], ids);
 }
 
-/** Logits [sequences, time, vocabulary] of a few short sequences, all at once; for checks, not for corpora. */
+/**
+ * Logits [sequences, time, vocabulary] of a few short sequences, all at once; for checks, not for corpora.
+ * @param options.exit those of the head behind this layer; of the last one without it
+ */
 export async function logits(
   model: Model,
   sequences: readonly ArrayLike<number>[],
-  options: RunnerOptions = {},
+  { exit, ...options }: RunnerOptions & { readonly exit?: number | undefined } = {},
 ): Promise<Tensor> {
   const ids = idsTensor(sequences, model.config.vocabulary);
   const runner = openRunner(model, { ...options, longest: options.longest ?? (ids.dims[1] as number) });
@@ -212,10 +221,11 @@ export async function logits(
   };
   try {
     let { hidden } = await through(runner.embed(), { ids });
-    for (let layer = 0; layer < model.config.layers.length; layer++) {
+    const layers = exit === undefined ? model.config.layers.length : exit + 1;
+    for (let layer = 0; layer < layers; layer++) {
       ({ hidden } = await through(runner.block(layer), { x: hidden }));
     }
-    return (await through(runner.head(), { x: hidden })).logits;
+    return (await through(runner.head({ exit }), { x: hidden })).logits;
   } finally {
     await runner.release();
   }

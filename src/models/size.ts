@@ -5,6 +5,7 @@ import type { Encoding } from '../encodings/encoding.ts';
 import { encodedBytes, weightsOf } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { buildWhole, plainScope } from './build.ts';
+import { exitOf } from './exits.ts';
 import type { Model } from './model.ts';
 
 /**
@@ -32,8 +33,8 @@ export function bitsPerWeight(model: Model): number {
 }
 
 /**
- * Multiply-adds of the matrix products that one token passes through: every linear layer and the head, rows times
- * columns each, or those of both factors; what layers share is multiplied in each. Of experts as many as a token is sent to,
+ * Multiply-adds of the matrix products that one token passes through to the last head: every linear layer and that
+ * head, rows times columns each, or those of both factors; what layers share is multiplied in each. Of experts as many as a token is sent to,
  * by their mean. Left out: looking up the embedding, norms, activations, and the products of attention itself, which
  * grow with the context.
  */
@@ -41,7 +42,8 @@ export function multiplyAdds(model: Model): number {
   const shares = expertShares(model);
   return Math.round(
     linearLayers(model).reduce(
-      (sum, { name, encoding }) => sum + (shares.get(name) ?? 1) * weightsOf(encoding),
+      (sum, { name, exit, encoding }) =>
+        exit === undefined ? sum + (shares.get(name) ?? 1) * weightsOf(encoding) : sum,
       0,
     ),
   );
@@ -60,15 +62,22 @@ function expertShares({ architecture, config }: Model): ReadonlyMap<string, numb
 export interface LinearLayer {
   /** The matrix's name; for a tied head the embedding's. */
   readonly name: string;
-  /** Undefined for the head. */
+  /** Undefined for heads. */
   readonly layer: number | undefined;
+  /** Of a head behind a layer before the last: that layer. */
+  readonly exit: number | undefined;
   readonly encoding: Encoding;
 }
 
-/** Every linear layer in the order it is computed, the head last. */
+/** Every linear layer in the order it is computed, the head behind them, exits last. */
 export function linearLayers(model: Model): readonly LinearLayer[] {
   const { scope } = built(model);
-  return [...scope.linears].map(([name, { encoding }]) => ({ name, layer: layerOf(model, name), encoding }));
+  return [...scope.linears].map(([name, { encoding }]) => ({
+    name,
+    layer: layerOf(model, name),
+    exit: exitOf(model.config, name),
+    encoding,
+  }));
 }
 
 /** The layer that a matrix or vector belongs to, by its name; undefined outside of all. */
@@ -90,6 +99,6 @@ function built({ architecture, config, ...weights }: Model) {
   const graph = new Graph('inputs');
   const scope = plainScope(graph, config, weights, { time: 'time', longest: 1 });
   const ids = graph.input('ids', 'int64', ['batch', 'time']);
-  buildWhole(architecture, scope, ids);
+  buildWhole(architecture, scope, ids, { exits: true });
   return { scope, ids };
 }

@@ -97,7 +97,7 @@ function demands(facts: Facts): Demand[] {
   const chosen = matrices.filter(({ assigned }) => assigned);
   const at = (...places: readonly PlannedMatrix['place'][]) =>
     chosen.filter(({ place }) => places.includes(place));
-  const [tables, blocks, head] = [at('embedding', 'positions'), at('block'), at('head')];
+  const [tables, blocks, head] = [at('embedding', 'positions'), at('block'), at('head', 'exit')];
   const text = 'fewer --sequences or a smaller --length';
   return [
     { phase: 'load', parts: loading(facts), less: 'a smaller file of text' },

@@ -5,7 +5,7 @@
 
 import { noiseOf } from '../calibrate/noise.ts';
 import type { Assignment } from '../calibrate/targets.ts';
-import { keptOf, targetsOf } from '../calibrate/targets.ts';
+import { keptOf, replaceMatrix, targetsOf } from '../calibrate/targets.ts';
 import type { Stored } from '../base/tensor.ts';
 import { byteLength } from '../base/tensor.ts';
 import { LapidaryError } from '../base/errors.ts';
@@ -45,15 +45,15 @@ export async function outlineOf(
     const kept = own ? keptOf(own, before) : before;
     if (own) assigned.set(name, own);
     if (kept) {
-      matrices.set(name, held(kept));
+      replaceMatrix(matrices, name, held(kept));
       continue;
     }
     const key = JSON.stringify([own!.method.name, own!.options, shape]);
     const grown = known.get(key) ?? grownTo(shape, async (size) => held(await noiseOf(own!, size)));
     known.set(key, grown);
     const { encoding, exact } = await grown;
-    // One object under two names would be a shared matrix.
-    matrices.set(name, { ...encoding });
+    // One object for two matrices would be a shared one.
+    replaceMatrix(matrices, name, { ...encoding });
     if (!exact) about.add(name);
   }
   return { model: { ...model, matrices }, assigned, about };

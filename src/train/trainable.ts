@@ -19,7 +19,7 @@ export interface TrainableTensor {
   readonly kind: 'weights' | 'scales' | 'norms' | 'vectors';
   /** Of the matrix, or of the vector. */
   readonly name: string;
-  /** Undefined: of the norm before the head. */
+  /** Undefined: of norms before the head and exits. */
   readonly layer: number | undefined;
 }
 
@@ -62,7 +62,8 @@ export function trainable(model: Model, asks: (tensor: TrainableTensor) => boole
     for (const name of model.vectors.keys())
       if (name.startsWith(prefix) && !norms.includes(name)) take({ kind: 'vectors', name, layer });
   }
-  take({ kind: 'norms', name: architecture.around(config).norm.weight, layer: undefined });
+  const { norm, exits } = architecture.around(config);
+  for (const { weight: name } of [norm, ...exits]) take({ kind: 'norms', name, layer: undefined });
   const asStored = (): [string, Stored][] =>
     [...vectors].map(([name, values]) => [name, stored('float32', [values.length], values)]);
   return {

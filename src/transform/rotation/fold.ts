@@ -14,7 +14,7 @@ import type { Encoding } from '../../encodings/encoding.ts';
 import type { Model, NormStructure } from '../../models/model.ts';
 
 /**
- * The same model with norm weights of one. Its head is a matrix of its own: it reads a norm that the embedding does not.
+ * The same model with norm weights of one. Its heads are matrices of their own: each reads a norm that no other does.
  * @throws LapidaryError where a norm's bias has nowhere to go
  */
 export function fold(model: Model): Model {
@@ -23,7 +23,8 @@ export function fold(model: Model): Model {
   const outer = architecture.around(config);
   const layers = config.layers.map((_, layer) => architecture.structure(config, layer));
   const editor = edit(open);
-  for (const norm of [...layers.flatMap(({ norms }) => norms), outer.norm]) foldNorm(editor, norm);
+  for (const norm of [...layers.flatMap(({ norms }) => norms), outer.norm, ...outer.exits])
+    foldNorm(editor, norm);
   if (outer.centered) {
     for (const table of outer.tables)
       editor.matrix(table, (values, [, columns]) => centreRows(values, columns));

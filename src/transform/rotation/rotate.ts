@@ -71,7 +71,7 @@ function turnsOf({ architecture, config }: Model, rotations: Rotations): Map<str
   const outer = architecture.around(config);
   const layers = config.layers.map((_, layer) => architecture.structure(config, layer));
   for (const table of outer.tables) turn(table, 'columns', stream);
-  for (const { bias, readers } of [...layers.flatMap(({ norms }) => norms), outer.norm]) {
+  for (const { bias, readers } of [...layers.flatMap(({ norms }) => norms), outer.norm, ...outer.exits]) {
     turn(bias, 'columns', stream);
     for (const { matrix } of readers) turn(matrix, 'columns', stream);
   }
