@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { random } from '../base/random.ts';
 import { walk } from '../calibrate/walk.ts';
 import { exportTransformers } from '../export/transformers.ts';
+import { denseValues } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { openCheckpoint } from '../io/checkpoint.ts';
 import type { Matrix } from '../contract/statistic.ts';
@@ -12,6 +13,7 @@ import { binary, roundToSigns } from '../methods/quantize/binary.ts';
 import { roundToLevels } from '../rounding/levels.ts';
 import { rtn } from '../methods/quantize/rtn.ts';
 import { w8a8 } from '../methods/quantize/w8a8.ts';
+import { addExit } from '../models/exits.ts';
 import { loadModel } from '../models/index.ts';
 import type { Model } from '../models/model.ts';
 import { bitsPerWeight, multiplyAdds, parameters } from '../models/size.ts';
@@ -75,7 +77,14 @@ describe.each(['llama', 'llama-tied-llama3rope', 'qwen3', 'mistral', 'gpt2'])('%
     [8, false],
   ])('costs in a file of %s bits (symmetric %s) what it costs in memory', async (bits, symmetric) => {
     const plain = await open(name);
-    for (const model of [plain, await quantized(plain, bits, symmetric)]) {
+    const { hidden } = plain.config;
+    // With a head behind an earlier layer that is stored, and stands on no way to the logits.
+    const exit = addExit(plain, 0, denseValues(new Float32Array(256 * hidden).fill(0.1), 256, hidden));
+    for (const model of [
+      plain,
+      await quantized(plain, bits, symmetric),
+      await quantized(exit, bits, symmetric),
+    ]) {
       const path = written(model);
       const cost = fileCost(path);
       expect(cost.parameters).toBe(parameters(model));
