@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DryRun } from '../src/plan/dry-run.ts';
 import type { ReportData } from '../src/report/schema.ts';
 import { answer, scratchFolder, writeStories } from './command-line.ts';
-import { writeShortPebble } from './models/checkpoint.ts';
+import { writeShortPebble, writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const scratch = scratchFolder();
 afterAll(scratch.remove);
@@ -52,6 +52,31 @@ describe('compress --dry-run', () => {
         expect(matrix.after.bytes).toBeGreaterThanOrEqual(after.bytes);
       else expect(matrix.after.bytes).toBe(after.bytes);
     }
+  });
+
+  it('of a model with heads behind earlier layers, one of which has a matrix of its own', async () => {
+    const [model, out] = [scratch.path('exits'), scratch.path('with-exits')];
+    await writeTinyCheckpoint(model, { num_hidden_layers: 4, early_exit_layers: [0, 2] });
+    const args = ['compress', model, '--method', 'gptq', '--embedding-bits', '4', '--calibration', few];
+    const dry: DryRun = JSON.parse(
+      (await answer([...args, '--out', out, ...quick, '--json', '--dry-run'])).stdout,
+    );
+    const { code, stderr } = await answer([...args, '--out', out, '--sequences', '2', '--length', '32']);
+    expect(code, stderr).toBe(0);
+    const report: ReportData = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
+    expect([dry.before.bytes, dry.after.bytes]).toEqual([report.original.bytes, report.compressed.bytes]);
+    expect(report.original.multiplyAdds).toBe(report.compressed.multiplyAdds);
+    const outside = report.tensors.filter(({ layer, method }) => layer === undefined && method !== undefined);
+    expect(outside.map(({ name, kind, errorOf }) => [name, kind, errorOf])).toEqual([
+      ['model.embed_tokens', 'embedding', 'weights'],
+      ['exits.2.head', 'exit', 'outputs'],
+    ]);
+    const before = JSON.parse((await answer(['inspect', model, '--json'])).stdout);
+    expect([before.exits, before.layers.length]).toEqual([[0, 2], 4]);
+    expect(before.types[0].bytes).toBe(before.bytes);
+    const after = await answer(['inspect', out]);
+    expect(after.stdout).toMatch(/layers +4\n/);
+    expect(after.stdout).toMatch(/head +is the embedding; others behind layers 0, 2\n/);
   });
 
   it('is about right where what is measured decides how the file multiplies', async () => {

@@ -101,12 +101,11 @@ async function run(state: State, sequences: readonly Int32Array[]): Promise<Walk
   const weights = { matrices, vectors };
   const last = lastNeeded(state, layers);
   const streams = last < 0 ? nothing : await openStreams(state, sequences);
-  const head =
-    (own: PartOptions['weights'], exit?: number): Fed['open'] =>
-    (part) =>
-      runner.head({ weights: own, exit, ...part });
-  const compressHead = (unit: Unit, exit?: number) =>
-    part(state, unit, head(weights, exit), { open: head(model, exit), streams });
+  const compressHead = (unit: Unit, exit?: number) => {
+    const open = (weights: PartOptions['weights']) => (part: PartOptions) =>
+      runner.head({ weights, exit, ...part });
+    return part(state, unit, open(weights), { open: open(model), streams });
+  };
   for (let layer = 0; layer < layers; layer++) {
     const done = await block(state, units.blocks[layer], { layer, goesOn: layer < last }, streams);
     if (layer < last) {

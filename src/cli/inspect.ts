@@ -83,7 +83,7 @@ function summary(found: Inspection): string[] {
         ? undefined
         : `${found.context.toLocaleString('en')} tokens${windows(layers)}`,
     ],
-    ['head', found.tiedHead === undefined ? undefined : found.tiedHead ? 'is the embedding' : 'its own'],
+    ['head', head(found)],
     [
       'parameters',
       `${formatCount(found.parameters)}${found.multiplyAdds === undefined ? '' : `, ${formatCount(found.multiplyAdds)} multiply-adds a token`}`,
@@ -105,6 +105,12 @@ function summary(found: Inspection): string[] {
   const known = rows.filter((row): row is [string, string] => row[1] !== undefined);
   const width = Math.max(...known.map(([key]) => key.length));
   return known.map(([key, value]) => `${key.padEnd(width)}  ${value}`);
+}
+
+function head({ tiedHead, exits = [] }: Inspection): string | undefined {
+  if (tiedHead === undefined) return undefined;
+  const last = tiedHead ? 'is the embedding' : 'its own';
+  return exits.length === 0 ? last : `${last}; others behind layers ${exits.join(', ')}`;
 }
 
 function made({ producer, version, model }: MadeBy): string {

@@ -51,8 +51,10 @@ export interface Contents {
 export function contentsOf(opened: OpenedWeights, location: string | undefined): Contents {
   if (opened.file !== undefined) return onnxContents(opened.file);
   const { name, model, origin = {} } = opened;
+  // What several names share is stored once.
+  const owners = new Map([...model.matrices].reverse().map(([key, encoding]) => [encoding, key]));
   const tensors = [
-    ...[...model.matrices].map(([key, encoding]) => matrixRow(key, encoding)),
+    ...[...owners].map(([encoding, key]) => matrixRow(key, encoding)),
     ...[...model.vectors].map(([key, { dtype, shape, byteLength }]) => row(key, shape, dtype, byteLength)),
   ];
   const isFile = location !== undefined && existsSync(location) && statSync(location).isFile();

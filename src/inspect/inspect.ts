@@ -4,6 +4,7 @@ import type { Problem } from '../base/errors.ts';
 import { ExitCode, LapidaryError } from '../base/errors.ts';
 import type { Origin } from '../io/origin.ts';
 import { withoutAddress } from '../io/hub-id.ts';
+import { exitName } from '../models/exits.ts';
 import type { OpenOptions } from '../open.ts';
 import { isShipped, openWeights, shipped } from '../open.ts';
 import type { Container, Contents } from './contents.ts';
@@ -55,7 +56,10 @@ export async function inspect(location?: string, options: OpenOptions = {}): Pro
   const { refused, ...contents } = await look(place, options);
   const { name, container, settings, cost, chatTemplate, origin, producer, folder, file } = contents;
   const { layers: plans, ...sizes } = settings;
-  const at = placesOf(contents.tensors.map((tensor) => tensor.name));
+  // Exits are numbered, but are no layers.
+  const exits = (settings.exits ?? []).map((layer) => `${exitName(layer)}.`);
+  const isInLayers = ({ name }: InspectedTensor) => !exits.some((exit) => name.startsWith(exit));
+  const at = placesOf(contents.tensors.filter(isInLayers).map((tensor) => tensor.name));
   const tensors = contents.tensors.map(({ name: own, ...rest }) => {
     const layer = at(own)?.layer;
     return { name: own, ...(layer === undefined ? {} : { layer }), ...rest };
@@ -70,7 +74,7 @@ export async function inspect(location?: string, options: OpenOptions = {}): Pro
     ...origin,
     madeBy: madeBy(folder, file, producer),
     types: typesOf(tensors),
-    layers: layersOf(tensors, plans),
+    layers: layersOf(tensors.filter(isInLayers), plans),
     tensors,
   };
 }

@@ -18,6 +18,8 @@ export interface Settings {
   /** Longest sequence, in tokens. */
   readonly context?: number | undefined;
   readonly tiedHead?: boolean | undefined;
+  /** Layers behind which heads of their own stand. */
+  readonly exits?: readonly number[] | undefined;
   /** One a layer of the main stack. */
   readonly layers: readonly Partial<LayerPlan>[];
 }
@@ -26,8 +28,8 @@ type Json = Readonly<Record<string, unknown>>;
 
 /** Of a model that is known here. */
 export function settingsOfModel({ json, ...config }: Configuration): Settings {
-  const { modelType, hidden, vocabulary, context, tiedHead, layers } = config;
-  return { modelType, architecture: className(json), hidden, vocabulary, context, tiedHead, layers };
+  const { modelType, hidden, vocabulary, context, tiedHead, exits, layers } = config;
+  return { modelType, architecture: className(json), hidden, vocabulary, context, tiedHead, exits, layers };
 }
 
 /** @param mostLayers that there can be, as many as there are tensors */

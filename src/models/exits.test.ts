@@ -1,7 +1,7 @@
 /** Heads behind layers before the last, in every architecture. */
 
 import { describe, expect, it } from 'vitest';
-import { maxDifference } from '../../test/engines/models.ts';
+import { maxDifference, quantized } from '../../test/engines/models.ts';
 import { tinyLlama } from '../../test/models/tiny.ts';
 import { random } from '../base/random.ts';
 import { stored } from '../base/tensor.ts';
@@ -17,7 +17,7 @@ import { loadModel } from './index.ts';
 import { keepLayers } from './layers.ts';
 import type { Model } from './model.ts';
 import { logits } from './runner.ts';
-import { bytes, multiplyAdds, parameters } from './size.ts';
+import { bytes, linearLayers, multiplyAdds, parameters } from './size.ts';
 
 const architectures = ['llama', 'llama-bias', 'llama-tied-llama3rope', 'mistral', 'qwen2', 'qwen3', 'gpt2'];
 const open = async (name: string) => loadModel(await openCheckpoint(`test/models/${name}`));
@@ -76,6 +76,16 @@ describe.each(architectures)('an exit of %s', (name) => {
     const targets = (model: Model) => targetsOf(model).filter(({ place }) => place === 'exit');
     expect(targets(shared)).toEqual([]);
     expect(targets(own)).toEqual([{ name: 'exits.0.head', place: 'exit', exit: 0, shape: matrix.shape }]);
+  });
+
+  it('is one matrix with the last where this is in codes', async () => {
+    const model = addExit(await quantized(await open(name), 4), 0);
+    expect(
+      linearLayers(model)
+        .map(({ exit }) => exit)
+        .slice(-2),
+    ).toEqual([undefined, 0]);
+    expect(targetsOf(model).some(({ place }) => place === 'exit')).toBe(false);
   });
 
   it('is turned with the rest of a rotated model', async () => {

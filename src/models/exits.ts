@@ -37,10 +37,10 @@ export function readExits(json: Json, layers: number): readonly number[] | undef
 }
 
 /** @throws LapidaryError where one does not stand behind a layer before the last, or one twice */
-export function withExits({ exits: _, ...config }: Configuration, layers: readonly number[]): Configuration {
-  const { early_exit_layers: __, ...json } = config.json;
+export function withExits(config: Configuration, layers: readonly number[]): Configuration {
+  const { early_exit_layers: _, ...json } = config.json;
   const exits = readExits({ early_exit_layers: layers.toSorted((a, b) => a - b) }, config.layers.length);
-  return exits ? { ...config, exits, json: { ...json, early_exit_layers: exits } } : { ...config, json };
+  return { ...config, exits, json: exits ? { ...json, early_exit_layers: exits } : json };
 }
 
 /** For `OuterStructure`. @param biased whether norms have a bias */

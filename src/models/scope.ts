@@ -59,12 +59,20 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
   const linears = new Map<string, LinearUse>();
   const tables = new Map<string, Value>();
   const inGraph = (name: string) => (name.startsWith(prefix) ? name.slice(prefix.length) : name);
-  // What several names share stands in the graph once, under the first of them.
-  const homes = new Map<Encoding, string>();
+  // What several names share stands in the graph once, under the first of them, though it may be decoded for each use.
+  const places = new Map<Encoding, Place>();
   const placeOf = (name: string, encoding: Encoding): Place => {
-    const home = homes.get(encoding) ?? name;
-    homes.set(encoding, home);
-    return (suffix, tensor) => graph.weight(`${inGraph(home)}.${suffix}`, tensor);
+    const values = new Map<string, Value>();
+    const place: Place = (suffix, tensor) => {
+      const known = values.get(suffix);
+      if (known?.dtype === tensor.dtype) return known;
+      const value = graph.weight(`${inGraph(name)}.${suffix}`, tensor);
+      values.set(suffix, value);
+      return value;
+    };
+    const known = places.get(encoding) ?? place;
+    places.set(encoding, known);
+    return known;
   };
   let positions: Value | undefined;
 

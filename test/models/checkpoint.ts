@@ -11,19 +11,22 @@ import { shipped } from '../../src/open.ts';
 
 /**
  * Eight layers of 64, 378,000 parameters; the head is the embedding.
- * @param json what config.json says otherwise: model_type mistral, a window, other widths, qwen3_moe with experts
+ * @param json what config.json says otherwise: model_type mistral, a window, other widths, qwen3_moe with experts, exits, of which
+ *   the last has a matrix of its own
  */
 export async function writeTinyCheckpoint(
   folder: string,
   json: Readonly<Record<string, unknown>> & {
     readonly intermediate_size?: number;
     readonly num_hidden_layers?: number;
+    readonly early_exit_layers?: readonly number[];
     readonly num_attention_heads?: number;
     readonly num_experts?: number;
   } = {},
 ): Promise<void> {
   const [vocabulary, hidden] = [2048, 64];
   const { intermediate_size: inner = 96, num_hidden_layers: layers = 8, num_experts: experts } = json;
+  const { early_exit_layers: exits = [] } = json;
   const headSize = hidden / (json.num_attention_heads ?? 2);
   mkdirSync(folder, { recursive: true });
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
@@ -73,6 +76,8 @@ export async function writeTinyCheckpoint(
     }
   }
   add('model.norm', hidden);
+  for (const exit of exits) add(`exits.${exit}.norm`, hidden);
+  if (exits.length > 0) add(`exits.${exits.at(-1)}.head`, vocabulary, hidden);
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
 }
 
