@@ -13,19 +13,8 @@ import { openSafetensors } from '../src/io/safetensors/read.ts';
 import { wholeGraph } from '../src/models/build.ts';
 import { findArchitecture, loadModel } from '../src/models/index.ts';
 import { idsTensor, logits, openRunner } from '../src/models/runner.ts';
+import { architectures } from './engines/models.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
-
-const cases = [
-  'llama',
-  'llama-tied-llama3rope',
-  'llama-bias',
-  'mistral',
-  'qwen2',
-  'qwen3',
-  'qwen3_moe',
-  'qwen3_moe-single',
-  'gpt2',
-];
 
 async function open(name: string) {
   const folder = new URL(`models/${name}`, import.meta.url).pathname;
@@ -52,7 +41,7 @@ function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return most;
 }
 
-describe.each(cases)('%s', (name) => {
+describe.each(architectures)('%s', (name) => {
   it('block by block gives the logits of transformers within 1e-4', async () => {
     const { model, expected, ids } = await open(name);
     const result = await logits(model, ids);
@@ -70,7 +59,7 @@ describe.each(cases)('%s', (name) => {
   });
 });
 
-describe.each(cases)('%s', (name) => {
+describe.each(architectures)('%s', (name) => {
   it('has a gradient that agrees with differences of the loss', async () => {
     const { model, ids } = await open(name);
     const { graph, logits: scores } = wholeGraph(model, { weightsAs: 'inputs', batch: 1, time: 12 });
@@ -114,7 +103,7 @@ describe.each(cases)('%s', (name) => {
 describe('an architecture that is not known', () => {
   it('is refused with the list of those that are', () => {
     expect(() => findArchitecture({ model_type: 'mamba' })).toThrowError(
-      /not known[\s\S]*gpt2, llama, mistral, qwen2, qwen3, qwen3_moe[\s\S]*"mamba"/,
+      /not known[\s\S]*gemma, gemma2, gemma3_text, gpt2, granite, llama[\s\S]*"mamba"/,
     );
   });
 });

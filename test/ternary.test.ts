@@ -17,7 +17,7 @@ import { evaluate } from '../src/evaluate/evaluate.ts';
 import { floats, rmsNorm } from '../src/graph/ops.ts';
 import { roundToLevels } from '../src/rounding/levels.ts';
 import type { Model } from '../src/models/model.ts';
-import { llama } from '../src/models/llama.ts';
+import { llama } from '../src/models/architectures/llama.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 
 const shared = new URL('../../shared/', import.meta.url);

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExportedFile, TransformersOptions } from '../src/export/transformers.ts';
-import { exportTransformers } from '../src/export/transformers.ts';
+import { exportTransformers, unknownToTransformers } from '../src/export/transformers.ts';
 import { verifyExport } from '../src/export/verify.ts';
 import { denseValues } from '../src/encodings/dense.ts';
 import { writeText } from '../src/generate/generate.ts';
@@ -18,6 +18,7 @@ import {
   expectedOf,
   hasStories,
   maxDifference,
+  modelTypeOf,
   numerals,
   openGolden,
   openStories,
@@ -91,7 +92,13 @@ async function expectSame(
 }
 
 describe.skipIf(!transformers)(`transformers.js${missing}`, () => {
-  describe.each(architectures)('%s', (name) => {
+  const isKnown = (name: string) => !unknownToTransformers.has(modelTypeOf(name));
+
+  it.each(architectures.filter((name) => !isKnown(name)))('does not know %s', async (name) => {
+    await expect(load(await openGolden(name))).rejects.toThrow(/Unsupported model type/);
+  });
+
+  describe.each(architectures.filter(isKnown))('%s', (name) => {
     it('in float32: logits of the original library within 1e-4, greedy ids as ours', async () => {
       const model = await openGolden(name);
       const expected = expectedOf(name);

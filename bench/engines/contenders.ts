@@ -16,7 +16,7 @@ import { numberFormats } from '../../src/encodings/levels/numbers.ts';
 import { roundedActivations } from '../../src/encodings/rounded.ts';
 import { shifted } from '../../src/encodings/shifted.ts';
 import type { ExportOptions } from '../../src/export/graph.ts';
-import { llama } from '../../src/models/llama.ts';
+import { llama } from '../../src/models/architectures/llama.ts';
 import type { Model } from '../../src/models/model.ts';
 
 const config = llama.configure({

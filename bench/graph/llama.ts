@@ -21,7 +21,7 @@ import { matmul } from '../../src/graph/ops.ts';
 import type { Feeds, Session } from '../../src/graph/session.ts';
 import { feedsOf, openSession, tensor } from '../../src/graph/session.ts';
 import { wholeGraph } from '../../src/models/build.ts';
-import { llama } from '../../src/models/llama.ts';
+import { llama } from '../../src/models/architectures/llama.ts';
 import type { Model } from '../../src/models/model.ts';
 import { crossEntropy } from '../../src/train/loss.ts';
 

@@ -78,16 +78,11 @@ function byPart(expression: string, model: Model): Selector | undefined {
     const head = model.architecture.around(model.config).norm.readers.map(({ matrix }) => matrix);
     return ({ name, place }) => place === 'exit' || head.includes(name);
   }
-  const part = ['attention', 'feed-forward'].indexOf(expression);
-  if (part < 0) return undefined;
+  if (expression !== 'attention' && expression !== 'feed-forward') return undefined;
   const names = new Set(
-    model.config.layers.flatMap(({ heads, intermediate }, layer) => {
-      if ([heads, intermediate][part] === 0) return [];
-      const { norms, writers } = model.architecture.structure(model.config, layer);
-      // Attention stands first, where it is there.
-      const at = part === 0 ? 0 : norms.length - 1;
-      const own = part === 0 ? writers.slice(0, 1) : writers.slice(heads > 0 ? 1 : 0);
-      return [...norms[at].readers, ...own].map(({ matrix }) => matrix);
+    [...model.config.layers.keys()].flatMap((layer) => {
+      const { attention, feedForward } = model.architecture.structure(model.config, layer);
+      return expression === 'attention' ? attention : feedForward;
     }),
   );
   return ({ name }) => names.has(name);

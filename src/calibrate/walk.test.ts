@@ -11,7 +11,7 @@ import type { Importance } from '../contract/gradients.ts';
 import type { LinearMethod } from '../contract/method.ts';
 import type { Statistic, StatisticKind } from '../contract/statistic.ts';
 import { rtn } from '../methods/quantize/rtn.ts';
-import { gpt2 } from '../models/gpt2.ts';
+import { gpt2 } from '../models/architectures/gpt2.ts';
 import { loadModel } from '../models/index.ts';
 import type { Model } from '../models/model.ts';
 import { idsTensor, openRunner } from '../models/runner.ts';

@@ -35,7 +35,7 @@ import {
 } from '../graph/ops.ts';
 import { plainAttention, sees, unseen } from '../models/attention.ts';
 import type { Configuration, RopePlan } from '../models/model.ts';
-import { frequenciesOf, rotaryTables } from '../models/rope.ts';
+import { frequenciesOf, rotatedSize, rotaryTables } from '../models/rope.ts';
 import type { Attention } from '../models/scope.ts';
 
 /** Names of sizes; transformers.js makes empty caches by reading them off the file. */
@@ -115,12 +115,15 @@ export function cachedAttention(
   };
 }
 
-/** com.microsoft.GroupQueryAttention rotates by itself only where the head size is a multiple of this. */
+/** com.microsoft.GroupQueryAttention rotates by itself only where the head size, and what of it is rotated, is a multiple of this. */
 const fusedHeadSize = 16;
 
 /** Whether a layer's attention is one operator: of models with rotary positions, in layers that go without, too. */
-export const isFused = ({ layers }: Configuration, layer: number): boolean =>
-  layers.some(({ rope }) => rope) && layers[layer].headSize % fusedHeadSize === 0;
+export function isFused({ layers }: Configuration, layer: number): boolean {
+  const { headSize, rope } = layers[layer];
+  const fits = (size: number) => size % fusedHeadSize === 0;
+  return layers.some((each) => each.rope) && fits(headSize) && (!rope || fits(rotatedSize(rope, headSize)));
+}
 
 interface Cache {
   readonly key: Value;
@@ -149,7 +152,7 @@ function memory(): Shared['once'] {
 function fusedAttention(config: Configuration, shared: Shared): Attention {
   const { graph, once } = shared;
   return (query, key, value, layer) => {
-    const { heads, keyValueHeads, headSize, window, rope: plan } = config.layers[layer];
+    const { heads, keyValueHeads, headSize, window, scale, softcap, rope: plan } = config.layers[layer];
     const { key: pastKey, value: pastValue } = shared.past(layer);
     const total = once('total', () => cast(squeeze(sizeOf(graph, sizes.total), [0]), 'int32'));
     const lengths = once('lengths', () =>
@@ -159,7 +162,7 @@ function fusedAttention(config: Configuration, shared: Shared): Attention {
     const inputs = { query, key, value, pastKey, pastValue, lengths, total, bias };
     const [mixed, presentKey, presentValue] = groupQueryAttention(
       { ...inputs, ...(plan && rope(plan, config, shared, headSize)), ...cacheScales(shared, layer) },
-      { heads, keyValueHeads, window, present: sizes.total, cacheBits: shared.cache?.bits },
+      { heads, keyValueHeads, window, scale, softcap, present: sizes.total, cacheBits: shared.cache?.bits },
     );
     shared.present(layer, presentKey, presentValue);
     return mixed;

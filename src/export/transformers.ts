@@ -30,6 +30,9 @@ export interface ExportedFile {
   readonly levels: readonly AccuracyLevel[];
 }
 
+/** Types of models, of those that open here, that transformers.js (4.3.2) refuses to load. */
+export const unknownToTransformers: ReadonlySet<string> = new Set(['mixtral', 'olmoe']);
+
 export interface TransformersOptions {
   /** One file each; one in float32 where nothing is said. The first is what transformers.js loads by default. */
   readonly files?: readonly ExportOptions[];

@@ -7,7 +7,7 @@ import { chooseAccuracy, measuresLevels } from '../export/accuracy.ts';
 import { ropesOf } from '../models/rope.ts';
 import { checkFused, mostTabled } from '../export/attention.ts';
 import { cacheBytes, measureCache } from '../export/cache.ts';
-import { exportedBytes, exportTransformers } from '../export/transformers.ts';
+import { exportedBytes, exportTransformers, unknownToTransformers } from '../export/transformers.ts';
 import { verifyExport } from '../export/verify.ts';
 import type { FileType } from '../io/onnx/transformers.ts';
 import type { OpenedFile } from '../open.ts';
@@ -66,7 +66,11 @@ export const onnx: Format = {
   },
   async write(job) {
     const { recipe, compressed, folder, session, progress, texts, note } = job;
-    const { context, layers } = compressed.config;
+    const { context, layers, modelType } = compressed.config;
+    if (unknownToTransformers.has(modelType))
+      note(
+        `transformers.js does not know models of the type ${modelType} and refuses them: use ONNX Runtime or onnxruntime-genai.`,
+      );
     if (context > mostTabled && ropesOf(layers).length > 0)
       note(
         `The graph computes the cosines of its positions at each run: tables for all ${context.toLocaleString('en')} would be larger than many a model.`,

@@ -19,6 +19,7 @@ import {
   rotary,
   rotaryInPart,
   scalar,
+  softcap,
   sub,
   transpose,
   unsqueeze,
@@ -44,12 +45,13 @@ export interface AttentionTables {
 }
 
 /**
- * softmax(q k^T / sqrt(headSize) + mask) v (Vaswani et al. 2017) with grouped heads (Ainslie et al. 2023): the queries
+ * softmax(q k^T scale + mask) v (Vaswani et al. 2017) with grouped heads (Ainslie et al. 2023): the queries
  * of a group stand below each other, so that keys and values are not repeated and each product is one large one.
  */
 export function plainAttention(config: Configuration, tables: AttentionTables): Attention {
   return (q, k, v, layer) => {
-    const { heads, keyValueHeads, headSize, window, rope } = config.layers[layer];
+    const plan = config.layers[layer];
+    const { heads, keyValueHeads, headSize, window, rope, scale = 1 / Math.sqrt(headSize) } = plan;
     const group = heads / keyValueHeads;
     const [batch, time] = q.shape;
     const rotated = (x: Value, count: number) => {
@@ -62,8 +64,9 @@ export function plainAttention(config: Configuration, tables: AttentionTables): 
     const newValues = splitHeads(v, keyValueHeads, 1, headSize);
     const [keys, values] = tables.remember?.(newKeys, newValues, layer) ?? [newKeys, newValues];
     const queries = splitHeads(rotated(q, heads), keyValueHeads, group, headSize);
-    const scores = fusedMatmul(queries, keys, { transB: true, alpha: 1 / Math.sqrt(headSize) });
-    const perHead = reshape(scores, [batch, keyValueHeads, group, time, -1]);
+    const scores = fusedMatmul(queries, keys, { transB: true, alpha: scale });
+    const capped = plan.softcap === undefined ? scores : softcap(scores, plan.softcap);
+    const perHead = reshape(capped, [batch, keyValueHeads, group, time, -1]);
     const masked = add(perHead, cast(tables.mask(window), q.dtype));
     const mixed = attend(reshape(masked, scores.shape), values);
     return joinHeads(mixed, batch, time, group, headSize);

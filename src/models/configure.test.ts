@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { gpt2 } from './gpt2.ts';
-import { llama } from './llama.ts';
-import { mistral } from './mistral.ts';
-import { qwen2 } from './qwen2.ts';
-import { qwen3 } from './qwen3.ts';
+import { gpt2 } from './architectures/gpt2.ts';
+import { llama } from './architectures/llama.ts';
+import { mistral } from './architectures/mistral.ts';
+import { qwen2 } from './architectures/qwen2.ts';
+import { qwen3 } from './architectures/qwen3.ts';
 
 const sizes = {
   vocab_size: 100,

@@ -43,13 +43,17 @@ export function withExits(config: Configuration, layers: readonly number[]): Con
   return { ...config, exits, json: exits ? { ...json, early_exit_layers: exits } : json };
 }
 
-/** For `OuterStructure`. @param biased whether norms have a bias */
-export const exitStructures = ({ exits = [] }: Configuration, biased = false): readonly NormStructure[] =>
+/** For `OuterStructure`. @param last the norm before the last head: theirs are of its kind */
+export const exitStructures = (
+  { exits = [] }: Configuration,
+  { bias, offset }: Pick<NormStructure, 'bias' | 'offset'>,
+): readonly NormStructure[] =>
   exits.map((layer) => {
     const { norm, head } = exitNames(layer);
     return {
       weight: `${norm}.weight`,
-      ...(biased ? { bias: `${norm}.bias` } : {}),
+      ...(bias === undefined ? {} : { bias: `${norm}.bias` }),
+      ...(offset === undefined ? {} : { offset }),
       readers: [{ matrix: head }],
     };
   });

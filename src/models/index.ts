@@ -3,27 +3,58 @@
 import { LapidaryError, located } from '../base/errors.ts';
 import { quoted } from '../base/json.ts';
 import type { Stored } from '../base/tensor.ts';
-import { byteLength } from '../base/tensor.ts';
+import { byteLength, rowsOf } from '../base/tensor.ts';
 import { dense } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
 import { buildWhole, plainScope } from './build.ts';
 import { checkClass, unknownFix } from './class-name.ts';
 import { exitOf } from './exits.ts';
-import { gpt2 } from './gpt2.ts';
+import { gemma } from './architectures/gemma.ts';
+import { gemma2 } from './architectures/gemma2.ts';
+import { gemma3Text } from './architectures/gemma3-text.ts';
+import { granite } from './architectures/granite.ts';
+import { mixtral } from './architectures/mixtral.ts';
+import { olmo2 } from './architectures/olmo2.ts';
+import { olmo3 } from './architectures/olmo3.ts';
+import { olmoe } from './architectures/olmoe.ts';
+import { phi3 } from './architectures/phi3.ts';
+import { smollm3 } from './architectures/smollm3.ts';
+import { stablelm } from './architectures/stablelm.ts';
+import { starcoder2 } from './architectures/starcoder2.ts';
+import { gpt2 } from './architectures/gpt2.ts';
 import { withOwnHead } from './head.ts';
 import { checkLeftover } from './leftover.ts';
-import { llama } from './llama.ts';
-import { mistral } from './mistral.ts';
+import { llama } from './architectures/llama.ts';
+import { mistral } from './architectures/mistral.ts';
 import type { Architecture, Model } from './model.ts';
-import { qwen2 } from './qwen2.ts';
+import { qwen2 } from './architectures/qwen2.ts';
 import { readQuantized } from './quantized/index.ts';
-import { qwen3 } from './qwen3.ts';
-import { qwen3Moe } from './qwen3-moe.ts';
+import { qwen3 } from './architectures/qwen3.ts';
+import { qwen3Moe } from './architectures/qwen3-moe.ts';
 import type { Json } from './settings.ts';
 import { withSpecialIds } from './special-ids.ts';
 
-export const architectures: readonly Architecture[] = [gpt2, llama, mistral, qwen2, qwen3, qwen3Moe];
+export const architectures: readonly Architecture[] = [
+  gemma,
+  gemma2,
+  gemma3Text,
+  gpt2,
+  granite,
+  llama,
+  mistral,
+  mixtral,
+  olmo2,
+  olmo3,
+  olmoe,
+  phi3,
+  qwen2,
+  qwen3,
+  qwen3Moe,
+  smollm3,
+  stablelm,
+  starcoder2,
+];
 
 /** @throws LapidaryError on a model_type that is not known, with the list of those that are. */
 export function findArchitecture(json: Json, source?: string): Architecture {
@@ -80,11 +111,21 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   };
   const config = withSpecialIds(withOwnHead(plain, architecture, stored, source, warn), files);
   const head = architecture.around(config).norm.readers[0].matrix;
-  const vectors = collector((name) => find(tensors, name));
+  /** A tensor, or the rows that it is of a joined one. */
+  const part = (stem: string, suffix: string) => {
+    const own = find(tensors, `${stem}.${suffix}`);
+    const joined = own ? undefined : architecture.joined?.(stem, config);
+    const whole = joined && find(tensors, `${joined.name}.${suffix}`);
+    return whole ? named(joined!.name, () => rowsLater(whole, joined!.rows)) : own;
+  };
+  const vectors = collector((name) => {
+    const at = name.lastIndexOf('.');
+    return part(name.slice(0, at), name.slice(at + 1));
+  });
   const matrices = collector((name): Encoding | undefined => {
     const encoding = stored.encoding(name);
     if (encoding) return encoding;
-    const tensor = stored.tensor(name);
+    const tensor = part(name, 'weight');
     if (tensor)
       return named(name, () => dense(architecture.transposed?.(name) ? transposed(tensor) : tensor));
     // What an exit shares with the last head is stored once.
@@ -144,6 +185,22 @@ function named<T>(name: string, make: () => T): T {
   } catch (error) {
     throw located(`${name}.weight`, error);
   }
+}
+
+/** Some rows, read each time. */
+function rowsLater(tensor: Stored, rows: readonly number[]): Stored {
+  const [all, ...rest] = tensor.shape;
+  const most = Math.max(...rows);
+  if (most >= all)
+    throw new LapidaryError({
+      what: 'a tensor has fewer rows than config.json says',
+      expected: `more than ${most}`,
+      found: `[${tensor.shape.join(', ')}]`,
+      fix: 'check that config.json belongs to these weights',
+    });
+  const shape = [rows.length, ...rest];
+  const bytes = () => rowsOf(tensor, rows).bytes();
+  return { dtype: tensor.dtype, shape, byteLength: byteLength(tensor.dtype, shape), bytes };
 }
 
 /** [in, out] as [out, in], turned each time the bytes are read. */

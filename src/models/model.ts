@@ -21,6 +21,10 @@ export interface LayerPlan {
   readonly window?: number | undefined;
   /** How heads of queries and keys are rotated by their positions; undefined: not at all. */
   readonly rope?: RopePlan | undefined;
+  /** What scores of attention are multiplied by; 1 / sqrt(headSize) where it is not given. */
+  readonly scale?: number | undefined;
+  /** Scores x are held within ± this by softcap tanh(x / softcap). */
+  readonly softcap?: number | undefined;
 }
 
 /** A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): a router sends each token to few of many feed-forwards. */
@@ -118,12 +122,17 @@ export interface LayerStructure {
   /** The norms of the residual stream, in the order they run, each with all matrices that read what it gives. */
   readonly norms: readonly NormStructure[];
   /** Matrices whose outputs are added to the residual stream. */
-  readonly writers: readonly { readonly matrix: string; readonly bias?: string | undefined }[];
+  readonly writers: readonly Writer[];
   /**
    * Where a matrix's outputs are another's inputs, up to what a scale of a channel passes through unchanged: values to the
    * output projection (through attention), up to down (through the product with the gate).
    */
   readonly passages: readonly Passage[];
+  /** Matrices of attention, and of what feeds forward. */
+  readonly attention: readonly string[];
+  readonly feedForward: readonly string[];
+  /** Matrices whose outputs are multiplied with each other: queries and keys, where these stand by themselves. */
+  readonly compared: readonly string[];
   /** Where the feed-forward is a mixture; its matrices are among readers, writers and passages, too. */
   readonly mixture?: MixtureStructure | undefined;
 }
@@ -135,9 +144,18 @@ export interface MixtureStructure {
   readonly experts: readonly (readonly string[])[];
 }
 
+export interface Writer {
+  readonly matrix: string;
+  readonly bias?: string | undefined;
+  /** The weight of a norm that stands between it and the stream. */
+  readonly norm?: string | undefined;
+}
+
 export interface NormStructure {
   readonly weight: string;
   readonly bias?: string | undefined;
+  /** What the stored weight counts from; 0 where it is not given. */
+  readonly offset?: number | undefined;
   readonly readers: readonly { readonly matrix: string; readonly bias?: string | undefined }[];
 }
 
@@ -177,6 +195,14 @@ export interface Architecture {
   computed?(name: string): boolean;
   /** Matrices that the checkpoint stores as [in, out] (GPT-2's Conv1D). */
   transposed?(name: string): boolean;
+  /**
+   * Where a checkpoint has a matrix, or a bias, joined with others: the name of these, and which of their rows it is. Asked
+   * for where it has none of its own.
+   */
+  joined?(
+    name: string,
+    config: Configuration,
+  ): { readonly name: string; readonly rows: readonly number[] } | undefined;
   /** What names begin with here but not in checkpoints of the model without its head ("transformer."). */
   readonly omittedPrefix?: string;
   /**

@@ -25,6 +25,29 @@ export function upperWindows(json: Json, layers: number): readonly (number | und
   });
 }
 
+/**
+ * Windows of `sliding_window` in layers that `layer_types` calls so; without it in those that do not see everything.
+ * @param seesAll by layer, where config.json does not say
+ */
+export function typedWindows(
+  json: Json,
+  layers: number,
+  seesAll: (layer: number) => boolean,
+): readonly (number | undefined)[] {
+  const given = json.layer_types ?? undefined;
+  if (given !== undefined && (!Array.isArray(given) || given.length !== layers))
+    throw wrongSetting('layer_types', `a list of ${layers}`, given);
+  const types: readonly unknown[] =
+    given ?? Array.from({ length: layers }, (_, layer) => (seesAll(layer) ? full : sliding));
+  return types.map((type) => {
+    if (type === full) return undefined;
+    if (type !== sliding) throw wrongSetting('layer_types', `${full} or ${sliding}`, type);
+    return count(json, 'sliding_window');
+  });
+}
+
+const [full, sliding] = ['full_attention', 'sliding_attention'];
+
 /** The positions that the narrowest layer sees; undefined where all see the whole context. */
 export function narrowestWindow({ layers, context }: Configuration): number | undefined {
   const windows = layers.map(({ window }) => window ?? context);

@@ -18,6 +18,8 @@ import type { Matrix } from '../contract/statistic.ts';
 export interface Scaling {
   /** Vectors that are divided: a norm's weight and bias, or the bias of `from`. */
   readonly vectors: readonly string[];
+  /** What the first of them counts from; see `NormStructure`. */
+  readonly offset?: number | undefined;
   /** The matrix whose rows are divided, where no norm gives the channels. */
   readonly from?: string | undefined;
   /** Matrices whose columns are multiplied; all are fed the same. */
@@ -34,11 +36,11 @@ export function scalingsOf({ architecture, config, matrices }: Model, layer: num
   const width = (name: string) => matrices.get(name)!.shape[1];
   const defined = (names: readonly (string | undefined)[]) => names.filter((name) => name !== undefined);
   return [
-    ...norms.map(({ weight, bias, readers }): Scaling => {
+    ...norms.map(({ weight, bias, offset, readers }): Scaling => {
       const names = readers.map(({ matrix }) => matrix);
       const channels = width(names[0]);
       const channelOf = Int32Array.from({ length: channels }, (_, column) => column);
-      return { vectors: defined([weight, bias]), readers: names, channels, channelOf };
+      return { vectors: defined([weight, bias]), offset, readers: names, channels, channelOf };
     }),
     ...passages.map((passage): Scaling => {
       const { from, bias, to } = passage;
@@ -90,9 +92,10 @@ export function fold(model: Model, chosen: ReadonlyMap<Scaling, Float32Array | u
   const folded: Folded = { matrices: new Map(), vectors: new Map() };
   for (const [scaling, scales] of chosen) {
     if (!scales) continue;
-    for (const name of scaling.vectors) {
+    for (const [place, name] of scaling.vectors.entries()) {
       const vector = toFloat32(folded.vectors.get(name) ?? model.vectors.get(name)!);
-      const values = vector.map((value, channel) => value / scales[channel]);
+      const offset = place === 0 ? (scaling.offset ?? 0) : 0;
+      const values = vector.map((value, channel) => (value + offset) / scales[channel] - offset);
       folded.vectors.set(name, stored('float32', [values.length], values));
     }
     if (scaling.from !== undefined) {

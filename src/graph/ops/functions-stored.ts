@@ -88,6 +88,10 @@ export interface GroupQueryAttentionOptions {
   readonly keyValueHeads: number;
   /** Positions that a query sees, itself included. */
   readonly window?: number | undefined;
+  /** Of scores; 1 / sqrt(size) where it is not given. */
+  readonly scale?: number | undefined;
+  /** Scores are held within ± this. */
+  readonly softcap?: number | undefined;
   /** Name of past plus time. */
   readonly present?: Dim | undefined;
   /** Of a cache that holds integers: 8 (int8) or 4 (uint8 with two codes a byte, [..., size / 2]). */
@@ -106,6 +110,8 @@ export function groupQueryAttention(
     kv_num_heads: options.keyValueHeads,
     do_rotary: cos ? 1 : 0,
     ...(options.window === undefined ? {} : { local_window_size: options.window }),
+    ...(options.scale === undefined ? {} : { scale: { float: options.scale } }),
+    ...(options.softcap === undefined ? {} : { softcap: { float: options.softcap } }),
     ...(options.present === undefined ? {} : { present: options.present }),
     ...(options.cacheBits === undefined ? {} : { ...quantized, kv_cache_bit_width: options.cacheBits }),
   };

@@ -50,6 +50,9 @@ export const identity = (x: Value, shape: Shape): Value =>
 /** x times a number. */
 export const scale = (x: Value, factor: number): Value => mul(x, scalar(x.graph, factor, x.dtype));
 /** x sigmoid(x) = y, whose derivative is s + y - y s with s = sigmoid(x). */
+/** cap tanh(x / cap): within ± cap. */
+export const softcap = (x: Value, cap: number): Value => scale(tanh(scale(x, 1 / cap)), cap);
+
 export function silu(x: Value): Value {
   const s = sigmoid(x);
   const y = mul(x, s);

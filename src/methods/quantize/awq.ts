@@ -205,7 +205,7 @@ function largestSize(values: Float32Array, start: number, end: number): number {
 
 /**
  * Clips the weights of a block, in place. What queries and keys are made of is left alone, as by the authors: outputs
- * that are multiplied with each other are not served by less error in each. (They read the first norm and pass nothing on.)
+ * that are multiplied with each other are not served by less error in each.
  */
 async function clip(
   block: Block,
@@ -213,12 +213,10 @@ async function clip(
   folded: Folded,
 ): Promise<void> {
   const all = [...chosen.keys()];
-  const passedOn = new Set(all.map(({ from }) => from));
-  const compared = new Set(all[0].readers.filter((name) => !passedOn.has(name)));
   const { architecture, config } = block.model;
-  const { norms, writers } = architecture.structure(config, block.layer);
-  for (const { matrix: name } of [...norms.flatMap(({ readers }) => readers), ...writers]) {
-    if (compared.has(name)) continue;
+  const { attention, feedForward, compared } = architecture.structure(config, block.layer);
+  for (const name of [...attention, ...feedForward]) {
+    if (compared.includes(name)) continue;
     block.signal?.throwIfAborted();
     const scaling = all.find(({ readers }) => readers.includes(name));
     const scales = scaling && chosen.get(scaling);

@@ -11,7 +11,18 @@ import type { Stored } from '../../base/tensor.ts';
 import { byteLength, stored } from '../../base/tensor.ts';
 import { dense } from '../../encodings/dense.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
-import type { Model, NormStructure } from '../../models/model.ts';
+import type { LayerStructure, Model, NormStructure } from '../../models/model.ts';
+
+/** @throws LapidaryError where what is written passes a norm whose weights would have to turn with the stream */
+function checkWriters(layers: readonly LayerStructure[]): void {
+  const [found] = layers.flatMap(({ writers }) => writers.filter(({ norm }) => norm !== undefined));
+  if (found)
+    throw new LapidaryError({
+      what: 'this architecture cannot be rotated: norms stand behind its attention and feed-forward, and their weights belong to single channels',
+      where: found.norm,
+      fix: 'use a method that does not rotate',
+    });
+}
 
 /**
  * The same model with norm weights of one. Its heads are matrices of their own: each reads a norm that no other does.
@@ -22,6 +33,7 @@ export function fold(model: Model): Model {
   const { architecture, config } = open;
   const outer = architecture.around(config);
   const layers = config.layers.map((_, layer) => architecture.structure(config, layer));
+  checkWriters(layers);
   const editor = edit(open);
   for (const norm of [...layers.flatMap(({ norms }) => norms), outer.norm, ...outer.exits])
     foldNorm(editor, norm);
@@ -87,8 +99,8 @@ function changed(
   return dense({ dtype: 'float32', shape, byteLength: byteLength('float32', shape), bytes });
 }
 
-function foldNorm(editor: Editor, { weight, bias, readers }: NormStructure): void {
-  const factors = editor.read(weight);
+function foldNorm(editor: Editor, { weight, bias, offset = 0, readers }: NormStructure): void {
+  const factors = editor.read(weight).map((value) => value + offset);
   if (bias) {
     const shift = editor.read(bias);
     const takers = readers.flatMap((reader) => (reader.bias ? [reader.bias] : []));
@@ -104,7 +116,7 @@ function foldNorm(editor: Editor, { weight, bias, readers }: NormStructure): voi
       for (let i = 0; i < values.length; i++) values[i] *= factors[i % columns];
     });
   }
-  editor.vector(weight, (values) => values.fill(1));
+  editor.vector(weight, (values) => values.fill(1 - offset));
 }
 
 /** bias += W shift, with W as the norm's weight was not yet in it. */

@@ -1,8 +1,8 @@
 /** Qwen 3 (Yang et al. 2025): every head of query and key is normed before it is rotated. */
 
-import { decoder } from './decoder.ts';
-import { flag } from './settings.ts';
-import { upperWindows } from './windows.ts';
+import { decoder } from '../decoder/decoder.ts';
+import { flag } from '../settings.ts';
+import { upperWindows } from '../windows.ts';
 
 export const qwen3 = decoder({
   modelType: 'qwen3',
@@ -12,6 +12,6 @@ export const qwen3 = decoder({
     const attention = flag(json, 'attention_bias', false);
     return { queryKeyValue: attention, output: attention, feedForward: false };
   },
-  queryKeyNorm: true,
+  queryKeyNorm: 'head',
   windows: upperWindows,
 });

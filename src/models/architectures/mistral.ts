@@ -1,7 +1,7 @@
 /** Mistral (Jiang et al. 2023): Llama with a sliding window in every layer. */
 
-import { decoder } from './decoder.ts';
-import { count } from './settings.ts';
+import { decoder } from '../decoder/decoder.ts';
+import { count } from '../settings.ts';
 
 export const mistral = decoder({
   modelType: 'mistral',

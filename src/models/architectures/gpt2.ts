@@ -1,11 +1,11 @@
 /** GPT-2 (Radford et al. 2019): learned positions, LayerNorm with bias, query, key and value in one matrix. */
 
-import type { Value } from '../graph/graph.ts';
-import { add, gelu, layerNorm, relu, split } from '../graph/ops.ts';
-import { exitNames, exitStructures, readExits } from './exits.ts';
-import type { Architecture, Configuration, Scope } from './model.ts';
-import type { Json } from './settings.ts';
-import { count, flag, positive, tokens, word, wrongSetting } from './settings.ts';
+import type { Value } from '../../graph/graph.ts';
+import { add, gelu, layerNorm, relu, split } from '../../graph/ops.ts';
+import { exitNames, exitStructures, readExits } from '../exits.ts';
+import type { Architecture, Configuration, Scope } from '../model.ts';
+import type { Json } from '../settings.ts';
+import { count, flag, positive, tokens, word, wrongSetting } from '../settings.ts';
 
 const activations = ['gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'gelu', 'relu'] as const;
 
@@ -50,6 +50,9 @@ export const gpt2: Architecture = {
       writers: [biased('attn.c_proj'), biased('mlp.c_proj')],
       // Values stand in one matrix with queries and keys; the activation passes no scale.
       passages: [],
+      attention: [`${name}.attn.c_attn`, `${name}.attn.c_proj`],
+      feedForward: [`${name}.mlp.c_fc`, `${name}.mlp.c_proj`],
+      compared: [`${name}.attn.c_attn`],
     };
   },
   settings(layers) {
@@ -65,7 +68,7 @@ export const gpt2: Architecture = {
       bias: 'transformer.ln_f.bias',
       readers: [{ matrix: headOf(config) }],
     },
-    exits: exitStructures(config, true),
+    exits: exitStructures(config, { bias: 'transformer.ln_f.bias' }),
     centered: true,
   }),
 };

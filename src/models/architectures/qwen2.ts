@@ -1,7 +1,7 @@
 /** Qwen 2 and 2.5 (Yang et al. 2024): biases on query, key and value. */
 
-import { decoder } from './decoder.ts';
-import { upperWindows } from './windows.ts';
+import { decoder } from '../decoder/decoder.ts';
+import { upperWindows } from '../windows.ts';
 
 export const qwen2 = decoder({
   modelType: 'qwen2',

@@ -1,0 +1,38 @@
+/** Gemma (Gemma Team 2024, arXiv:2403.08295): embeddings times the root of the width, norms that count from one, GeGLU. */
+
+import type { Activation, DecoderTraits } from '../decoder/decoder.ts';
+import { decoder } from '../decoder/decoder.ts';
+import type { Json } from '../settings.ts';
+import { count, flag, word, wrongSetting } from '../settings.ts';
+
+/** What all Gemmas share. */
+export const gemmaTraits = {
+  norm: { kind: 'rms', offset: 1 },
+  biases: (json) => {
+    const attention = flag(json, 'attention_bias', false);
+    return { queryKeyValue: attention, output: attention, feedForward: false };
+  },
+  activation: gelu,
+  factors: (json) => ({ embedding: Math.sqrt(count(json, 'hidden_size')) }),
+  refuse(json) {
+    if (json.use_bidirectional_attention === true)
+      throw wrongSetting('use_bidirectional_attention', 'false: attention to what came before', true);
+  },
+} as const satisfies Partial<DecoderTraits>;
+
+/** Early files say "gelu" and mean the tanh form, as transformers takes it. */
+function gelu(json: Json): Activation {
+  const key =
+    json.hidden_activation === undefined || json.hidden_activation === null
+      ? 'hidden_act'
+      : 'hidden_activation';
+  word(json, key, ['gelu_pytorch_tanh', 'gelu', 'gelu_new', 'gelu_fast'], 'gelu_pytorch_tanh');
+  return 'gelu tanh';
+}
+
+export const gemma = decoder({
+  ...gemmaTraits,
+  modelType: 'gemma',
+  className: 'Gemma',
+  absent: { head_dim: 256, max_position_embeddings: 8192, tie_word_embeddings: true },
+});

@@ -1,0 +1,46 @@
+/** Gemma 3 (Gemma Team 2025, arXiv:2503.19786): heads are normed; five layers with windows to one without, each kind with a rotation of its own. */
+
+import { decoder } from '../decoder/decoder.ts';
+import type { RopePlan } from '../model.ts';
+import { hasRopes, readRope } from '../rope.ts';
+import type { Json } from '../settings.ts';
+import { count } from '../settings.ts';
+import { typedWindows } from '../windows.ts';
+import { gemmaTraits } from './gemma.ts';
+import { gemmaCaps, gemmaFactors, gemmaNorms } from './gemma2.ts';
+
+export const gemma3Text = decoder({
+  ...gemmaTraits,
+  modelType: 'gemma3_text',
+  className: 'Gemma3',
+  absent: {
+    head_dim: 256,
+    num_attention_heads: 8,
+    num_key_value_heads: 4,
+    vocab_size: 262208,
+    max_position_embeddings: 131072,
+    sliding_window: 4096,
+    tie_word_embeddings: true,
+  },
+  names: gemmaNorms,
+  queryKeyNorm: 'head',
+  factors: gemmaFactors,
+  caps: gemmaCaps,
+  windows,
+  ropes(json, layers) {
+    const [all, near] = [rope(json, 'full_attention'), rope(json, 'sliding_attention')];
+    return windows(json, layers).map((window) => (window === undefined ? all : near));
+  },
+});
+
+function windows(json: Json, layers: number) {
+  const pattern = count(json, 'sliding_window_pattern', 6);
+  return typedWindows(json, layers, (layer) => (layer + 1) % pattern === 0);
+}
+
+/** Files before transformers 5 have the base of layers with windows apart, and scale the others alone. */
+function rope(json: Json, kind: 'full_attention' | 'sliding_attention'): RopePlan {
+  if (hasRopes(json)) return readRope(json, { kind });
+  if (kind === 'full_attention') return readRope({ rope_theta: 1e6, ...json });
+  return readRope({ rope_theta: json.rope_local_base_freq ?? 1e4 });
+}
