@@ -27,7 +27,7 @@ describe('config.json of a decoder', () => {
       keyValueHeads: 2,
       headSize: 16,
       intermediate: 96,
-      window: undefined,
+      rope: { theta: 10000 },
     });
     expect(config).toMatchObject({ hidden: 64, vocabulary: 100, tiedHead: false, bos: 1, eos: [2, 3] });
   });
