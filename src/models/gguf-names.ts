@@ -1,5 +1,8 @@
 /** What GGUF calls the tensors of an architecture, and what our checkpoints call them. */
 
+import type { OwnKeys } from './gguf-own-keys.ts';
+import { gemma2Keys, gemma3Keys, gemmaKeys, graniteKeys, smollm3Keys } from './gguf-own-keys.ts';
+
 interface Names {
   /** Outside the layers. */
   readonly whole: readonly (readonly [gguf: string, ours: string])[];
@@ -48,6 +51,23 @@ const gpt2: Names = {
   ],
 };
 
+/** Norms behind attention and feed-forward, too, as Gemma has them. */
+const gemma: Names = {
+  ...decoder,
+  parts: [
+    ...decoder.parts.filter(([, ours]) => ours !== 'post_attention_layernorm'),
+    ['post_attention_norm', 'post_attention_layernorm'],
+    ['ffn_norm', 'pre_feedforward_layernorm'],
+    ['post_ffw_norm', 'post_feedforward_layernorm'],
+  ],
+};
+
+/** Norms behind these alone. */
+const olmo: Names = {
+  ...gemma,
+  parts: gemma.parts.filter(([gguf]) => gguf !== 'attn_norm' && gguf !== 'ffn_norm'),
+};
+
 /** How an architecture of llama.cpp corresponds to ours. */
 export interface GgufFamily {
   /** general.architecture. */
@@ -60,6 +80,10 @@ export interface GgufFamily {
   readonly adjacentPairs: boolean;
   /** Key of the norms' epsilon, behind the architecture. */
   readonly epsilonKey: string;
+  /** What files add to the weights of norms, which are stored as their difference from it in checkpoints. */
+  readonly normOffset: number;
+  /** What is of this architecture alone. */
+  readonly own?: OwnKeys | undefined;
   /** A name without ".weight" or ".bias", ours or theirs; undefined where there is none. */
   ours(gguf: string): string | undefined;
   theirs(ours: string): string | undefined;
@@ -73,6 +97,7 @@ function family(architecture: string, modelType: string, names: Names, adjacentP
     architecture,
     modelType,
     adjacentPairs,
+    normOffset: 0,
     epsilonKey: names === gpt2 ? 'attention.layer_norm_epsilon' : 'attention.layer_norm_rms_epsilon',
     ours(gguf) {
       const [, layer, part] = /^blk\.(\d+)\.(.+)$/.exec(gguf) ?? [];
@@ -97,4 +122,10 @@ export const ggufFamilies: readonly GgufFamily[] = [
   family('qwen3', 'qwen3', decoder),
   family('gpt2', 'gpt2', gpt2),
   family('deci', 'llama', decoder, true),
+  { ...family('gemma', 'gemma', decoder), normOffset: 1, own: gemmaKeys },
+  { ...family('gemma2', 'gemma2', gemma), normOffset: 1, own: gemma2Keys },
+  { ...family('gemma3', 'gemma3_text', gemma), normOffset: 1, own: gemma3Keys },
+  { ...family('granite', 'granite', decoder, true), own: graniteKeys },
+  { ...family('smollm3', 'smollm3', decoder, true), own: smollm3Keys },
+  family('olmo2', 'olmo2', olmo),
 ];

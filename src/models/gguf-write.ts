@@ -21,7 +21,7 @@ import { ggufFamilies } from './gguf-names.ts';
 import { ropesOf } from './rope.ts';
 import { llama3Factors } from './gguf-rope.ts';
 import { inPairs } from './gguf-rows.ts';
-import type { LayerPlan, Model } from './model.ts';
+import type { Configuration, LayerPlan, Model, RopePlan } from './model.ts';
 
 export type FloatType = 'F32' | 'F16' | 'BF16';
 
@@ -55,7 +55,7 @@ export function ggufOf(given: Model, options: GgufOptions): GgufContents {
       found: given.config.modelType,
     });
   }
-  checkPlan(given);
+  checkPlan(given, own);
   const uneven = isUneven(given) ? unevenArchitecture(given) : undefined;
   const [model, family] =
     uneven === undefined ? [given, own] : [withWidths(given), { ...own, architecture: uneven }];
@@ -122,8 +122,12 @@ function withWidths(model: Model): Model {
   return { ...model, config, matrices, vectors };
 }
 
+/** The rotation of layers that see everything, or of all. */
+const ropeOf = ({ layers }: Configuration): RopePlan | undefined =>
+  (layers.find(({ rope, window }) => rope && window === undefined) ?? layers.find(({ rope }) => rope))?.rope;
+
 /** What llama.cpp takes for granted. */
-function checkPlan({ config, source }: Model): void {
+function checkPlan({ config, source }: Model, { own }: GgufFamily): void {
   const sizes = new Set(config.layers.map(({ headSize }) => headSize));
   const refuse = (what: string, expected: string, found: unknown) => {
     throw new LapidaryError({
@@ -135,14 +139,15 @@ function checkPlan({ config, source }: Model): void {
     });
   };
   const ropes = ropesOf(config.layers);
-  const kind = ropes[0]?.scaling?.type ?? 'default';
+  const kind = ropeOf(config)?.scaling?.type ?? 'default';
   if (!['default', 'linear', 'llama3'].includes(kind) || ropes.some(({ share }) => share !== undefined))
     refuse(
       'rotary positions that are not written as GGUF here',
       'default, linear or llama3, of whole heads',
       kind,
     );
-  if (ropes.length > 1) refuse('rotary positions that differ by layer', 'one rotation for all', ropes.length);
+  if (ropes.length > 1 && !own?.ropes)
+    refuse('rotary positions that differ by layer', 'one rotation for all', ropes.length);
   if (sizes.size > 1) refuse('heads of several sizes, which llama.cpp does not compute', 'one', [...sizes]);
   const activation = config.json.activation_function ?? 'gelu_new';
   if (
@@ -173,7 +178,9 @@ function modelKeys(model: Model, family: GgufFamily, { name, floats, fileType }:
     [key(family.epsilonKey), f32(config.normEpsilon)],
     [key('vocab_size'), u32(config.vocabulary)],
   ];
-  const [rope] = ropesOf(config.layers);
+  for (const [suffix, value] of family.own?.write(config, model.source) ?? [])
+    keys.push([key(suffix), value]);
+  const rope = ropeOf(config);
   if (!rope) return keys;
   const { headSize } = config.layers[0];
   keys.push(
@@ -289,7 +296,7 @@ function tensorsOf(model: Model, family: GgufFamily, floats: FloatType): Readonl
     return `${found}.${suffix}`;
   };
   const { layers } = model.config;
-  const [rope] = ropesOf(layers);
+  const rope = ropeOf(model.config);
   if (rope?.scaling?.type === 'llama3') {
     const factors = llama3Factors(rope.scaling, rope.theta, layers[0].headSize);
     const tensor = stored('float32', [factors.length], factors);
@@ -303,8 +310,10 @@ function tensorsOf(model: Model, family: GgufFamily, floats: FloatType): Readonl
   }
   for (const [name, vector] of model.vectors) {
     const [, stem, suffix] = /^(.+)\.(weight|bias)$/.exec(name)!;
-    const bytes = () => new Uint8Array(toFloat32(vector).buffer as ArrayBuffer);
     const { shape } = vector;
+    const offset = stem.endsWith('norm') ? family.normOffset : 0;
+    const bytes = () =>
+      new Uint8Array(toFloat32(vector).map((value) => value + offset).buffer as ArrayBuffer);
     const tensor = { type: ggmlType('F32'), shape, byteLength: 4 * elementCount(shape), bytes };
     tensors.set(nameOf(stem, suffix), inOrder(tensor, family, model, stem));
   }

@@ -5,7 +5,7 @@
 
 import { LapidaryError } from '../base/errors.ts';
 import type { DType, Stored } from '../base/tensor.ts';
-import { elementCount } from '../base/tensor.ts';
+import { byteLength, elementCount } from '../base/tensor.ts';
 import { toFloat32 } from '../base/half.ts';
 import { blockEncoding } from '../encodings/blocks/encoding.ts';
 import { blockTypes } from '../encodings/blocks/index.ts';
@@ -49,9 +49,19 @@ export function modelFromGguf(
     const whole = ours === undefined ? name : `${ours}.${suffix}`;
     if (tensor.shape.length === 2 && ours !== undefined && suffix === 'weight') {
       encodings.set(ours, encodingOf(name, tensor, heads, file.path));
-    } else tensors.set(whole, vectorOf(whole, tensor, heads, file.path));
+    } else {
+      const vector = vectorOf(whole, tensor, heads, file.path);
+      const offset = ours?.endsWith('norm') ? family.normOffset : 0;
+      tensors.set(whole, offset === 0 ? vector : lessOffset(vector, offset));
+    }
   }
   return loadModel({ source, json, tensors, encodings, files: filesOf(file) }, warn);
+}
+
+/** In float32: what is left may need more digits than the sum. */
+function lessOffset(vector: Stored, offset: number): Stored {
+  const bytes = () => new Uint8Array(toFloat32(vector).map((value) => value - offset).buffer as ArrayBuffer);
+  return { dtype: 'float32', shape: vector.shape, byteLength: byteLength('float32', vector.shape), bytes };
 }
 
 /** Every tensor of a model as floats, computed when read; for looking whether they are finite. */
@@ -169,7 +179,13 @@ function configOf(file: GgufFile, family: GgufFamily): Record<string, unknown> {
     rms_norm_eps: epsilon,
     rope_theta: theta,
     ...(scaling && { rope_scaling: scaling }),
+    ...family.own?.read((name) => ownNumber(metadata, key(name)), { headSize, layers }),
   };
+}
+
+function ownNumber(metadata: GgufFile['metadata'], key: string): number | undefined {
+  const value = numberAt(metadata, key);
+  return value === undefined ? undefined : shortest(value);
 }
 
 function ropeFactors({ tensors, path }: GgufFile): Float32Array | undefined {
