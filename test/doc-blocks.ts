@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { answer } from './command-line.ts';
 import { runInChromium } from './engines/chromium.ts';
 import { llamaFolder } from './engines/llama/llama.ts';
@@ -79,11 +79,14 @@ export async function runCommands({ code, line }: Block, folder: string): Promis
 }
 
 /** Runs a script's block in Node. @returns what it writes to standard output */
-export function runScript({ language, code, line }: Block, folder: string): string {
+export function runScript({ language, code, line, note }: Block, folder: string): string {
   const file = `block-${line}.${language === 'ts' ? 'ts' : 'mjs'}`;
   writeFileSync(join(folder, file), code);
-  const loader = language === 'ts' ? ['--import', import.meta.resolve('tsx')] : [];
-  const { status, stdout, stderr } = spawnSync(process.execPath, [...loader, file], {
+  const before = [
+    ...(language === 'ts' ? [import.meta.resolve('tsx')] : []),
+    ...(note === 'llama.cpp' ? [pathToFileURL(join(llamaFolder, 'one-thread.js')).href] : []),
+  ].flatMap((module) => ['--import', module]);
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...before, file], {
     cwd: folder,
     encoding: 'utf8',
   });

@@ -1,5 +1,6 @@
 /** GGUF files of ours read back, and in llama.cpp, by the product's own verification. */
 
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +10,7 @@ import { blocksOf } from '../src/encodings/blocks/index.ts';
 import { verifyGguf } from '../src/export/gguf.ts';
 import type { Llama } from '../src/export/llama/find.ts';
 import { greedyLlama } from '../src/export/llama/greedy.ts';
-import { askLlama } from '../src/export/llama/process.ts';
+import { askLlama, LlamaFailure } from '../src/export/llama/process.ts';
 import { measureLlamaSpeed } from '../src/export/llama/speed.ts';
 import { verifyLlama } from '../src/export/llama/verify.ts';
 import { openCheckpoint } from '../src/io/checkpoint.ts';
@@ -189,6 +190,27 @@ describe('a file that is wrong', () => {
     const failed = verifyLlama(llama, path, model, [1, 2, 3], { threads });
     await expect(failed).rejects.toMatchObject({ exitCode: ExitCode.verification });
     await expect(failed).rejects.toThrow(message);
+  });
+});
+
+describe.skipIf(!hasLlama)(`the process of llama.cpp${missing}`, () => {
+  let started = 0;
+  const count = () => started++;
+  beforeAll(() => subscribe('child_process', count));
+  afterAll(() => unsubscribe('child_process', count));
+
+  it('answers one question after another; another one does behind a refusal', async () => {
+    const { model } = await tiny('llama');
+    const path = await written('asked', model);
+    const ask = (asked: string) =>
+      askLlama(llama.entry, 'tokens', { path: asked, texts: ['a time'] }, { threads });
+    const first = await ask(path);
+    started = 0;
+    expect(await ask(path)).toEqual(first);
+    expect(started).toBe(0);
+    await expect(ask(`${path}.missing`)).rejects.toThrow(LlamaFailure);
+    expect(await ask(path)).toEqual(first);
+    expect(started).toBe(1);
   });
 });
 

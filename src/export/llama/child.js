@@ -2,8 +2,8 @@
  * llama.cpp at work, in a process of its own, since it ends the one it is in when a file displeases it. Plain
  * JavaScript, because the process starts from the file itself, in the source tree and in the built package alike.
  *
- * The parent sends one message { entry, threads, job, ...arguments }, `entry` the address of node-llama-cpp's module;
- * back goes { found } or { error }. What llama.cpp says of its own is on standard error.
+ * The parent sends messages { entry, threads, job, ...arguments }, each when the one before is answered, `entry` the
+ * address of node-llama-cpp's module; back goes { found } or { error }. What llama.cpp says of its own is on standard error.
  */
 
 import { setTimeout } from 'node:timers/promises';
@@ -102,6 +102,7 @@ async function times(model, { prompt, tokens, runs }) {
     for (let index = 0; index < tokens; index++) await sequence.controlledEvaluate([[id(index), next]]);
     found.push({ prefill: (between - started) / 1000, decode: (performance.now() - between) / 1000 });
   }
+  await sequence.context.dispose();
   return found.slice(1);
 }
 
@@ -121,24 +122,34 @@ async function open(model, length) {
 
 const jobs = { logits, tokens, greedy, times };
 
-/** @param {any} question */
-async function answer({ entry, threads, job, path, ...question }) {
+/** @type {Promise<any> | undefined} */
+let opened;
+
+/** @param {string} entry */
+async function openLlama(entry) {
   const { getLlama, LlamaLogLevel } = await import(entry);
-  const llama = await getLlama({
+  return getLlama({
     build: 'never',
     gpu: false,
     skipDownload: true,
-    maxThreads: threads,
     logLevel: LlamaLogLevel.error,
     logger: (/** @type {unknown} */ _level, /** @type {string} */ line) =>
       process.stderr.write(`${line.trimEnd()}\n`),
   });
-  if (job === 'release') return llama.llamaCppRelease.release;
-  const model = await llama.loadModel({ modelPath: path, gpuLayers: 0, ignoreMemorySafetyChecks: true });
-  return jobs[/** @type {keyof typeof jobs} */ (job)](model, question);
 }
 
-process.once('message', async (question) => {
+/** @param {any} question */
+async function answer({ entry, threads, job, path, ...question }) {
+  const llama = await (opened ??= openLlama(entry));
+  if (job === 'release') return llama.llamaCppRelease.release;
+  llama.maxThreads = threads;
+  const model = await llama.loadModel({ modelPath: path, gpuLayers: 0, ignoreMemorySafetyChecks: true });
+  const found = await jobs[/** @type {keyof typeof jobs} */ (job)](model, question);
+  await model.dispose();
+  return found;
+}
+
+process.on('message', async (question) => {
   const reply = await answer(question).then(
     (found) => ({ found }),
     async (error) => {
@@ -147,10 +158,9 @@ process.once('message', async (question) => {
       return { error: error.message };
     },
   );
-  // Its threads would keep the process.
-  process.send?.(reply, () => process.exit(0));
+  process.send?.(reply);
 });
 // A terminal interrupts all of a command's processes; the parent decides what that means.
 process.on('SIGINT', () => {});
-// Nobody is there to listen.
-process.once('disconnect', () => process.exit(1));
+// Nobody is there to ask. The engine's threads would keep the process.
+process.once('disconnect', () => process.exit(0));

@@ -16,7 +16,7 @@ const part = (name) => import(join(installed, 'node-llama-cpp', 'dist', 'binding
 const { Llama } = await part('Llama.js');
 export const { LlamaLogLevel } = await part('types.js');
 
-/** @param {{ maxThreads: number, logLevel: unknown, logger: unknown }} options */
+/** @param {{ maxThreads?: number, logLevel: unknown, logger: unknown }} options */
 export const getLlama = ({ maxThreads, logLevel, logger }) =>
   Llama._create({
     bindings: createRequire(import.meta.url)(bindingPath),
