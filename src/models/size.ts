@@ -70,15 +70,7 @@ export interface LinearLayer {
 }
 
 /** Every linear layer in the order it is computed, the head behind them, exits last. */
-export function linearLayers(model: Model): readonly LinearLayer[] {
-  const { scope } = built(model);
-  return [...scope.linears].map(([name, { encoding }]) => ({
-    name,
-    layer: layerOf(model, name),
-    exit: exitOf(model.config, name),
-    encoding,
-  }));
-}
+export const linearLayers = (model: Model): readonly LinearLayer[] => usesOf(model).linears;
 
 /** The layer that a matrix or vector belongs to, by its name; undefined outside of all. */
 export function layerOf(
@@ -90,15 +82,37 @@ export function layerOf(
 }
 
 /** Every matrix that rows are looked up in, and by what: a model may have as many positions as tokens. */
-export function tables(model: Model): ReadonlyMap<string, 'tokens' | 'positions'> {
-  const { scope, ids } = built(model);
-  return new Map([...scope.tables].map(([name, by]) => [name, by === ids ? 'tokens' : 'positions']));
+export const tables = (model: Model): Uses['tables'] => usesOf(model).tables;
+
+/** What a model's graph does with its matrices. */
+interface Uses {
+  readonly linears: readonly LinearLayer[];
+  readonly tables: ReadonlyMap<string, 'tokens' | 'positions'>;
 }
 
-function built({ architecture, config, ...weights }: Model) {
+/** A model is a value, asked for its uses again and again, and its graph takes long to build. */
+const known = new WeakMap<Model, Uses>();
+
+function usesOf(model: Model): Uses {
+  const uses = known.get(model) ?? built(model);
+  known.set(model, uses);
+  return uses;
+}
+
+function built(model: Model): Uses {
+  const { architecture, config, ...weights } = model;
   const graph = new Graph('inputs');
   const scope = plainScope(graph, config, weights, { time: 'time', longest: 1 });
   const ids = graph.input('ids', 'int64', ['batch', 'time']);
   buildWhole(architecture, scope, ids, { exits: true });
-  return { scope, ids };
+  const linears = [...scope.linears].map(([name, { encoding }]) => ({
+    name,
+    layer: layerOf(model, name),
+    exit: exitOf(config, name),
+    encoding,
+  }));
+  return {
+    linears,
+    tables: new Map([...scope.tables].map(([name, by]) => [name, by === ids ? 'tokens' : 'positions'])),
+  };
 }

@@ -113,8 +113,13 @@ function alternativesOf({ type, const: word, enum: words }: JsonSchema): readonl
   return type === 'boolean' ? ['true', 'false'] : ['a number'];
 }
 
+/** Schemas are declared once, and described often. */
+const known = new WeakMap<z.ZodType, JsonSchema>();
+
 function jsonSchema(schema: z.ZodType): JsonSchema {
-  return z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
+  const json = known.get(schema) ?? z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  known.set(schema, json as JsonSchema);
+  return json as JsonSchema;
 }
 
 function schemaAt(schema: z.ZodType, path: readonly PropertyKey[]): JsonSchema | undefined {
