@@ -17,11 +17,13 @@ import {
   cos as cosine,
   cumSum,
   expand,
+  gather,
   greater,
   groupQueryAttention,
   max,
   mul,
   range,
+  reshape,
   scalar,
   scale,
   sin as sine,
@@ -30,11 +32,13 @@ import {
   squeeze,
   sub,
   toEnd,
+  transpose,
   unsqueeze,
   where,
 } from '../graph/ops.ts';
+import { alibiTable } from '../models/alibi.ts';
 import { plainAttention, sees, unseen } from '../models/attention.ts';
-import type { Configuration, RopePlan } from '../models/model.ts';
+import type { AlibiPlan, Configuration, RopePlan } from '../models/model.ts';
 import { frequenciesOf, rotatedSize, rotaryTables } from '../models/rope.ts';
 import type { Attention } from '../models/scope.ts';
 
@@ -199,6 +203,10 @@ function plainCachedAttention(config: Configuration, shared: Shared): Attention 
   return plainAttention(config, {
     first: sizeOf(graph, sizes.past),
     rope: (plan, headSize) => rope(plan, config, shared, headSize),
+    alibi: (plan, keyValueHeads) =>
+      once(`alibi ${JSON.stringify([plan, keyValueHeads])}`, () =>
+        alibi(plan, keyValueHeads, config, shared),
+      ),
     mask: (window) => once(`mask ${window}`, () => additiveMask(graph, mask, window)),
     remember(newKeys, newValues, layer) {
       const { key, value } = shared.past(layer);
@@ -271,8 +279,37 @@ function additiveMask(graph: Graph, mask: Value, window: number | undefined): Va
   return where(and(sees(row, column, window), token), scalar(graph, 0), scalar(graph, unseen));
 }
 
-/** Tokens are counted from 0, whatever padding stands before them. */
-function positionsOf(graph: Graph, mask: Value): Value {
-  const all = max(sub(cumSum(mask, 1), scalar(graph, 1, 'int64')), scalar(graph, 0, 'int64'));
-  return slice(all, 1, sizeOf(graph, sizes.past), toEnd, sizes.time);
+/**
+ * By the positions of keys: [batch, keyValueHeads, group, 1, total]. In float16 less what it is for the query's own, which
+ * softmax does not see: so near keys, which count, are told apart far from the first token.
+ */
+function alibi(
+  plan: AlibiPlan,
+  keyValueHeads: number,
+  { context }: Configuration,
+  { graph, mask, dtype }: Shared,
+): Value {
+  const table = graph.constant(alibiTable(plan, context), 'alibi');
+  const at = (positions: Value, axis: number) =>
+    unsqueeze(
+      transpose(
+        reshape(transpose(gather(table, positions, 1), [1, 2, 0]), [
+          sizes.batch,
+          positions.shape[1],
+          keyValueHeads,
+          plan.slopes.length / keyValueHeads,
+        ]),
+        [0, 2, 3, 1],
+      ),
+      [axis],
+    );
+  const keys = at(allPositions(graph, mask), 3);
+  return dtype === 'float16' ? sub(keys, at(positionsOf(graph, mask), 4)) : keys;
 }
+
+/** Tokens are counted from 0, whatever padding stands before them. */
+const allPositions = (graph: Graph, mask: Value): Value =>
+  max(sub(cumSum(mask, 1), scalar(graph, 1, 'int64')), scalar(graph, 0, 'int64'));
+
+const positionsOf = (graph: Graph, mask: Value): Value =>
+  slice(allPositions(graph, mask), 1, sizeOf(graph, sizes.past), toEnd, sizes.time);

@@ -19,13 +19,16 @@ import {
   rotary,
   rotaryInPart,
   scalar,
+  sizeOf,
+  slice,
   softcap,
   sub,
   transpose,
   unsqueeze,
   where,
 } from '../graph/ops.ts';
-import type { Configuration, RopePlan } from './model.ts';
+import { alibiTable } from './alibi.ts';
+import type { AlibiPlan, Configuration, RopePlan } from './model.ts';
 import { rotatedSize, rotaryTables } from './rope.ts';
 import type { Attention } from './scope.ts';
 
@@ -38,6 +41,11 @@ export interface AttentionTables {
    * makes 0.
    */
   mask(window: number | undefined): Value;
+  /**
+   * Added to scores, too, of layers with linear biases: float32 [batch or 1, keyValueHeads, heads / keyValueHeads,
+   * time or 1, total].
+   */
+  alibi(plan: AlibiPlan, keyValueHeads: number): Value;
   /** Position of the first token, int64 [1]; 0 where it is not given. */
   readonly first?: Value;
   /** Keys and values [batch, keyValueHeads, time, headSize] behind those of a cache, where there is one. */
@@ -51,7 +59,7 @@ export interface AttentionTables {
 export function plainAttention(config: Configuration, tables: AttentionTables): Attention {
   return (q, k, v, layer) => {
     const plan = config.layers[layer];
-    const { heads, keyValueHeads, headSize, window, rope, scale = 1 / Math.sqrt(headSize) } = plan;
+    const { heads, keyValueHeads, headSize, window, rope, alibi, scale = 1 / Math.sqrt(headSize) } = plan;
     const group = heads / keyValueHeads;
     const [batch, time] = q.shape;
     const rotated = (x: Value, count: number) => {
@@ -67,7 +75,8 @@ export function plainAttention(config: Configuration, tables: AttentionTables): 
     const scores = fusedMatmul(queries, keys, { transB: true, alpha: scale });
     const capped = plan.softcap === undefined ? scores : softcap(scores, plan.softcap);
     const perHead = reshape(capped, [batch, keyValueHeads, group, time, -1]);
-    const masked = add(perHead, cast(tables.mask(window), q.dtype));
+    const biased = alibi ? add(perHead, cast(tables.alibi(alibi, keyValueHeads), q.dtype)) : perHead;
+    const masked = add(biased, cast(tables.mask(window), q.dtype));
     const mixed = attend(reshape(masked, scores.shape), values);
     return joinHeads(mixed, batch, time, group, headSize);
   };
@@ -97,11 +106,19 @@ function joinHeads(x: Value, batch: Dim, time: Dim, group: number, headSize: num
 export function tablesIn(graph: Graph, time: Dim, positions: number): AttentionTables {
   const ropes = new Map<string, { cos: Value; sin: Value }>();
   const masks = new Map<number | undefined, Value>();
+  const biases = new Map<string, Value>();
+  const sizeOfTime = () => (typeof time === 'number' ? time : sizeOf(graph, time));
   return {
     rope: (plan, headSize) =>
       remembered(ropes, JSON.stringify([plan, headSize]), () => {
         const { cos, sin } = rotaryTables(plan, headSize, positions);
         return { cos: graph.constant(cos, 'cos'), sin: graph.constant(sin, 'sin') };
+      }),
+    alibi: (plan, keyValueHeads) =>
+      remembered(biases, JSON.stringify([plan, keyValueHeads]), () => {
+        const table = graph.constant(alibiTable(plan, positions), 'alibi');
+        const seen = slice(table, 1, 0, sizeOfTime(), time);
+        return reshape(seen, [1, keyValueHeads, plan.slopes.length / keyValueHeads, 1, time]);
       }),
     mask: (window) =>
       remembered(masks, window, () => {

@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import { bloom } from './architectures/bloom.ts';
+import { falcon } from './architectures/falcon.ts';
 import { gpt2 } from './architectures/gpt2.ts';
+import { gptNeo } from './architectures/gpt-neo.ts';
+import { gptNeox } from './architectures/gpt-neox.ts';
 import { llama } from './architectures/llama.ts';
 import { mistral } from './architectures/mistral.ts';
+import { opt } from './architectures/opt.ts';
+import { phi } from './architectures/phi.ts';
 import { qwen2 } from './architectures/qwen2.ts';
 import { qwen3 } from './architectures/qwen3.ts';
 
@@ -113,5 +119,66 @@ describe('config.json of GPT-2', () => {
     ['n_head', 5],
   ])('is refused with "%s": %j', (key, value) => {
     expect(() => gpt2.configure({ n_embd: 32, n_head: 4, [key]: value })).toThrowError(`"${key}"`);
+  });
+});
+
+describe('config.json of older decoders', () => {
+  const refused = [
+    [phi, 'qk_layernorm', true],
+    [phi, 'hidden_act', 'quick_gelu'],
+    [phi, 'partial_rotary_factor', 0.2],
+    [gptNeox, 'head_dim', 8],
+    [gptNeox, 'hidden_act', 'gelu_10'],
+    [gptNeo, 'attention_types', [[['global', 'local'], 1]]],
+    [gptNeo, 'attention_types', [[['global', 'strided'], 2]]],
+    [gptNeo, 'num_hidden_layers', 5],
+    [opt, 'do_layer_norm_before', false],
+    [opt, 'word_embed_proj_dim', 32],
+    [opt, '_remove_final_layer_norm', true],
+    [opt, 'layer_norm_elementwise_affine', false],
+    [opt, 'layer_norm_eps', 1e-6],
+    [falcon, 'apply_residual_connection_post_layernorm', true],
+    [falcon, 'parallel_attn', false],
+    [falcon, 'num_ln_in_parallel_attn', 3],
+    [bloom, 'apply_residual_connection_post_layernorm', true],
+    [bloom, 'slow_but_exact', true],
+    [bloom, 'n_embed', 32],
+  ] as const;
+
+  it.each(
+    refused.map(([architecture, key, value]) => [architecture.modelType, key, value, architecture] as const),
+  )('%s is refused with "%s": %j, by its key', (_, key, value, architecture) => {
+    const own = { num_layers: 4, num_heads: 4, n_layer: 4, n_head: 4, ffn_dim: 96 };
+    const json = { ...sizes, ...own, attention_types: [[['global'], 4]], [key]: value };
+    expect(() => architecture.configure(json)).toThrowError(`"${key}"`);
+  });
+
+  it('may use older names of keys', () => {
+    const { num_hidden_layers, num_attention_heads } = sizes;
+    const older = { vocab_size: 100, n_embed: 64, num_hidden_layers, num_attention_heads, n_inner: null };
+    const config = bloom.configure(older);
+    expect(config.hidden).toBe(64);
+    expect(config.layers).toHaveLength(4);
+    expect(config.layers[0]).toMatchObject({ heads: 4, headSize: 16, intermediate: 256 });
+    expect(config.json).toMatchObject({ hidden_size: 64, n_layer: 4, n_head: 4 });
+    expect(config.json).not.toHaveProperty('n_embed');
+    const { layers } = gptNeox.configure({ ...sizes, rotary_pct: 0.5, rotary_emb_base: 500 });
+    expect(layers[0].rope).toEqual({ theta: 500, share: 0.5 });
+  });
+
+  it('says which layers of GPT-Neo see a window, also when some are gone', () => {
+    const json = { ...sizes, attention_types: [[['global', 'local'], 2]], window_size: 8 };
+    const { layers } = gptNeo.configure(json);
+    expect(layers.map(({ window }) => window)).toEqual([undefined, 8, undefined, 8]);
+    const kept = { ...json, ...gptNeo.settings(layers.slice(1)), num_hidden_layers: undefined };
+    expect(gptNeo.configure(kept).layers.map(({ window }) => window)).toEqual([8, undefined, 8]);
+  });
+
+  it('of Falcon says that heads share a key in the words of groups, which every engine reads alike', () => {
+    const { layers, json } = falcon.configure({ ...sizes, multi_query: true, num_kv_heads: 4 });
+    expect(layers[0]).toMatchObject({ heads: 4, keyValueHeads: 1 });
+    expect(json).toMatchObject({ new_decoder_architecture: true, num_kv_heads: 1, multi_query: false });
+    expect(json).not.toHaveProperty('head_dim');
+    expect(falcon.configure(json).layers).toEqual(layers);
   });
 });

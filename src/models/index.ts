@@ -10,6 +10,12 @@ import { Graph } from '../graph/graph.ts';
 import { buildWhole, plainScope } from './build.ts';
 import { checkClass, unknownFix } from './class-name.ts';
 import { exitOf } from './exits.ts';
+import { bloom } from './architectures/bloom.ts';
+import { falcon } from './architectures/falcon.ts';
+import { gptNeo } from './architectures/gpt-neo.ts';
+import { gptNeox } from './architectures/gpt-neox.ts';
+import { opt } from './architectures/opt.ts';
+import { phi } from './architectures/phi.ts';
 import { gemma } from './architectures/gemma.ts';
 import { gemma2 } from './architectures/gemma2.ts';
 import { gemma3Text } from './architectures/gemma3-text.ts';
@@ -36,10 +42,14 @@ import type { Json } from './settings.ts';
 import { withSpecialIds } from './special-ids.ts';
 
 export const architectures: readonly Architecture[] = [
+  bloom,
+  falcon,
   gemma,
   gemma2,
   gemma3Text,
   gpt2,
+  gptNeo,
+  gptNeox,
   granite,
   llama,
   mistral,
@@ -47,6 +57,8 @@ export const architectures: readonly Architecture[] = [
   olmo2,
   olmo3,
   olmoe,
+  opt,
+  phi,
   phi3,
   qwen2,
   qwen3,
@@ -100,7 +112,8 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   const find = <T>(among: ReadonlyMap<string, T>, name: string) => {
     const prefix = architecture.omittedPrefix;
     const bare = prefix && name.startsWith(prefix) ? name.slice(prefix.length) : name;
-    const key = among.has(name) ? name : bare;
+    const other = architecture.alias?.(name);
+    const key = [name, bare, other].find((each) => each !== undefined && among.has(each)) ?? bare;
     unused.delete(key);
     return among.get(key);
   };

@@ -21,6 +21,8 @@ export interface LayerPlan {
   readonly window?: number | undefined;
   /** How heads of queries and keys are rotated by their positions; undefined: not at all. */
   readonly rope?: RopePlan | undefined;
+  /** How scores fall with the distance; undefined: not at all. */
+  readonly alibi?: AlibiPlan | undefined;
   /** What scores of attention are multiplied by; 1 / sqrt(headSize) where it is not given. */
   readonly scale?: number | undefined;
   /** Scores x are held within ± this by softcap tanh(x / softcap). */
@@ -60,6 +62,16 @@ export interface RopePlan {
   /** Of a head's channels that are rotated, from its first on; 1 where it is not given. */
   readonly share?: number | undefined;
   readonly scaling?: RopeScaling | undefined;
+}
+
+/** Linear biases (Press et al. 2021, arXiv:2108.12409): a score of a head is raised by slope times the position of its key. */
+export interface AlibiPlan {
+  /** Of each head. */
+  readonly slopes: readonly number[];
+  /** What slope times position is multiplied by; 1 where it is not given. */
+  readonly factor?: number | undefined;
+  /** Whether slopes, positions and their products are rounded to bfloat16 first. */
+  readonly rounded?: boolean | undefined;
 }
 
 /** For longer contexts than a model was first trained on; by transformers' names. */
@@ -172,6 +184,8 @@ export interface Passage {
 export interface OuterStructure {
   /** Tables whose rows begin the residual stream. */
   readonly tables: readonly string[];
+  /** The weight of a norm between tables and stream. */
+  readonly tableNorm?: string | undefined;
   /** The norm before the head; its only reader is the head's matrix. */
   readonly norm: NormStructure;
   /** Norms of the heads behind layers before the last, in the order of `Configuration.exits`, each with its head's matrix. */
@@ -203,6 +217,8 @@ export interface Architecture {
     name: string,
     config: Configuration,
   ): { readonly name: string; readonly rows: readonly number[] } | undefined;
+  /** What other versions of transformers call a tensor; asked for where there is none of its name. */
+  alias?(name: string): string | undefined;
   /** What names begin with here but not in checkpoints of the model without its head ("transformer."). */
   readonly omittedPrefix?: string;
   /**

@@ -3,6 +3,7 @@
  * expected there and what was found.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { LapidaryError } from '../base/errors.ts';
 import { quoted } from '../base/json.ts';
 
@@ -52,6 +53,23 @@ export function counts(
 /** As config.json says it: one number where all layers have it, else a list. */
 export const asSetting = (values: readonly number[]): number | readonly number[] =>
   values.every((value) => value === values[0]) ? values[0] : values;
+
+/**
+ * With older names of keys in the place of their own.
+ * @throws LapidaryError where both are there and do not agree
+ */
+export function renamed(json: Json, names: Readonly<Record<string, string>>): Json {
+  const own = { ...json };
+  for (const [older, name] of Object.entries(names)) {
+    const value = own[older] ?? undefined;
+    delete own[older];
+    if (value === undefined) continue;
+    if (!isDeepStrictEqual(own[name] ?? value, value))
+      throw wrongSetting(older, `what "${name}" says, ${quoted(own[name])}`, value);
+    own[name] = value;
+  }
+  return own;
+}
 
 /** A finite number above 0. */
 export function positive(json: Json, key: string, fallback?: number): number {

@@ -7,7 +7,23 @@ import { loadModel } from './index.ts';
 import type { Model } from './model.ts';
 import { linearLayers, tables } from './size.ts';
 
-const names = ['llama', 'llama-bias', 'mistral', 'qwen2', 'qwen3', 'gpt2'];
+const names = [
+  'llama',
+  'llama-bias',
+  'mistral',
+  'qwen2',
+  'qwen3',
+  'gpt2',
+  'gpt_neo',
+  'gpt_neox',
+  'gpt_neox-sequential',
+  'opt',
+  'phi',
+  'falcon',
+  'falcon-groups',
+  'bloom',
+  'stablelm-parallel',
+];
 const open = async (name: string) =>
   loadModel(await openCheckpoint(new URL(`../../test/models/${name}`, import.meta.url).pathname));
 
@@ -26,7 +42,6 @@ describe.each(names)('what the structure of %s says', (name) => {
     const model = await open(name);
     const { norms } = model.architecture.structure(model.config, 1);
     const groups = fedTogether(model, 1);
-    expect(norms.length).toBe(2);
     for (const { readers } of norms) expect(groups).toContainEqual(readers.map(({ matrix }) => matrix));
   });
 

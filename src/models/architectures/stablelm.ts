@@ -2,7 +2,11 @@
 
 import { decoder } from '../decoder/decoder.ts';
 import { readRope } from '../rope.ts';
+import type { Json } from '../settings.ts';
 import { flag, wrongSetting } from '../settings.ts';
+
+/** Attention and feed-forward are then fed by one norm. */
+const isParallel = (json: Json) => flag(json, 'use_parallel_residual', false);
 
 export const stablelm = decoder({
   modelType: 'stablelm',
@@ -15,7 +19,11 @@ export const stablelm = decoder({
   },
   keys: { epsilon: 'layer_norm_eps' },
   norm: { kind: 'layer', bias: true },
-  parallel: (json) => flag(json, 'use_parallel_residual', false),
+  norms: (json) => ({
+    attentionNorm: 'input_layernorm',
+    feedForwardNorm: isParallel(json) ? undefined : 'post_attention_layernorm',
+  }),
+  parallel: isParallel,
   biases: (json) => ({
     queryKeyValue: flag(json, 'use_qkv_bias', false),
     output: false,
@@ -24,7 +32,5 @@ export const stablelm = decoder({
   ropes: (json, layers) => new Array(layers).fill(readRope(json, { partial: true })),
   refuse(json) {
     if (flag(json, 'qk_layernorm', false)) throw wrongSetting('qk_layernorm', 'false', true);
-    if (flag(json, 'use_parallel_residual', false))
-      throw wrongSetting('use_parallel_residual', 'false', true);
   },
 });

@@ -76,7 +76,7 @@ function attention(scope: Scope, decoder: Decoder, x: Value, layer: number): Val
 function feedForwards(scope: Scope, decoder: Decoder, x: Value, layer: number): Value {
   const { names, traits } = decoder;
   const { experts, intermediate } = scope.config.layers[layer];
-  const name = `${names.layers}.${layer}.${names.feedForward}`;
+  const name = partName(`${names.layers}.${layer}`, names.feedForward);
   if (!experts) return feedForward(scope, decoder, x, { name, width: intermediate });
   const scores = scope.linear(`${name}.${traits.mixtures!.router}`, x, experts.count);
   return mixture(x, scores, experts, (sent, index) =>
@@ -104,6 +104,10 @@ function activate(x: Value, activation: Activation): Value {
   return gelu(x, activation === 'gelu' ? 'erf' : 'tanh');
 }
 
-export function linear(scope: Scope, name: string, x: Value, width: number, biased: boolean): Value {
+/** Of what a layer has under a name, or has itself. */
+export const partName = (layer: string, name: string | undefined): string =>
+  name === undefined ? layer : `${layer}.${name}`;
+
+function linear(scope: Scope, name: string, x: Value, width: number, biased: boolean): Value {
   return scope.linear(name, x, width, biased ? `${name}.bias` : undefined);
 }

@@ -2,7 +2,7 @@
 
 import { readExits } from '../exits.ts';
 import type { Configuration, ExpertsPlan, LayerPlan } from '../model.ts';
-import { readRope } from '../rope.ts';
+import { readRope, rotatedSize } from '../rope.ts';
 import type { Json } from '../settings.ts';
 import { asSetting, count, counts, flag, positive, tokens, word, wrongSetting } from '../settings.ts';
 import type { Activation, DecoderTraits, Keys, Mixture } from './traits.ts';
@@ -20,7 +20,8 @@ export const keysOf = ({ keys }: DecoderTraits): Keys => ({ ...llamaKeys, ...key
 
 /** @throws LapidaryError on a value that cannot be honoured, naming the key */
 export function configure(traits: DecoderTraits, json: Json, mostLayers?: number): Configuration {
-  const settings = { ...traits.absent, ...json };
+  const stated = { ...traits.absent, ...json };
+  const settings = traits.read?.(stated) ?? stated;
   const keys = keysOf(traits);
   activationOf(traits, settings);
   traits.refuse?.(settings);
@@ -45,7 +46,7 @@ export function configure(traits: DecoderTraits, json: Json, mostLayers?: number
     json: {
       ...settings,
       [keys.keyValueHeads]: asSetting(plans.map(({ keyValueHeads }) => keyValueHeads)),
-      head_dim: plans[0].headSize,
+      ...(keys.headSize === undefined ? {} : { [keys.headSize]: plans[0].headSize }),
       [keys.context]: context,
       [keys.epsilon]: normEpsilon,
       tie_word_embeddings: tiedHead,
@@ -58,17 +59,23 @@ function plansOf(traits: DecoderTraits, settings: Json, hidden: number, layers: 
   const heads = counts(settings, keys.heads, layers);
   const keyValueHeads = counts(settings, keys.keyValueHeads, layers, heads);
   const most = Math.max(...heads, 1);
-  const headSize = count(settings, 'head_dim', hidden / most);
+  const headSize = headSizeOf(keys, settings, hidden / most);
   for (const [layer, count] of keyValueHeads.entries())
     if (count === 0 ? heads[layer] !== 0 : heads[layer] % count !== 0)
       throw wrongSetting(keys.keyValueHeads, `a divisor of the ${heads[layer]} heads`, count);
-  if (headSize % 2 !== 0) throw wrongSetting('head_dim', 'an even number', headSize);
   const intermediate = counts(settings, keys.intermediate, layers);
   const windows = traits.windows?.(settings, layers);
   const mixtures = traits.mixtures?.read(settings, layers);
   const ropes = traits.ropes?.(settings, layers) ?? new Array(layers).fill(readRope(settings));
   const scale = traits.factors?.(settings).scores;
   const softcap = traits.caps?.(settings).scores;
+  for (const rope of ropes)
+    if (rope && rotatedSize(rope, headSize) % 2 !== 0)
+      throw wrongSetting(
+        rope.share === undefined ? 'head_dim' : 'partial_rotary_factor',
+        `an even number of a head's ${headSize} channels`,
+        rope.share ?? headSize,
+      );
   return Array.from({ length: layers }, (_, layer) => ({
     heads: heads[layer],
     keyValueHeads: keyValueHeads[layer],
@@ -77,9 +84,17 @@ function plansOf(traits: DecoderTraits, settings: Json, hidden: number, layers: 
     experts: expertsIn(mixtures?.[layer]),
     window: windows?.[layer],
     rope: ropes[layer],
+    alibi: traits.alibi?.(settings, heads[layer], headSize),
     scale,
     softcap,
   }));
+}
+
+/** As config.json says it; where it has no word for it, it may say nothing else. */
+function headSizeOf({ headSize: key }: Keys, settings: Json, usual: number): number {
+  const size = count(settings, key ?? 'head_dim', usual);
+  if (key === undefined && size !== usual) throw wrongSetting('head_dim', `${usual}, or nothing`, size);
+  return size;
 }
 
 function expertsIn(mixture: Mixture | undefined): ExpertsPlan | undefined {
@@ -96,6 +111,7 @@ export function settingsOf(traits: DecoderTraits, layers: readonly LayerPlan[]):
     [keys.heads]: asSetting(layers.map(({ heads }) => heads)),
     [keys.keyValueHeads]: asSetting(layers.map(({ keyValueHeads }) => keyValueHeads)),
     ...widthSettings(traits, keys, layers),
+    ...traits.settings?.(layers),
   };
 }
 

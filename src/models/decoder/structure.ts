@@ -2,6 +2,7 @@
 
 import type { LayerPlan, LayerStructure, NormStructure } from '../model.ts';
 import type { Decoder } from './block.ts';
+import { partName } from './block.ts';
 
 /** @param layer the layer's name */
 export function structureOf(decoder: Decoder, layer: string, plan: LayerPlan): LayerStructure {
@@ -78,7 +79,7 @@ function attentionOf({ names, biases }: Decoder, layer: string, plan: LayerPlan)
 }
 
 function feedForwardOf({ names, biases, traits }: Decoder, layer: string, { experts }: LayerPlan): Part {
-  const stem = `${layer}.${names.feedForward}`;
+  const stem = partName(layer, names.feedForward);
   const gated = traits.gated !== false;
   const after = names.feedForwardNormAfter && `${layer}.${names.feedForwardNormAfter}`;
   const each = Array.from({ length: experts?.count ?? 1 }, (_, expert) => {

@@ -3,7 +3,7 @@
  * attention and of a gated feed-forward, rotary positions, no biases.
  */
 
-import type { ExpertsPlan, LayerPlan, RopePlan } from '../model.ts';
+import type { AlibiPlan, ExpertsPlan, LayerPlan, RopePlan } from '../model.ts';
 import type { Json } from '../settings.ts';
 
 export interface DecoderTraits {
@@ -12,10 +12,16 @@ export interface DecoderTraits {
   readonly className: string;
   /** What transformers takes for keys that config.json leaves out, where it is not what Llama takes. */
   readonly absent?: Json;
+  /** config.json in the words that are read here: older names of keys, sizes that follow from others. */
+  readonly read?: (json: Json) => Json;
   /** What config.json calls sizes, where it is not as Llama does. */
   readonly keys?: Partial<Keys>;
   /** What the checkpoint calls its tensors, where it is not as Llama does. */
   readonly names?: Partial<Names>;
+  /** Norms in front of the parts, where config.json says which there are. */
+  readonly norms?: (json: Json) => Pick<Names, 'attentionNorm' | 'feedForwardNorm'>;
+  /** What some versions of transformers call what stands around the layers. */
+  readonly aliases?: Readonly<Record<string, string>>;
   readonly norm?: NormTraits;
   /** Whether attention and feed-forward are fed the same state, and both are added to it. */
   readonly parallel?: (json: Json) => boolean;
@@ -28,12 +34,18 @@ export interface DecoderTraits {
   readonly gated?: boolean;
   readonly factors?: (json: Json) => Factors;
   readonly caps?: (json: Json) => Caps;
+  /** Learned positions: a row for each is added to the embedding. */
+  readonly positions?: Positions;
+  /** How config.json says that scores fall with the distance. */
+  readonly alibi?: (json: Json, heads: number, headSize: number) => AlibiPlan | undefined;
   /** Of each layer; undefined for those that do not rotate. */
   readonly ropes?: (json: Json, layers: number) => readonly (RopePlan | undefined)[];
   /** For each layer the number of positions that a query sees, or undefined for all. */
   readonly windows?: (json: Json, layers: number) => readonly (number | undefined)[];
   /** Where feed-forwards may be mixtures of experts. */
   readonly mixtures?: Mixtures;
+  /** What config.json says of layers in words that no other architecture has. */
+  readonly settings?: (layers: readonly LayerPlan[]) => Json;
   /** Where a checkpoint has matrices joined: of a part's name within its layer the joined one, and which of its rows. */
   readonly joined?: (part: string, plan: LayerPlan) => Joined | undefined;
   /** Throws on what else would change the computation and is not honoured. */
@@ -48,6 +60,8 @@ export interface Keys {
   readonly layers: string;
   readonly heads: string;
   readonly keyValueHeads: string;
+  /** Undefined where it is the hidden size by the number of heads, and config.json has no word for it. */
+  readonly headSize: string | undefined;
   readonly intermediate: string;
   readonly context: string;
   readonly epsilon: string;
@@ -58,6 +72,7 @@ export const llamaKeys: Keys = {
   layers: 'num_hidden_layers',
   heads: 'num_attention_heads',
   keyValueHeads: 'num_key_value_heads',
+  headSize: 'head_dim',
   intermediate: 'intermediate_size',
   context: 'max_position_embeddings',
   epsilon: 'rms_norm_eps',
@@ -66,6 +81,8 @@ export const llamaKeys: Keys = {
 /** Of tensors, without ".weight"; those of layers behind the layer's own. */
 export interface Names {
   readonly table: string;
+  /** A norm between the table and the first layer; undefined where there is none. */
+  readonly tableNorm: string | undefined;
   readonly layers: string;
   /** Norms in front of a part, and of what it gives; undefined where there is none. */
   readonly attentionNorm: string | undefined;
@@ -76,8 +93,8 @@ export interface Names {
   readonly key: string;
   readonly value: string;
   readonly output: string;
-  /** What the three matrices of the feed-forward, and experts, stand under. */
-  readonly feedForward: string;
+  /** What the three matrices of the feed-forward, and experts, stand under; undefined: the layer itself. */
+  readonly feedForward: string | undefined;
   readonly gate: string;
   readonly up: string;
   readonly down: string;
@@ -87,6 +104,7 @@ export interface Names {
 
 export const llamaNames: Names = {
   table: 'model.embed_tokens',
+  tableNorm: undefined,
   layers: 'model.layers',
   attentionNorm: 'input_layernorm',
   attentionNormAfter: undefined,
@@ -118,6 +136,12 @@ export interface Biases {
   readonly feedForward: boolean;
   /** Of the head. */
   readonly head?: boolean;
+}
+
+export interface Positions {
+  readonly table: string;
+  /** Rows in front of that of the first position. */
+  readonly offset: number;
 }
 
 /** What values are multiplied by. */

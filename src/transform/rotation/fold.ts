@@ -11,7 +11,7 @@ import type { Stored } from '../../base/tensor.ts';
 import { byteLength, stored } from '../../base/tensor.ts';
 import { dense } from '../../encodings/dense.ts';
 import type { Encoding } from '../../encodings/encoding.ts';
-import type { LayerStructure, Model, NormStructure } from '../../models/model.ts';
+import type { LayerStructure, Model, NormStructure, OuterStructure } from '../../models/model.ts';
 
 /** @throws LapidaryError where what is written passes a norm whose weights would have to turn with the stream */
 function checkWriters(layers: readonly LayerStructure[]): void {
@@ -24,6 +24,16 @@ function checkWriters(layers: readonly LayerStructure[]): void {
     });
 }
 
+/** @throws LapidaryError where a norm stands between tables and the stream */
+function checkTables({ tableNorm }: OuterStructure): void {
+  if (tableNorm === undefined) return;
+  throw new LapidaryError({
+    what: 'this architecture cannot be rotated: a norm stands behind its embedding, and its weights belong to single channels',
+    where: tableNorm,
+    fix: 'use a method that does not rotate',
+  });
+}
+
 /**
  * The same model with norm weights of one. Its heads are matrices of their own: each reads a norm that no other does.
  * @throws LapidaryError where a norm's bias has nowhere to go
@@ -34,6 +44,7 @@ export function fold(model: Model): Model {
   const outer = architecture.around(config);
   const layers = config.layers.map((_, layer) => architecture.structure(config, layer));
   checkWriters(layers);
+  checkTables(outer);
   const editor = edit(open);
   for (const norm of [...layers.flatMap(({ norms }) => norms), outer.norm, ...outer.exits])
     foldNorm(editor, norm);
