@@ -179,12 +179,28 @@ describe('compression', () => {
     },
   );
 
-  it('is written for engines of ONNX, and refused with the reason where nobody has tried it', async () => {
+  it('is written for engines of ONNX and llama.cpp, and refused with the reason where nobody has tried it', async () => {
     const out = join(folder, 'out');
     const report = await compress({ model: source, out, ...texts, threads: 1, speed: false, answers: false });
     for (const { worst, tolerance } of report.checks) expect(worst).toBeLessThanOrEqual(tolerance);
     await expect(
-      compress({ model: source, out: join(folder, 'gguf'), for: 'ollama', ...texts, threads: 1 }),
-    ).rejects.toThrow(/mixtures of experts[\s\S]*--format onnx/);
+      compress({ model: source, out: join(folder, 'vllm'), for: 'vllm', ...texts, threads: 1 }),
+    ).rejects.toThrow(/mixtures of experts[\s\S]*--format onnx or gguf/);
+    const gguf = join(folder, 'gguf');
+    const written = await compress({
+      recipe: checkRecipe(
+        { model: source, steps: [{ method: 'ggml', type: 'Q8_0' }], ...texts, export: { format: 'gguf' } },
+        'experts',
+      ),
+      out: gguf,
+      threads: 1,
+      speed: false,
+      answers: false,
+    });
+    expect(written.checks.every(({ worst, tolerance }) => worst <= tolerance)).toBe(true);
+    const again = (await openForCompression(gguf, {})).model;
+    expect(again.config.layers.map(({ experts }) => experts)).toEqual(
+      model.config.layers.map(({ experts }) => experts),
+    );
   });
 });

@@ -77,14 +77,15 @@ async function tiny(name: Golden): Promise<{ readonly model: Model; readonly ids
   const layers = own.config.layers.map((plan, layer) => asGranted[name]?.(plan, layer) ?? plan);
   const model = { ...own, config: { ...own.config, layers } };
   // Windows are not in what llama.cpp calls "llama".
-  const windowless = model.config.modelType === 'mistral';
+  const windowless = ['mistral', 'mixtral'].includes(model.config.modelType);
   const length = Math.min(24, ...layers.map(({ window = 24 }) => (windowless ? window : 24)));
   return { model: { ...model, files: byteTokenizer() }, ids: expectedOf(name).ids[0]!.slice(0, length) };
 }
 
-/** Those that llama.cpp is given. */
-const given = architectures.filter((name) =>
-  ggufFamilies.some(({ modelType }) => modelType === modelTypeOf(name)),
+/** Those that llama.cpp is given. Of `qwen3_moe-single` it would take each layer for a mixture. */
+const given = architectures.filter(
+  (name) =>
+    name !== 'qwen3_moe-single' && ggufFamilies.some(({ modelType }) => modelType === modelTypeOf(name)),
 );
 
 describe.each(given)('the tiny %s', (name) => {
@@ -99,8 +100,9 @@ describe.each(given)('the tiny %s', (name) => {
   it.skipIf(!hasLlama)(`has the same logits in llama.cpp${missing}`, async () => {
     const { model, ids } = await tiny(name);
     const found = await verifyLlama(llama, await written(name, model), model, ids, { threads });
-    // Its cache of keys and values is in float16.
-    expect(found.worst).toBeLessThan(0.005);
+    // Its cache of keys and values is in float16: a token may be sent to another expert that scores as well.
+    expect(found.typical).toBeLessThan(0.005);
+    if (!model.config.layers[0]!.experts) expect(found.worst).toBeLessThan(0.005);
     expect(found.engine).toMatch(/^llama\.cpp \S+ \(node-llama-cpp \d+\.\d+\.\d+\)$/);
   });
 });

@@ -106,6 +106,12 @@ export const namedInGguf = (model: Model, ours: string): string => `${familyOf(m
 
 function familyOf({ config, source }: Model): GgufFamily {
   const family = ggufFamilies.find(({ modelType }) => modelType === config.modelType);
+  if (family?.experts)
+    throw new LapidaryError({
+      what: 'importance matrices of mixtures of experts are not made here yet',
+      where: source,
+      fix: 'calibrate with text: every expert sees the tokens that are sent to it',
+    });
   if (family) return family;
   throw new LapidaryError({
     what: 'llama.cpp has no names for the weights of this architecture here',

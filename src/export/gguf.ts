@@ -5,7 +5,7 @@ import { modelFromGguf } from '../models/gguf.ts';
 import type { Model } from '../models/model.ts';
 import { logits } from '../models/runner.ts';
 import type { Verification } from './compare.ts';
-import { compareLogits } from './compare.ts';
+import { compareLogits, limitsOf } from './compare.ts';
 
 /**
  * Reads the file as `compress` would: a broken write is found without llama.cpp. Both run in float32.
@@ -19,7 +19,8 @@ export async function verifyGguf(path: string, model: Model, ids: ArrayLike<numb
   const types = matrixTypes(path);
   const tolerance = types.has('BF16') ? 0.2 : types.has('F16') ? 0.05 : 1e-3;
   const fix = 'do not use this file; write it again, and report it';
-  return compareLogits({ path, found, expected, tolerance, tokens: ids.length, fix });
+  const limits = tolerance > 1e-3 ? limitsOf(model, tolerance) : { tolerance };
+  return compareLogits({ path, found, expected, ...limits, tokens: ids.length, fix });
 }
 
 /** ggml's types of the matrices of a file. */

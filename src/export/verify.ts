@@ -9,7 +9,7 @@ import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import { logits } from '../models/runner.ts';
 import type { Verification } from './compare.ts';
-import { compareLogits } from './compare.ts';
+import { compareLogits, limitsOf } from './compare.ts';
 import type { ExportOptions } from './graph.ts';
 import { exitOutput } from './graph.ts';
 import type { ExportedFile } from './transformers.ts';
@@ -40,7 +40,7 @@ export async function verifyExport(
   // Products whose inputs are split in two are nearly exact.
   const split = [...model.matrices.values()].some(({ bits }) => bits < 16 && bits !== 4);
   const tolerance = toleranceOf({ rounded, split }, activations);
-  const limits = cache?.bits === 4 ? coarse : limitsOf(model, tolerance);
+  const limits = cache?.bits === 4 ? coarse : tolerance > exact ? limitsOf(model, tolerance) : { tolerance };
   const fix = 'do not use this file; try float32 activations and accuracy level 0, and report it';
   const { exits = [] } = model.config;
   const runner = await openFile(path, { ...session, others: exits.map(exitOutput) });
@@ -63,12 +63,6 @@ export async function verifyExport(
 
 /** Of a cache with four bits: seen on models up to 135M parameters, 0.84 of the worst token and 0.3 of half of them. */
 const coarse = { tolerance: 2, typicalTolerance: 0.5 };
-
-/** Where products are rounded, a token may be sent to another expert that scores as well: it alone is computed otherwise. */
-function limitsOf({ config: { layers } }: Model, tolerance: number) {
-  const sent = layers.some(({ experts }) => experts) && tolerance > exact;
-  return sent ? { tolerance: coarse.tolerance, typicalTolerance: tolerance } : { tolerance };
-}
 
 /** Of products in float32. */
 const exact = 1e-3;

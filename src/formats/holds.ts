@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { LapidaryError } from '../base/errors.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { exitName } from '../models/exits.ts';
-import { unevenArchitecture } from '../models/gguf-write.ts';
+import { expertsMisfit, unevenArchitecture } from '../models/gguf-write.ts';
 import type { LayerPlan, Model } from '../models/model.ts';
 import type { Recipe } from '../recipe/recipe.ts';
 
@@ -106,6 +106,8 @@ const held: Readonly<Record<FormatName, (model?: Model) => Answers>> = {
       'llama.cpp takes the size of heads from the first layer, which has none';
     return {
       ...folder('llama.cpp'),
+      experts: (model && expertsMisfit(model)) ?? true,
+      'uneven experts': 'llama.cpp takes every layer for a mixture of as many experts',
       'uneven heads': whole,
       'uneven widths': whole,
       'no attention': whole === true ? first : whole,

@@ -1,7 +1,15 @@
 /** What GGUF calls the tensors of an architecture, and what our checkpoints call them. */
 
 import type { OwnKeys } from './gguf-own-keys.ts';
-import { gemma2Keys, gemma3Keys, gemmaKeys, graniteKeys, smollm3Keys } from './gguf-own-keys.ts';
+import {
+  expertKeys,
+  gemma2Keys,
+  gemma3Keys,
+  gemmaKeys,
+  graniteKeys,
+  qwenExpertKeys,
+  smollm3Keys,
+} from './gguf-own-keys.ts';
 
 interface Names {
   /** Outside the layers. */
@@ -68,6 +76,35 @@ const olmo: Names = {
   parts: gemma.parts.filter(([gguf]) => gguf !== 'attn_norm' && gguf !== 'ffn_norm'),
 };
 
+/** Experts stand in one tensor for each kind of matrix. */
+const withExperts = (
+  names: Names,
+  under: string,
+  [gate, up, down]: readonly [string, string, string],
+): Names => ({
+  ...names,
+  parts: [
+    ...names.parts.filter(([, ours]) => !ours.startsWith('mlp.')),
+    ['ffn_gate_inp', `${under}.gate`],
+    ['ffn_gate_exps', `${under}.experts.${gate}`],
+    ['ffn_up_exps', `${under}.experts.${up}`],
+    ['ffn_down_exps', `${under}.experts.${down}`],
+  ],
+});
+
+const qwenMixture = withExperts(decoder, 'mlp', ['gate_proj', 'up_proj', 'down_proj']);
+const mixtral = withExperts(decoder, 'block_sparse_moe', ['w1', 'w3', 'w2']);
+
+/** The number of the expert that one of our names is of. */
+export const expertOf = (ours: string): number | undefined => {
+  const [, expert] = /\.experts\.(\d+)\./.exec(ours) ?? [];
+  return expert === undefined ? undefined : Number(expert);
+};
+
+/** Our name of one expert's matrix, from that of all. */
+export const ofExpert = (ours: string, expert: number): string =>
+  ours.replace('.experts.', `.experts.${expert}.`);
+
 /** How an architecture of llama.cpp corresponds to ours. */
 export interface GgufFamily {
   /** general.architecture. */
@@ -82,9 +119,14 @@ export interface GgufFamily {
   readonly epsilonKey: string;
   /** What files add to the weights of norms, which are stored as their difference from it in checkpoints. */
   readonly normOffset: number;
+  /** Where feed-forwards are mixtures: whether llama.cpp has the weights of those that a token is sent to sum to 1. */
+  readonly experts?: { readonly normalized: boolean } | undefined;
   /** What is of this architecture alone. */
   readonly own?: OwnKeys | undefined;
-  /** A name without ".weight" or ".bias", ours or theirs; undefined where there is none. */
+  /**
+   * A name without ".weight" or ".bias", ours or theirs; undefined where there is none. Of experts, whose matrices stand in one
+   * tensor, ours is without their number (`ofExpert`).
+   */
   ours(gguf: string): string | undefined;
   theirs(ours: string): string | undefined;
 }
@@ -108,7 +150,8 @@ function family(architecture: string, modelType: string, names: Names, adjacentP
     theirs(ours) {
       if (!ours.startsWith(prefix)) return toTheirs.get(ours);
       const [, layer, part] = /^(\d+)\.(.+)$/.exec(ours.slice(prefix.length)) ?? [];
-      const found = part === undefined ? undefined : toTheirs.get(part);
+      const found =
+        part === undefined ? undefined : toTheirs.get(part.replace(/\.experts\.\d+\./, '.experts.'));
       return found && `blk.${layer}.${found}`;
     },
   };
@@ -128,4 +171,7 @@ export const ggufFamilies: readonly GgufFamily[] = [
   { ...family('granite', 'granite', decoder, true), own: graniteKeys },
   { ...family('smollm3', 'smollm3', decoder, true), own: smollm3Keys },
   family('olmo2', 'olmo2', olmo),
+  { ...family('qwen3moe', 'qwen3_moe', qwenMixture), experts: { normalized: true }, own: qwenExpertKeys },
+  { ...family('olmoe', 'olmoe', qwenMixture), experts: { normalized: false }, own: expertKeys },
+  { ...family('llama', 'mixtral', mixtral, true), experts: { normalized: true }, own: expertKeys },
 ];

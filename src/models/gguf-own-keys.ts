@@ -161,3 +161,31 @@ export const smollm3Keys: OwnKeys = {
     return [];
   },
 };
+
+/** How many experts there are, and how many a token is sent to: what files of all mixtures say. */
+export const expertKeys: OwnKeys = {
+  read: (at) => ({
+    num_experts: at('expert_count'),
+    num_experts_per_tok: at('expert_used_count'),
+    norm_topk_prob: false,
+  }),
+  write({ layers }) {
+    const [{ experts }] = layers;
+    return [
+      ['expert_count', u32(experts!.count)],
+      ['expert_used_count', u32(experts!.perToken)],
+    ];
+  },
+};
+
+export const qwenExpertKeys: OwnKeys = {
+  read: (at, sizes) => ({
+    ...expertKeys.read(at, sizes),
+    norm_topk_prob: true,
+    moe_intermediate_size: at('expert_feed_forward_length') ?? at('feed_forward_length'),
+  }),
+  write: (config, source) => [
+    ...expertKeys.write(config, source),
+    ['expert_feed_forward_length', u32(config.layers[0].intermediate)],
+  ],
+};

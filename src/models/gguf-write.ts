@@ -17,7 +17,7 @@ import type { WritableTensor } from '../io/gguf/write.ts';
 import type { GgufVocabulary } from '../tokenizer/gguf.ts';
 import { vocabularyFromFiles } from '../tokenizer/gguf-write.ts';
 import type { GgufFamily } from './gguf-names.ts';
-import { ggufFamilies } from './gguf-names.ts';
+import { expertOf, ggufFamilies } from './gguf-names.ts';
 import { ropesOf } from './rope.ts';
 import { llama3Factors } from './gguf-rope.ts';
 import { inPairs } from './gguf-rows.ts';
@@ -92,6 +92,15 @@ const isUneven = ({ config: { layers } }: Model): boolean =>
 export function unevenArchitecture({ config, vectors }: Model): string | undefined {
   if ([...vectors.keys()].some((name) => name.endsWith('.bias'))) return undefined;
   return ggufFamilies.find(({ modelType }) => modelType === config.modelType)?.uneven;
+}
+
+/** Why llama.cpp does not compute a model's experts; undefined where it does. */
+export function expertsMisfit({ config }: Model): string | undefined {
+  const family = ggufFamilies.find(({ modelType }) => modelType === config.modelType);
+  if (!family?.experts) return 'experts of models of this type are not written for llama.cpp yet';
+  const { normalized } = family.experts;
+  if (config.layers.every(({ experts }) => !experts || experts.normalized === normalized)) return undefined;
+  return `llama.cpp has the weights of a token's experts ${normalized ? 'sum to 1' : 'as they are'} in models of this type`;
 }
 
 /** Of a feed-forward that computes nothing: a block of ggml. */
@@ -302,12 +311,22 @@ function tensorsOf(model: Model, family: GgufFamily, floats: FloatType): Readonl
     const tensor = stored('float32', [factors.length], factors);
     tensors.set('rope_freqs.weight', { ...tensor, type: ggmlType('F32') });
   }
+  const experts = new Map<string, WritableTensor[]>();
   for (const [name, encoding] of model.matrices) {
     const gguf = nameOf(name, 'weight');
     // Positions are looked up and added: llama.cpp wants them whole.
     const type = gguf === 'position_embd.weight' ? 'F32' : floats;
-    tensors.set(gguf, inOrder(matrix(encoding, type), family, model, name));
+    const tensor = inOrder(matrix(encoding, type), family, model, name);
+    const expert = expertOf(name);
+    if (expert === undefined) {
+      tensors.set(gguf, tensor);
+      continue;
+    }
+    const all = experts.get(gguf) ?? [];
+    experts.set(gguf, all);
+    all[expert] = tensor;
   }
+  for (const [gguf, all] of experts) tensors.set(gguf, together(gguf, all));
   for (const [name, vector] of model.vectors) {
     const [, stem, suffix] = /^(.+)\.(weight|bias)$/.exec(name)!;
     const { shape } = vector;
@@ -318,6 +337,31 @@ function tensorsOf(model: Model, family: GgufFamily, floats: FloatType): Readonl
     tensors.set(nameOf(stem, suffix), inOrder(tensor, family, model, stem));
   }
   return tensors;
+}
+
+/** The matrices of all experts as one tensor. @throws LapidaryError where they are of several types */
+function together(name: string, all: readonly WritableTensor[]): WritableTensor {
+  const [{ type, shape }] = all;
+  const other = all.find((each) => each.type.id !== type.id);
+  if (other)
+    throw new LapidaryError({
+      what: 'experts of one layer in several types, which GGUF holds in one tensor',
+      where: name,
+      expected: type.name,
+      found: other.type.name,
+      fix: 'give all experts of a layer the same method and bits',
+    });
+  const byteLength = all.reduce((sum, each) => sum + each.byteLength, 0);
+  const bytes = () => {
+    const joined = new Uint8Array(byteLength);
+    let at = 0;
+    for (const each of all) {
+      joined.set(each.bytes(), at);
+      at += each.byteLength;
+    }
+    return joined;
+  };
+  return { type, shape: [all.length, ...shape], byteLength, bytes };
 }
 
 function matrix(encoding: Encoding, floats: FloatType): WritableTensor {

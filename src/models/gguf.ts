@@ -15,7 +15,7 @@ import { countAt, countsAt, numberAt, textAt, wrongKey } from '../io/gguf/metada
 import type { GgufFile, GgufTensor } from '../io/gguf/read.ts';
 import { tokenizerFiles } from '../tokenizer/gguf.ts';
 import type { GgufFamily } from './gguf-names.ts';
-import { ggufFamilies } from './gguf-names.ts';
+import { ggufFamilies, ofExpert } from './gguf-names.ts';
 import { ropeScaling } from './gguf-rope.ts';
 import { inHalves } from './gguf-rows.ts';
 import { asSetting } from './settings.ts';
@@ -47,7 +47,10 @@ export function modelFromGguf(
     const ours = stem === undefined ? undefined : family.ours(stem);
     const heads = family.adjacentPairs ? pairedHeads(ours, json) : undefined;
     const whole = ours === undefined ? name : `${ours}.${suffix}`;
-    if (tensor.shape.length === 2 && ours !== undefined && suffix === 'weight') {
+    if (tensor.shape.length === 3 && ours !== undefined && suffix === 'weight') {
+      for (const [expert, own] of apart(tensor).entries())
+        encodings.set(ofExpert(ours, expert), encodingOf(name, own, undefined, file.path));
+    } else if (tensor.shape.length === 2 && ours !== undefined && suffix === 'weight') {
       encodings.set(ours, encodingOf(name, tensor, heads, file.path));
     } else {
       const vector = vectorOf(whole, tensor, heads, file.path);
@@ -56,6 +59,24 @@ export function modelFromGguf(
     }
   }
   return loadModel({ source, json, tensors, encodings, files: filesOf(file) }, warn);
+}
+
+/** The matrices of a tensor that holds those of all experts, each read when it is needed. */
+function apart({
+  shape: [count, ...shape],
+  byteLength: all,
+  type,
+  bytes,
+  ...tensor
+}: GgufTensor): GgufTensor[] {
+  const size = all / count;
+  return Array.from({ length: count }, (_, expert) => ({
+    ...tensor,
+    type,
+    shape,
+    byteLength: size,
+    bytes: () => bytes().subarray(expert * size, (expert + 1) * size),
+  }));
 }
 
 /** In float32: what is left may need more digits than the sum. */
@@ -82,7 +103,10 @@ function filesOf({ metadata }: GgufFile): Model['files'] {
 
 function familyOf({ metadata, path }: GgufFile): GgufFamily {
   const architecture = textAt(metadata, 'general.architecture');
-  const found = ggufFamilies.find((family) => family.architecture === architecture);
+  const mixture = (numberAt(metadata, `${architecture}.expert_count`) ?? 0) > 0;
+  const found = ggufFamilies.find(
+    (family) => family.architecture === architecture && (family.experts !== undefined) === mixture,
+  );
   const parts = numberAt(metadata, 'split.count') ?? 1;
   if (parts > 1) {
     throw new LapidaryError({

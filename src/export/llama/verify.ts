@@ -4,7 +4,7 @@ import { ExitCode, LapidaryError } from '../../base/errors.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
 import type { Comparison, Verification } from '../compare.ts';
-import { compareLogits } from '../compare.ts';
+import { compareLogits, limitsOf } from '../compare.ts';
 import { matrixTypes } from '../gguf.ts';
 import type { Llama } from './find.ts';
 import type { LlamaOptions } from './process.ts';
@@ -27,7 +27,9 @@ export async function verifyLlama(
   ids: ArrayLike<number>,
   { threads, signal }: LlamaOptions = {},
 ): Promise<LlamaCheck> {
-  const tolerances = tolerancesOf(path);
+  const { tolerance, typicalTolerance = tolerance } = tolerancesOf(path);
+  const mixture = limitsOf(model, typicalTolerance);
+  const tolerances = mixture.typicalTolerance === undefined ? { tolerance, typicalTolerance } : mixture;
   const expected = (await logits(model, [ids])).data as Float32Array;
   const question = { path, sequences: [Array.from(ids)] };
   const [found] = await askLlama(entry, 'logits', question, { threads, signal }).catch((error) => {
