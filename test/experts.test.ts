@@ -54,7 +54,14 @@ describe('config.json', () => {
       [mixture, width],
     ]);
     expect(planOf({ mlp_only_layers: [1] })[1]!.experts).toBeUndefined();
-    expect(planOf({ num_experts: [4, 0] })[1]!.experts).toBeUndefined();
+    expect(planOf({ num_experts: [4, 0], num_local_experts: [4, 0] })[1]!.experts).toBeUndefined();
+  });
+
+  it('is written in the words of transformers 4 and of 5', () => {
+    expect(model.config.json).toMatchObject({ num_experts: count, num_local_experts: count });
+    const { num_experts: _, ...newer } = model.config.json;
+    expect(findArchitecture(newer).configure(newer).layers).toEqual(model.config.layers);
+    expect(() => planOf({ num_experts: 8 })).toThrow(/num_experts[\s\S]*num_local_experts/);
   });
 
   it('is refused where it sends a token to more experts than there are, or names no layers', () => {

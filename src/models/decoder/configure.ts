@@ -45,6 +45,7 @@ export function configure(traits: DecoderTraits, json: Json, mostLayers?: number
     // What is left out is taken for something else by other engines, or asked for.
     json: {
       ...settings,
+      ...traits.mixtures?.settings(plans),
       [keys.keyValueHeads]: asSetting(plans.map(({ keyValueHeads }) => keyValueHeads)),
       ...(keys.headSize === undefined ? {} : { [keys.headSize]: plans[0].headSize }),
       [keys.context]: context,
