@@ -9,6 +9,9 @@ import { checkRecipe } from '../src/recipe/recipe.ts';
 import { applyRecipe } from '../src/run/apply.ts';
 import { contextOf } from '../src/run/context.ts';
 import { quarot } from '../src/methods/quantize/quarot.ts';
+import { openFile } from '../src/evaluate/file.ts';
+import { exportGraph } from '../src/export/graph.ts';
+import { checkHeld } from '../src/formats/holds.ts';
 import { architectures, expectedOf, maxDifference, openGolden } from './engines/models.ts';
 
 const finite = (values: Float32Array) => values.every(Number.isFinite);
@@ -53,4 +56,24 @@ it.each(architectures)('%s rotated: the same logits, or a refusal that names the
     return;
   }
   expect(maxDifference(await scores(await turned(), ids), await scores(model, ids))).toBeLessThan(1e-3);
+});
+
+it.each(['phi3', 'gpt_neox', 'falcon', 'bloom'])(
+  '%s, whose queries, keys and values are compressed apart, is not written for engines that read them joined',
+  async (name) => {
+    const model = await openGolden(name);
+    for (const format of ['compressed-tensors', 'gptq', 'awq', 'mlx'] as const)
+      expect(() => checkHeld(format, model, format)).toThrow(/hold joined[\s\S]*--format onnx/);
+    expect(() => checkHeld('onnx', model, 'ONNX')).not.toThrow();
+  },
+);
+
+it.each(['bloom', 'falcon-alibi'])('%s in float16 gives the logits of float32', async (name) => {
+  const model = await openGolden(name);
+  const { ids } = expectedOf(name);
+  const runner = await openFile(exportGraph(model, { activations: 'float16' }), { threads: 1 });
+  const { logits: found } = await runner.step(Int32Array.from(ids[0]!), 0, runner.empty(), 0);
+  const expected = await scores(model, [ids[0]!]);
+  expect(maxDifference(found.data as Float32Array, expected)).toBeLessThan(0.05);
+  await runner.close();
 });

@@ -22,6 +22,7 @@ export const traits = {
   'no feed-forward': 'layers without feed-forward',
   'shared matrices': 'matrices that layers share',
   'low rank': 'matrices that are products of two thin ones',
+  'joined matrices': 'matrices that its checkpoints hold joined',
   experts: 'mixtures of experts',
   'uneven experts': 'mixtures of different numbers of experts, or beside layers without',
 } as const;
@@ -54,6 +55,7 @@ export function traitsOf({ config, matrices, architecture }: Model): ReadonlyMap
     if (names.has(encoding)) note('shared matrices', `${names.get(encoding)} and ${name}`);
     names.set(encoding, name);
     if (encoding.factors) note('low rank', name);
+    if (architecture.joined?.(name, config)) note('joined matrices', name);
   }
   return found;
 }
@@ -79,6 +81,7 @@ const folder = (reader: string): Answers => {
     'no feed-forward': `${reader} builds every layer whole`,
     'shared matrices': `${reader} reads a tensor of its own for each layer, so that nothing would be saved`,
     'low rank': `${reader} multiplies by one matrix, so that nothing would be saved`,
+    'joined matrices': `${reader} reads them joined, and codes are not joined here yet`,
   };
 };
 
@@ -95,6 +98,7 @@ const held: Readonly<Record<FormatName, (model?: Model) => Answers>> = {
     'no feed-forward': true,
     'shared matrices': true,
     'low rank': true,
+    'joined matrices': true,
     experts: true,
     'uneven experts': true,
   }),
@@ -108,6 +112,8 @@ const held: Readonly<Record<FormatName, (model?: Model) => Answers>> = {
       ...folder('llama.cpp'),
       experts: (model && expertsMisfit(model)) ?? true,
       'uneven experts': 'llama.cpp takes every layer for a mixture of as many experts',
+      // Its tensors have names of their own.
+      'joined matrices': true,
       'uneven heads': whole,
       'uneven widths': whole,
       'no attention': whole === true ? first : whole,
