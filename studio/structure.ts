@@ -8,6 +8,7 @@ const names: Readonly<Record<keyof ReportStructure, string>> = {
   layers: 'Layers',
   hidden: 'Width of the hidden states',
   vocabulary: 'Tokens of the vocabulary',
+  convolutions: 'Width of convolutions in the place of attention',
   heads: 'Heads a layer',
   keyValueHeads: 'Heads of keys and values a layer',
   headSize: 'Width of a head',

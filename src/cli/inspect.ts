@@ -75,6 +75,7 @@ function summary(found: Inspection): string[] {
     ['layers', stacks(layers)],
     ['heads', heads(layers)],
     ['widths', widths(found)],
+    ['convolutions', convolutions(layers)],
     ['experts', experts(layers)],
     ['vocabulary', found.vocabulary?.toLocaleString('en')],
     [
@@ -142,11 +143,12 @@ function each(layers: readonly InspectedLayer[], value: (layer: InspectedLayer) 
 }
 
 function heads(layers: readonly InspectedLayer[]): string | undefined {
+  const attending = layers.filter(({ convolution }) => !convolution);
   const [count, ofKeys] = [
-    each(layers, (layer) => layer.heads),
-    each(layers, (layer) => layer.keyValueHeads),
+    each(attending, (layer) => layer.heads),
+    each(attending, (layer) => layer.keyValueHeads),
   ];
-  const size = each(layers, (layer) => layer.headSize);
+  const size = each(attending, (layer) => layer.headSize);
   if (count === undefined) return undefined;
   return `${count}${size === undefined ? '' : ` of ${size}`}${ofKeys === undefined ? '' : `, ${ofKeys} for keys and values`}`;
 }
@@ -158,6 +160,14 @@ function widths({ hidden, layers }: Inspection): string | undefined {
     ...(inner === undefined ? [] : [`feed-forward ${inner}`]),
   ];
   return said.join(', ') || undefined;
+}
+
+/** "of 3 positions in the place of attention, in 10 layers" */
+function convolutions(layers: readonly InspectedLayer[]): string | undefined {
+  const width = each(layers, ({ convolution }) => convolution?.width);
+  if (width === undefined) return undefined;
+  const count = layers.filter(({ convolution }) => convolution).length;
+  return `of ${width} positions in the place of attention, in ${count} layers`;
 }
 
 /** "128, 8 a token"; "64, 8 a token, in 27 layers" */

@@ -1,6 +1,7 @@
 /**
- * Scores an exported ONNX file as its users run it: token by token chunks through its key-value cache. Names and
- * shapes are those that transformers.js expects (input_ids, attention_mask, past_key_values.N.key, logits, present.N.key).
+ * Scores an exported ONNX file as its users run it: token by token chunks through its cache. Names and shapes are those that
+ * transformers.js expects (input_ids, attention_mask, past_key_values.N.key, logits, present.N.key; past_conv.N,
+ * present_conv.N of layers that keep a state of one size instead of all keys and values).
  */
 
 import { LapidaryError } from '../base/errors.ts';
@@ -26,6 +27,8 @@ export interface FileRunner {
   readonly vocabulary: number;
   /** Whether the engine gives logits as float32, and writes them into a place for such. */
   readonly plain: boolean;
+  /** Whether a cache can be cut to the first of its tokens: not where a state holds all of them together. */
+  readonly cuttable: boolean;
   /** A cache with nothing in it, for so many sequences, one where it is not said. */
   empty(rows?: number): Cache;
   /**
@@ -62,7 +65,7 @@ export async function openFile(
   const logits = session.outputs.find(({ name }) => name === 'logits');
   const vocabulary = logits?.shape.at(-1);
   const plain = logits?.dtype === 'float32';
-  const pasts = session.inputs.filter(({ name }) => name.startsWith('past_key_values.'));
+  const pasts = session.inputs.filter(({ name }) => /^past_\w+\.\d/.test(name));
   if (!names.has('input_ids') || typeof vocabulary !== 'number') {
     await session.release();
     throw new LapidaryError({
@@ -76,6 +79,7 @@ export async function openFile(
   return {
     vocabulary,
     plain,
+    cuttable: pasts.every(({ name }) => name.startsWith(keysAndValues)),
     empty: (rows = 1) =>
       Object.fromEntries(
         pasts.map(({ name, dtype, shape }) => [
@@ -135,15 +139,24 @@ async function step(
   const room = placeFor(place, [batch, keep || count]);
   const wanted = session.outputs.flatMap(({ name }): [string, Tensor | null][] => {
     if (name === 'logits') return [[name, room]];
-    return name.startsWith('present.') || others.includes(name) ? [[name, null]] : [];
+    return pastOf(name) !== undefined || others.includes(name) ? [[name, null]] : [];
   });
   const outputs = await session.run(feeds, Object.fromEntries(wanted));
   const next: Record<string, Tensor> = {};
   for (const [name, value] of Object.entries(outputs)) {
-    if (name.startsWith('present.')) next[name.replace('present.', 'past_key_values.')] = value;
+    const past = pastOf(name);
+    if (past !== undefined) next[past] = value;
   }
   const besides = Object.fromEntries(others.map((name) => [name, outputs[name]]));
   return { logits: widened(outputs.logits), cache: next, others: besides };
+}
+
+const keysAndValues = 'past_key_values.';
+
+/** The input that an output is fed back to: "present.0.key" to "past_key_values.0.key", "present_conv.0" to "past_conv.0". */
+function pastOf(name: string): string | undefined {
+  if (name.startsWith('present.')) return name.replace('present.', keysAndValues);
+  return /^present_\w+\.\d/.test(name) ? name.replace('present_', 'past_') : undefined;
 }
 
 /** Logits that are written over, where those of so many positions are as many. */
@@ -162,21 +175,27 @@ const emptyData = {
   uint8: Uint8Array,
 } as const;
 
-/** A past of length 0: [rows, heads, 0, head size], heads and size from the file. */
+/**
+ * A past of length 0: keys and values [rows, heads, 0, head size], heads and size from the file; a state [rows, ...] of zeros,
+ * whose sizes are all in the file.
+ */
 function emptyPast(path: string, name: string, dtype: string, shape: readonly (number | string)[]): Tensor {
-  const [rows, heads, , size] = shape;
+  const dims = name.startsWith(keysAndValues) && shape.length === 4 ? shape.with(2, 0) : shape;
   const types = Object.keys(emptyData);
-  if (typeof heads !== 'number' || typeof size !== 'number' || !types.includes(dtype)) {
+  if (!isKnown(dims) || !types.includes(dtype)) {
     throw new LapidaryError({
       what: 'the cache of this ONNX file has no known shape',
       where: `${path}, input ${name}`,
-      expected: `${types.join(', ')} [batch, heads, past, head size] with heads and head size as numbers`,
+      expected: `${types.join(', ')} [batch, heads, past, head size] with heads and head size as numbers, or a state [batch, ...] of numbers`,
       found: `${dtype} [${shape.join(', ')}]`,
     });
   }
   const type = dtype as keyof typeof emptyData;
-  return tensor(type, [rows as number, heads, 0, size], new emptyData[type](0));
+  return tensor(type, dims, new emptyData[type](elementCount(dims)));
 }
+
+const isKnown = (shape: readonly (number | string)[]): shape is readonly number[] =>
+  shape.every((size) => typeof size === 'number');
 
 /** A scorer over an exported file; one sequence at a time. */
 export async function fileScorer(path: string, options: ScorerOptions = {}): Promise<Scorer> {

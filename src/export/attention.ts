@@ -53,8 +53,8 @@ export const sizes = {
 /** A cache of symmetric integers, each the value by its channel's scale, rounded. */
 export interface IntegerCache {
   readonly bits: 4 | 8;
-  /** By layer; float32 [1, keyValueHeads, 1, headSize]. */
-  readonly scales: readonly { readonly key: Stored; readonly value: Stored }[];
+  /** By layer, undefined for those without attention; float32 [1, keyValueHeads, 1, headSize]. */
+  readonly scales: readonly ({ readonly key: Stored; readonly value: Stored } | undefined)[];
 }
 
 /** Their type in a graph, and how many are in one element of it. */
@@ -176,7 +176,7 @@ function fusedAttention(config: Configuration, shared: Shared): Attention {
 /** Of the layer's integers: float32 [1, keyValueHeads, 1, headSize]. */
 function cacheScales({ graph, cache }: Shared, layer: number) {
   if (!cache) return {};
-  const { key, value } = cache.scales[layer];
+  const { key, value } = cache.scales[layer]!;
   return {
     keyScale: graph.constant(key, `cache.${layer}.key_scale`),
     valueScale: graph.constant(value, `cache.${layer}.value_scale`),
@@ -185,7 +185,7 @@ function cacheScales({ graph, cache }: Shared, layer: number) {
 
 /** Before the work, too. @throws LapidaryError where a layer's attention cannot keep its cache as integers */
 export function checkFused(config: Configuration): void {
-  const plain = config.layers.findIndex((_, layer) => !isFused(config, layer));
+  const plain = config.layers.findIndex(({ heads }, layer) => heads > 0 && !isFused(config, layer));
   if (plain === -1) return;
   throw new LapidaryError({
     what: 'this attention cannot hold its cache in integers',

@@ -57,8 +57,8 @@ describe('a cache in integers', () => {
     const values = cache['past_key_values.1.value'].data as Float32Array;
     // Head 1, channel 3, of 21 tokens with 16 channels each.
     const channel = Array.from({ length: 21 }, (_, token) => Math.abs(values[(21 + token) * 16 + 3]));
-    expect(scales[1].value.shape).toEqual([1, 2, 1, 16]);
-    expect(toFloat32(scales[1].value)[16 + 3]).toBeCloseTo(Math.max(...channel) / 127, 6);
+    expect(scales[1]!.value.shape).toEqual([1, 2, 1, 16]);
+    expect(toFloat32(scales[1]!.value)[16 + 3]).toBeCloseTo(Math.max(...channel) / 127, 6);
   });
 
   it('of 4 bits has the scale of every channel from the least squared error of what was seen', async () => {
@@ -66,7 +66,7 @@ describe('a cache in integers', () => {
     const { cache } = await decoded(model, {});
     const { scales } = await measureCache(model, [ids], 4);
     const values = cache['past_key_values.1.value'].data as Float32Array;
-    const found = toFloat32(scales[1].value);
+    const found = toFloat32(scales[1]!.value);
     let clipped = 0;
     for (let channel = 0; channel < 32; channel++) {
       const [head, place] = [Math.floor(channel / 16), channel % 16];

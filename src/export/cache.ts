@@ -30,7 +30,8 @@ export async function measureCache(
 ): Promise<IntegerCache> {
   const { layers } = model.config;
   const runner = await openFile(exportGraph(model), session);
-  const names = layers.flatMap((_, layer) => [
+  const attending = [...layers.keys()].filter((layer) => layers[layer].heads > 0);
+  const names = attending.flatMap((layer) => [
     `past_key_values.${layer}.key`,
     `past_key_values.${layer}.value`,
   ]);
@@ -42,7 +43,7 @@ export async function measureCache(
     }
   };
   const shapes = names.map((_, index) => {
-    const { keyValueHeads, headSize } = layers[index >> 1];
+    const { keyValueHeads, headSize } = layers[attending[index >> 1]];
     return [1, keyValueHeads, 1, headSize];
   });
   const channels = shapes.map((shape) => new Float32Array(elementCount(shape)));
@@ -55,7 +56,10 @@ export async function measureCache(
     const kept = (index: number) => stored('float32', shapes[index], scales[index]);
     return {
       bits,
-      scales: layers.map((_, layer) => ({ key: kept(2 * layer), value: kept(2 * layer + 1) })),
+      scales: layers.map((_, layer) => {
+        const at = 2 * attending.indexOf(layer);
+        return at < 0 ? undefined : { key: kept(at), value: kept(at + 1) };
+      }),
     };
   } finally {
     await runner.close();

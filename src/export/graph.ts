@@ -13,6 +13,7 @@ import type { Model } from '../models/model.ts';
 import { openScope } from '../models/scope.ts';
 import type { IntegerCache } from './attention.ts';
 import { cachedAttention, sizes } from './attention.ts';
+import { cachedConvolution } from './convolution.ts';
 import { portable } from './dense.ts';
 import { asDequantized } from './dequantized.ts';
 import { asQdq } from './qdq.ts';
@@ -33,8 +34,8 @@ export interface ExportOptions {
 
 /**
  * Inputs: input_ids int64 [batch, time], attention_mask int64 [batch, past + time], num_logits_to_keep int64 (0: all,
- * n: the last n tokens'), past_key_values.N.key and .value [batch, keyValueHeads, past, headSize]. Outputs: logits
- * [batch, kept, vocabulary], present.N.key and .value, and exits.N.logits of the same tokens as logits where a head stands
+ * n: the last n tokens'), past_key_values.N.key and .value [batch, keyValueHeads, past, headSize], past_conv.N
+ * [batch, hidden, width - 1]. Outputs: logits [batch, kept, vocabulary], present.N.key and .value, present_conv.N, and exits.N.logits of the same tokens as logits where a head stands
  * behind layer N.
  *
  * Sequences of a batch may be padded on the left. Behind a cache, a batch takes one token at a time where the fused
@@ -52,7 +53,9 @@ export function exportGraph(model: Model, options: ExportOptions = {}): Graph {
     vectors: model.vectors,
     matrices: written(model.matrices, activations, options.products),
   };
-  const scope = openScope(graph, { config, weights, attention, positions, dtype: activations, accuracy });
+  const convolution = cachedConvolution(graph, config, mask, activations);
+  const mixers = { attention, convolution, positions };
+  const scope = openScope(graph, { config, weights, ...mixers, dtype: activations, accuracy });
   const { logits, exits } = buildWhole(architecture, scope, ids, {
     exits: true,
     seen: (x) => lastTokens(x, kept),

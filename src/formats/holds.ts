@@ -19,6 +19,7 @@ export const traits = {
   'uneven heads': 'layers with different numbers of heads',
   'uneven widths': 'feed-forwards of different widths',
   'no attention': 'layers without attention',
+  convolutions: 'convolutions in the place of attention',
   'no feed-forward': 'layers without feed-forward',
   'shared matrices': 'matrices that layers share',
   'low rank': 'matrices that are products of two thin ones',
@@ -41,7 +42,8 @@ export function traitsOf({ config, matrices, architecture }: Model): ReadonlyMap
   for (const [layer, plan] of layers.entries()) {
     const name = architecture.layerName(layer);
     const [first] = attending;
-    if (plan.heads === 0) note('no attention', name);
+    if (plan.convolution) note('convolutions', name);
+    else if (plan.heads === 0) note('no attention', name);
     else if (plan.heads !== first.heads || plan.keyValueHeads !== first.keyValueHeads)
       note('uneven heads', name);
     if (plan.intermediate === 0) note('no feed-forward', name);
@@ -78,6 +80,7 @@ const folder = (reader: string): Answers => {
     'uneven heads': even,
     'uneven widths': even,
     'no attention': `${reader} builds every layer whole`,
+    convolutions: `convolutions are not written for ${reader} yet`,
     'no feed-forward': `${reader} builds every layer whole`,
     'shared matrices': `${reader} reads a tensor of its own for each layer, so that nothing would be saved`,
     'low rank': `${reader} multiplies by one matrix, so that nothing would be saved`,
@@ -95,6 +98,7 @@ const held: Readonly<Record<FormatName, (model?: Model) => Answers>> = {
     'uneven heads': true,
     'uneven widths': true,
     'no attention': true,
+    convolutions: true,
     'no feed-forward': true,
     'shared matrices': true,
     'low rank': true,

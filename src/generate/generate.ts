@@ -194,10 +194,12 @@ async function decode(
   onToken: (id: number) => void,
 ) {
   // The last token is computed in any case: its logits are wanted.
-  const cached = before ? Math.min(commonPrefix(before.ids, prompt), prompt.length - 1) : 0;
+  const common = before ? Math.min(commonPrefix(before.ids, prompt), prompt.length - 1) : 0;
+  const cached = runner.cuttable || common === before?.ids.length ? common : 0;
   const ids: number[] = [];
   let finish: 'eos' | 'aborted' | undefined;
-  let cache = cached > 0 ? firstOf(before!.cache, cached) : runner.empty();
+  let cache =
+    cached === 0 ? runner.empty() : runner.cuttable ? firstOf(before!.cache, cached) : before!.cache;
   let past = cached;
   let next = prompt.subarray(cached);
   const started = performance.now();

@@ -12,7 +12,7 @@ export function commonPrefix(a: ArrayLike<number>, b: ArrayLike<number>): number
   return length;
 }
 
-/** The first tokens of a cache: each tensor [rows, heads, past, size] becomes [rows, heads, length, size]. */
+/** The first tokens of a cache that can be cut: each tensor [rows, heads, past, size] becomes [rows, heads, length, size]. */
 export function firstOf(cache: Cache, length: number): Cache {
   return Object.fromEntries(Object.entries(cache).map(([name, kept]) => [name, cut(kept, length)]));
 }

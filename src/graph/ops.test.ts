@@ -249,6 +249,15 @@ const cases: readonly Case[] = [
       );
     },
   },
+  {
+    op: 'CausalConvWithState',
+    inputs: [
+      ['batch', 6, 'time'],
+      [6, 1, 4],
+      ['batch', 6, 3],
+    ],
+    build: (v, kernel, past) => ops.causalConvolution(v, kernel, undefined, past),
+  },
 ];
 
 /** All outputs of the node that made a value, the optional ones too. */

@@ -5,6 +5,7 @@ import type { Dim, Value } from '../graph/graph.ts';
 import { Graph } from '../graph/graph.ts';
 import { range, unsqueeze } from '../graph/ops.ts';
 import { plainAttention, tablesIn } from './attention.ts';
+import { plainConvolution } from './convolution.ts';
 import type { Architecture, Configuration, Model } from './model.ts';
 import type { RecordingScope, WeightSource } from './scope.ts';
 import { openScope } from './scope.ts';
@@ -18,7 +19,7 @@ export interface PlainOptions {
   readonly prefix?: string;
 }
 
-/** A scope with plain attention, positions from 0 and no cache. */
+/** A scope with plain attention and convolutions, positions from 0 and no cache. */
 export function plainScope(
   graph: Graph,
   config: Configuration,
@@ -32,6 +33,7 @@ export function plainScope(
     config,
     weights,
     attention: plainAttention(config, tables),
+    convolution: plainConvolution,
     positions: () => unsqueeze(range(graph, time), [0]),
   });
 }

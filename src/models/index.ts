@@ -31,6 +31,7 @@ import { starcoder2 } from './architectures/starcoder2.ts';
 import { gpt2 } from './architectures/gpt2.ts';
 import { withOwnHead } from './head.ts';
 import { checkLeftover } from './leftover.ts';
+import { lfm2 } from './architectures/lfm2.ts';
 import { llama } from './architectures/llama.ts';
 import { mistral } from './architectures/mistral.ts';
 import type { Architecture, Model } from './model.ts';
@@ -51,6 +52,7 @@ export const architectures: readonly Architecture[] = [
   gptNeo,
   gptNeox,
   granite,
+  lfm2,
   llama,
   mistral,
   mixtral,

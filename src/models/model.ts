@@ -9,7 +9,7 @@ import type { Value } from '../graph/graph.ts';
 
 /** What one layer looks like; every layer has its own, so that pruned ones need no special case. */
 export interface LayerPlan {
-  /** 0, as of keys and values: a layer without attention and its norm. */
+  /** 0, as of keys and values: a layer without attention; without its norm, too, where nothing stands in its place. */
   readonly heads: number;
   readonly keyValueHeads: number;
   readonly headSize: number;
@@ -17,6 +17,8 @@ export interface LayerPlan {
   readonly intermediate: number;
   /** Where the feed-forward is a mixture of experts. */
   readonly experts?: ExpertsPlan | undefined;
+  /** What stands in the place of attention. */
+  readonly convolution?: ConvolutionPlan | undefined;
   /** Number of positions a query sees, itself included; undefined: all before it. */
   readonly window?: number | undefined;
   /** How heads of queries and keys are rotated by their positions; undefined: not at all. */
@@ -27,6 +29,12 @@ export interface LayerPlan {
   readonly scale?: number | undefined;
   /** Scores x are held within ± this by softcap tanh(x / softcap). */
   readonly softcap?: number | undefined;
+}
+
+/** A gated short convolution, causal and of each channel by itself (LFM2, Liquid AI 2025, arXiv:2511.23404). */
+export interface ConvolutionPlan {
+  /** Number of positions that it sees, the token's own included. */
+  readonly width: number;
 }
 
 /** A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): a router sends each token to few of many feed-forwards. */
@@ -114,14 +122,24 @@ export interface Scope {
   linear(name: string, x: Value, width: number, bias?: string): Value;
   /** Rows of a matrix [rows, hidden]; `rows` is the vocabulary where it is not given. */
   embedding(name: string, ids: Value, rows?: number): Value;
-  /** A norm's weight or another vector of `size` elements, in the graph's activation type. */
-  vector(name: string, size: number): Value;
+  /** A norm's weight or another vector of `size` elements, or the tensor of that shape, in the graph's activation type. */
+  vector(name: string, size: number | readonly number[]): Value;
   /**
    * Causal attention with grouped heads: q [batch, time, heads * headSize], k and v [batch, time, keyValueHeads * headSize];
    * rotates q and k where the configuration has a rope. How (plain nodes, fused operator, with or without a cache)
    * is the scope's business.
    */
   attention(q: Value, k: Value, v: Value, layer: number): Value;
+  /**
+   * Each channel's sum over the last positions, itself included, weighted by a kernel: x [batch, time, channels], kernel
+   * [channels, 1, width], bias [channels]. Before the sequence, and where padding stands, there are zeros. How it knows what
+   * came before is the scope's business.
+   */
+  convolution(
+    x: Value,
+    weights: { readonly kernel: Value; readonly bias: Value | undefined },
+    layer: number,
+  ): Value;
   /** Positions of the tokens at hand: int64 [batch or 1, time]; for architectures with learned positions. */
   positions(): Value;
 }
@@ -140,7 +158,7 @@ export interface LayerStructure {
    * output projection (through attention), up to down (through the product with the gate).
    */
   readonly passages: readonly Passage[];
-  /** Matrices of attention, and of what feeds forward. */
+  /** Matrices of attention or of what stands in its place, and of what feeds forward. */
   readonly attention: readonly string[];
   readonly feedForward: readonly string[];
   /** Matrices whose outputs are multiplied with each other: queries and keys, where these stand by themselves. */
@@ -246,7 +264,7 @@ export interface Model {
   readonly config: Configuration;
   /** Matrices by name without ".weight"; two names of one encoding share it, and it is stored once. */
   readonly matrices: ReadonlyMap<string, Encoding>;
-  /** Norms and biases by full name. */
+  /** Norms, biases and kernels of convolutions by full name. */
   readonly vectors: ReadonlyMap<string, Stored>;
   /** Files that travel with it unchanged (tokenizer.json, ...), by name. */
   readonly files: ReadonlyMap<string, () => Uint8Array>;

@@ -22,10 +22,14 @@ export interface WeightSource {
 /** How q, k and v are mixed: see `Scope.attention`. Shapes there. */
 export type Attention = (q: Value, k: Value, v: Value, layer: number) => Value;
 
+/** How a convolution knows what came before: see `Scope.convolution`. */
+export type Convolution = Scope['convolution'];
+
 export interface ScopeOptions {
   readonly config: Configuration;
   readonly weights: WeightSource;
   readonly attention: Attention;
+  readonly convolution: Convolution;
   /** Int64 [batch or 1, time]; asked for once a graph, and only by architectures that need it. */
   readonly positions: () => Value;
   /** Of activations; float32 where it is not given. */
@@ -76,9 +80,9 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
   };
   let positions: Value | undefined;
 
-  const vector = (name: string, size: number) => {
+  const vector = (name: string, size: number | readonly number[]) => {
     const tensor = weights.vectors.get(name) ?? missing(name);
-    checkShape(name, tensor.shape, [size]);
+    checkShape(name, tensor.shape, typeof size === 'number' ? [size] : size);
     return graph.weight(inGraph(name), inType(tensor, dtype));
   };
   return {
@@ -87,6 +91,7 @@ export function openScope(graph: Graph, options: ScopeOptions): RecordingScope {
     tables,
     vector,
     attention: options.attention,
+    convolution: options.convolution,
     positions: () => {
       positions ??= options.positions();
       return positions;

@@ -85,6 +85,8 @@ const structure = z.object({
   layers: z.number(),
   hidden: z.number(),
   vocabulary: z.number(),
+  /** Positions that convolutions in the place of attention see; 0 for layers without, missing where there are none. */
+  convolutions: list(z.number()).optional(),
   heads: list(z.number()),
   keyValueHeads: list(z.number()),
   headSize: list(z.number()),

@@ -12,6 +12,9 @@ export function structureOf({ layers, hidden, vocabulary }: Configuration): Repo
     layers: layers.length,
     hidden,
     vocabulary,
+    ...(layers.some(({ convolution }) => convolution)
+      ? { convolutions: layers.map(({ convolution }) => convolution?.width ?? 0) }
+      : {}),
     heads: layers.map(({ heads }) => heads),
     keyValueHeads: layers.map(({ keyValueHeads }) => keyValueHeads),
     headSize: layers.map(({ headSize }) => headSize),

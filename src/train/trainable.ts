@@ -65,7 +65,7 @@ export function trainable(model: Model, asks: (tensor: TrainableTensor) => boole
   const { norm, exits } = architecture.around(config);
   for (const { weight: name } of [norm, ...exits]) take({ kind: 'norms', name, layer: undefined });
   const asStored = (): [string, Stored][] =>
-    [...vectors].map(([name, values]) => [name, stored('float32', [values.length], values)]);
+    [...vectors].map(([name, values]) => [name, stored('float32', model.vectors.get(name)!.shape, values)]);
   return {
     model: {
       ...model,

@@ -1,4 +1,4 @@
-/** The functions that exported models are written with: products with stored codes, and attention with a cache. */
+/** The functions that exported models are written with: products with stored codes, attention and convolutions with a cache. */
 
 import type { Attributes, Dim, Value } from '../value.ts';
 
@@ -122,3 +122,18 @@ export function groupQueryAttention(
     attributes,
   );
 }
+
+/**
+ * y[t] = sum of kernel[j] x[t - width + 1 + j] (+ bias) in each channel by itself, behind what came before.
+ * @param x [batch, channels, time]
+ * @param kernel [channels, 1, width]; bias [channels]
+ * @param past the last width - 1 values before x [batch, channels, width - 1]
+ * @returns y as x, and the last width - 1 values with x
+ */
+export const causalConvolution = (
+  x: Value,
+  kernel: Value,
+  bias: Value | undefined,
+  past: Value,
+): readonly Value[] =>
+  x.graph.add('CausalConvWithState', [x, kernel, bias, past], { activation: 'none', ndim: 1 });

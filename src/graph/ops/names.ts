@@ -24,7 +24,12 @@ export type IndexingName = 'Gather' | 'GatherElements' | 'ScatterElements' | 'Sc
 export type ProductName = 'MatMul' | 'FusedMatMul';
 export type NormName = 'LayerNormalization' | 'SimplifiedLayerNormalization' | 'RotaryEmbedding';
 export type QuantizedName =
-  'MatMulNBits' | 'MatMulInteger' | 'QuantizeLinear' | 'DequantizeLinear' | 'GroupQueryAttention';
+  | 'MatMulNBits'
+  | 'MatMulInteger'
+  | 'QuantizeLinear'
+  | 'DequantizeLinear'
+  | 'GroupQueryAttention'
+  | 'CausalConvWithState';
 
 export type OpName =
   ElementwiseName | ReduceName | LayoutName | IndexingName | ProductName | NormName | QuantizedName;

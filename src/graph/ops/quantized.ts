@@ -1,10 +1,10 @@
-/** Operators on stored codes, and attention with a cache: what exported models run. */
+/** Operators on stored codes, and attention and convolutions with a cache: what exported models run. */
 
 import type { QuantizedName } from './names.ts';
 import type { DType } from '../../base/tensor.ts';
 import type { Dim } from '../value.ts';
 import type { OpDefinition } from './definition.ts';
-import { axisOf, microsoft, onnx, refuse, required, sum } from './definition.ts';
+import { axisOf, microsoft, onnx, refuse, required, sameShape, sameType, sum } from './definition.ts';
 
 const stored = (what: string): string =>
   `${what} multiplies stored codes: train on the dense values, then encode`;
@@ -96,5 +96,24 @@ export const quantized: Record<QuantizedName, OpDefinition> = {
       ];
     },
     gradient: 'GroupQueryAttention is for exported files: build attention from plain nodes to differentiate',
+  },
+  CausalConvWithState: {
+    onnx: microsoft('CausalConvWithState'),
+    infer: (inputs) => {
+      const [x, kernel] = required('CausalConvWithState', inputs, 2);
+      const past = inputs[3] ?? refuse('CausalConvWithState', 'no state goes in', inputs);
+      sameType('CausalConvWithState', inputs);
+      const [channels, one, width] = kernel.shape;
+      if (x.shape.length !== 3 || x.shape[1] !== channels || one !== 1 || typeof width !== 'number')
+        refuse('CausalConvWithState', 'the kernel does not fit the channels', inputs);
+      if (!sameShape(past.shape, [x.shape[0]!, channels, width - 1]))
+        refuse('CausalConvWithState', `the state does not hold the last ${width - 1} values`, inputs);
+      return [
+        { dtype: x.dtype, shape: x.shape },
+        { dtype: past.dtype, shape: past.shape },
+      ];
+    },
+    gradient:
+      'CausalConvWithState is for exported files: build convolutions from plain nodes to differentiate',
   },
 };

@@ -4,6 +4,7 @@ import type { Value } from '../../graph/graph.ts';
 import { add, gelu, layerNorm, mul, relu, reshape, rmsNorm, scalar, scale, silu } from '../../graph/ops.ts';
 import { mixture } from '../experts.ts';
 import type { Scope } from '../model.ts';
+import { shortConvolution } from './convolution.ts';
 import type { Activation, Biases, DecoderTraits, Names, NormTraits } from './traits.ts';
 
 /** Traits with the model's own settings read. */
@@ -20,7 +21,7 @@ export interface Decoder {
 /** x and what attention and feed-forward add to it. */
 export function block(scope: Scope, decoder: Decoder, x: Value, layer: number): Value {
   const { names, parallel } = decoder;
-  const { heads, intermediate } = scope.config.layers[layer];
+  const { heads, convolution, intermediate } = scope.config.layers[layer];
   const own = (name: string | undefined) =>
     name === undefined ? undefined : `${names.layers}.${layer}.${name}`;
   const normed = (value: Value, name: string | undefined) =>
@@ -28,15 +29,16 @@ export function block(scope: Scope, decoder: Decoder, x: Value, layer: number): 
   const added = (to: Value, value: Value, after: string | undefined) =>
     add(to, factored(normed(value, after), decoder.residual));
 
-  const before = normed(x, names.attentionNorm);
+  const shared = parallel && names.feedForwardNorm === undefined;
+  const mixes = heads > 0 || convolution !== undefined;
+  const before = mixes || (shared && intermediate > 0) ? normed(x, names.attentionNorm) : x;
   let hidden = x;
-  if (heads > 0) hidden = added(hidden, attention(scope, decoder, before, layer), names.attentionNormAfter);
+  if (mixes) {
+    const mix = convolution ? convolved : attention;
+    hidden = added(hidden, mix(scope, decoder, before, layer), names.attentionNormAfter);
+  }
   if (intermediate === 0) return hidden;
-  const input = !parallel
-    ? normed(hidden, names.feedForwardNorm)
-    : names.feedForwardNorm === undefined
-      ? before
-      : normed(x, names.feedForwardNorm);
+  const input = shared ? before : normed(parallel ? x : hidden, names.feedForwardNorm);
   return added(hidden, feedForwards(scope, decoder, input, layer), names.feedForwardNormAfter);
 }
 
@@ -58,18 +60,23 @@ function attention(scope: Scope, decoder: Decoder, x: Value, layer: number): Val
   const { heads, keyValueHeads, headSize } = scope.config.layers[layer];
   const project = (name: string, count: number) =>
     linear(scope, own(name), x, count * headSize, biases.queryKeyValue);
-  // "self_attn.q_norm" beside "self_attn.q_proj".
-  const normName = (name: string) => own(name.replace(/_proj$/, '_norm'));
   const normHeads = (name: string, value: Value, count: number) => {
     if (!traits.queryKeyNorm) return value;
-    if (traits.queryKeyNorm === 'all') return norm(scope, decoder, value, normName(name));
+    if (traits.queryKeyNorm === 'all') return norm(scope, decoder, value, own(name));
     const split = reshape(value, [...value.shape.slice(0, 2), count, headSize]);
-    return reshape(norm(scope, decoder, split, normName(name)), value.shape);
+    return reshape(norm(scope, decoder, split, own(name)), value.shape);
   };
-  const q = normHeads(names.query, project(names.query, heads), heads);
-  const k = normHeads(names.key, project(names.key, keyValueHeads), keyValueHeads);
+  const q = normHeads(names.queryNorm, project(names.query, heads), heads);
+  const k = normHeads(names.keyNorm, project(names.key, keyValueHeads), keyValueHeads);
   const mixed = scope.attention(q, k, project(names.value, keyValueHeads), layer);
   return linear(scope, own(names.output), mixed, scope.config.hidden, biases.output);
+}
+
+function convolved(scope: Scope, { names, biases, traits }: Decoder, x: Value, layer: number): Value {
+  const { input, kernel, output } = traits.mixers!.convolution;
+  const own = (name: string) => `${names.layers}.${layer}.${name}`;
+  const parts = { input: own(input), kernel: own(kernel), output: own(output) };
+  return shortConvolution(scope, { names: parts, biased: biases.convolution === true }, x, layer);
 }
 
 /** One feed-forward, or a mixture of several. */

@@ -46,7 +46,8 @@ export function configure(traits: DecoderTraits, json: Json, mostLayers?: number
     json: {
       ...settings,
       ...traits.mixtures?.settings(plans),
-      [keys.keyValueHeads]: asSetting(plans.map(({ keyValueHeads }) => keyValueHeads)),
+      ...traits.mixers?.settings(plans),
+      [keys.keyValueHeads]: asSetting(attending(plans).map(({ keyValueHeads }) => keyValueHeads)),
       ...(keys.headSize === undefined ? {} : { [keys.headSize]: plans[0].headSize }),
       [keys.context]: context,
       [keys.epsilon]: normEpsilon,
@@ -77,9 +78,10 @@ function plansOf(traits: DecoderTraits, settings: Json, hidden: number, layers: 
         `an even number of a head's ${headSize} channels`,
         rope.share ?? headSize,
       );
+  const mixers = traits.mixers?.read(settings, layers);
   return Array.from({ length: layers }, (_, layer) => ({
-    heads: heads[layer],
-    keyValueHeads: keyValueHeads[layer],
+    heads: mixers?.[layer] ? 0 : heads[layer],
+    keyValueHeads: mixers?.[layer] ? 0 : keyValueHeads[layer],
     headSize,
     intermediate: mixtures?.[layer]?.width ?? intermediate[layer],
     experts: expertsIn(mixtures?.[layer]),
@@ -88,6 +90,7 @@ function plansOf(traits: DecoderTraits, settings: Json, hidden: number, layers: 
     alibi: traits.alibi?.(settings, heads[layer], headSize),
     scale,
     softcap,
+    ...mixers?.[layer],
   }));
 }
 
@@ -96,6 +99,13 @@ function headSizeOf({ headSize: key }: Keys, settings: Json, usual: number): num
   const size = count(settings, key ?? 'head_dim', usual);
   if (key === undefined && size !== usual) throw wrongSetting('head_dim', `${usual}, or nothing`, size);
   return size;
+}
+
+/** Layers that heads are counted of: those with something else in the place of attention have as many as the first. */
+function attending(layers: readonly LayerPlan[]): readonly LayerPlan[] {
+  const isMixer = ({ convolution }: LayerPlan) => convolution !== undefined;
+  const first = layers.find((layer) => !isMixer(layer));
+  return first ? layers.map((layer) => (isMixer(layer) ? first : layer)) : layers;
 }
 
 function expertsIn(mixture: Mixture | undefined): ExpertsPlan | undefined {
@@ -109,8 +119,9 @@ export function settingsOf(traits: DecoderTraits, layers: readonly LayerPlan[]):
   const keys = keysOf(traits);
   return {
     [keys.layers]: layers.length,
-    [keys.heads]: asSetting(layers.map(({ heads }) => heads)),
-    [keys.keyValueHeads]: asSetting(layers.map(({ keyValueHeads }) => keyValueHeads)),
+    [keys.heads]: asSetting(attending(layers).map(({ heads }) => heads)),
+    [keys.keyValueHeads]: asSetting(attending(layers).map(({ keyValueHeads }) => keyValueHeads)),
+    ...traits.mixers?.settings(layers),
     ...widthSettings(traits, keys, layers),
     ...traits.settings?.(layers),
   };

@@ -8,20 +8,21 @@ import { partName } from './block.ts';
 export function structureOf(decoder: Decoder, layer: string, plan: LayerPlan): LayerStructure {
   const { names, parallel } = decoder;
   const attention = plan.heads > 0 ? attentionOf(decoder, layer, plan) : nothing;
+  const mixer = plan.convolution ? convolutionOf(decoder, layer) : attention;
   const feedForward = plan.intermediate > 0 ? feedForwardOf(decoder, layer, plan) : nothing;
   const shared = parallel && names.feedForwardNorm === undefined;
   const norms = shared
-    ? [normOf(decoder, layer, names.attentionNorm, [...attention.readers, ...feedForward.readers])]
+    ? [normOf(decoder, layer, names.attentionNorm, [...mixer.readers, ...feedForward.readers])]
     : [
-        normOf(decoder, layer, names.attentionNorm, attention.readers),
+        normOf(decoder, layer, names.attentionNorm, mixer.readers),
         normOf(decoder, layer, names.feedForwardNorm, feedForward.readers),
       ];
   const matrices = ({ readers, writers }: Part) => [...readers, ...writers].map(({ matrix }) => matrix);
   return {
     norms: norms.flatMap((norm) => norm ?? []),
-    writers: [...attention.writers, ...feedForward.writers],
-    passages: [...attention.passages, ...feedForward.passages],
-    attention: matrices(attention),
+    writers: [...mixer.writers, ...feedForward.writers],
+    passages: [...mixer.passages, ...feedForward.passages],
+    attention: matrices(mixer),
     feedForward: matrices(feedForward),
     compared: attention.readers.slice(0, 2).map(({ matrix }) => matrix),
     mixture: feedForward.mixture,
@@ -75,6 +76,18 @@ function attentionOf({ names, biases }: Decoder, layer: string, plan: LayerPlan)
     passages: [
       { from: v.matrix, bias: v.bias, to: output.matrix, heads: { heads, keyValueHeads, headSize } },
     ],
+  };
+}
+
+function convolutionOf({ names, biases, traits }: Decoder, layer: string): Part {
+  const { input, output } = traits.mixers!.convolution;
+  const biased = biases.convolution === true;
+  const after = names.attentionNormAfter && `${layer}.${names.attentionNormAfter}`;
+  return {
+    readers: [readerOf(`${layer}.${input}`, biased)],
+    writers: [writerOf(`${layer}.${output}`, biased, after)],
+    // A channel's scale passes through a third of the rows alone.
+    passages: [],
   };
 }
 

@@ -3,7 +3,7 @@
  * attention and of a gated feed-forward, rotary positions, no biases.
  */
 
-import type { AlibiPlan, ExpertsPlan, LayerPlan, RopePlan } from '../model.ts';
+import type { AlibiPlan, ConvolutionPlan, ExpertsPlan, LayerPlan, RopePlan } from '../model.ts';
 import type { Json } from '../settings.ts';
 
 export interface DecoderTraits {
@@ -44,6 +44,8 @@ export interface DecoderTraits {
   readonly windows?: (json: Json, layers: number) => readonly (number | undefined)[];
   /** Where feed-forwards may be mixtures of experts. */
   readonly mixtures?: Mixtures;
+  /** Where layers may have something else in the place of attention. */
+  readonly mixers?: Mixers;
   /** What config.json says of layers in words that no other architecture has. */
   readonly settings?: (layers: readonly LayerPlan[]) => Json;
   /** Where a checkpoint has matrices joined: of a part's name within its layer the joined one, and which of its rows. */
@@ -93,6 +95,9 @@ export interface Names {
   readonly key: string;
   readonly value: string;
   readonly output: string;
+  /** Norms of queries and keys, where they are normed. */
+  readonly queryNorm: string;
+  readonly keyNorm: string;
   /** What the three matrices of the feed-forward, and experts, stand under; undefined: the layer itself. */
   readonly feedForward: string | undefined;
   readonly gate: string;
@@ -114,6 +119,8 @@ export const llamaNames: Names = {
   key: 'self_attn.k_proj',
   value: 'self_attn.v_proj',
   output: 'self_attn.o_proj',
+  queryNorm: 'self_attn.q_norm',
+  keyNorm: 'self_attn.k_norm',
   feedForward: 'mlp',
   gate: 'gate_proj',
   up: 'up_proj',
@@ -134,6 +141,8 @@ export interface Biases {
   readonly queryKeyValue: boolean;
   readonly output: boolean;
   readonly feedForward: boolean;
+  /** Of convolutions, and of the matrices before and behind them. */
+  readonly convolution?: boolean;
   /** Of the head. */
   readonly head?: boolean;
 }
@@ -168,6 +177,25 @@ export interface Mixtures {
   /** For each layer; undefined for those with one feed-forward. */
   read(json: Json, layers: number): readonly (Mixture | undefined)[];
   settings(layers: readonly LayerPlan[]): Json;
+}
+
+/** How config.json says which layers have something else in the place of attention. */
+export interface Mixers {
+  /** Of a convolution: its names within the layer. */
+  readonly convolution: ConvolutionNames;
+  /** For each layer; undefined for those with attention. */
+  read(json: Json, layers: number): readonly (Mixer | undefined)[];
+  settings(layers: readonly LayerPlan[]): Json;
+}
+
+export interface ConvolutionNames {
+  readonly input: string;
+  readonly kernel: string;
+  readonly output: string;
+}
+
+export interface Mixer {
+  readonly convolution: ConvolutionPlan;
 }
 
 export interface Mixture extends ExpertsPlan {
