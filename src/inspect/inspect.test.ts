@@ -184,18 +184,18 @@ describe('a model that compress refuses', () => {
     expect(found.tensors.find(({ name }) => name === 'projector.0.weight')!.layer).toBeUndefined();
   });
 
-  it('a gemma3 GGUF, with blocks of types that nothing here computes with', async () => {
+  it('a gemma3n GGUF, with blocks of types that nothing here computes with', async () => {
     const path = join(root, 'gemma.gguf');
     const metadata = new Map<string, GgufValue>([
-      ['general.architecture', { type: 'string', value: 'gemma3' }],
+      ['general.architecture', { type: 'string', value: 'gemma3n' }],
       ['general.license', { type: 'string', value: 'gemma' }],
       ['general.base_model.0.repo_url', { type: 'string', value: 'https://huggingface.co/google/gemma' }],
-      ['gemma3.block_count', { type: 'uint32', value: 2 }],
-      ['gemma3.embedding_length', { type: 'uint32', value: 256 }],
-      ['gemma3.context_length', { type: 'uint32', value: 32768 }],
-      ['gemma3.attention.head_count', { type: 'uint32', value: 4 }],
-      ['gemma3.attention.head_count_kv', { type: 'array', of: 'uint32', values: [1, 2] }],
-      ['gemma3.attention.key_length', { type: 'uint32', value: 256 }],
+      ['gemma3n.block_count', { type: 'uint32', value: 2 }],
+      ['gemma3n.embedding_length', { type: 'uint32', value: 256 }],
+      ['gemma3n.context_length', { type: 'uint32', value: 32768 }],
+      ['gemma3n.attention.head_count', { type: 'uint32', value: 4 }],
+      ['gemma3n.attention.head_count_kv', { type: 'array', of: 'uint32', values: [1, 2] }],
+      ['gemma3n.attention.key_length', { type: 'uint32', value: 256 }],
       ['tokenizer.chat_template', { type: 'string', value: '{{ messages }}' }],
     ]);
     const tensor = (type: string, ...shape: number[]): WritableTensor => {
@@ -216,7 +216,7 @@ describe('a model that compress refuses', () => {
     expect(await inspect(path)).toMatchObject({
       model: 'gemma',
       container: 'gguf',
-      modelType: 'gemma3',
+      modelType: 'gemma3n',
       hidden: 256,
       vocabulary: 40,
       context: 32768,
@@ -229,7 +229,7 @@ describe('a model that compress refuses', () => {
         { layer: 0, heads: 4, keyValueHeads: 1, headSize: 256, labels: ['IQ2_XS'] },
         { layer: 1, heads: 4, keyValueHeads: 2, headSize: 256, labels: ['Q4_K'] },
       ],
-      refused: { found: 'gemma3' },
+      refused: { found: 'gemma3n' },
     });
   });
 
