@@ -1,6 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { bloom } from './architectures/bloom.ts';
 import { falcon } from './architectures/falcon.ts';
+import { gemma } from './architectures/gemma.ts';
+import { gemma2 } from './architectures/gemma2.ts';
+import { gemma3Text } from './architectures/gemma3-text.ts';
 import { gpt2 } from './architectures/gpt2.ts';
 import { gptNeo } from './architectures/gpt-neo.ts';
 import { gptNeox } from './architectures/gpt-neox.ts';
@@ -55,6 +58,7 @@ describe('config.json of a decoder', () => {
     ['hidden_act', 'relu'],
     ['rms_norm_eps', 'small'],
     ['tie_word_embeddings', 'yes'],
+    ['is_causal', false],
     ['eos_token_id', ['</s>']],
   ])('is refused with "%s": %j, by its key', (key, value) => {
     expect(() => llama.configure({ ...sizes, [key]: value })).toThrowError(`"${key}"`);
@@ -116,9 +120,32 @@ describe('config.json of GPT-2', () => {
     ['activation_function', 'swish'],
     ['scale_attn_by_inverse_layer_idx', true],
     ['scale_attn_weights', false],
+    ['is_causal', false],
     ['n_head', 5],
   ])('is refused with "%s": %j', (key, value) => {
     expect(() => gpt2.configure({ n_embd: 32, n_head: 4, [key]: value })).toThrowError(`"${key}"`);
+  });
+});
+
+describe('config.json of a Gemma', () => {
+  const refused = [
+    [gemma, 'use_bidirectional_attention', true],
+    [gemma3Text, 'use_bidirectional_attention', 'all'],
+    [gemma2, 'hidden_activation', 'gelu'],
+    [gemma3Text, 'hidden_activation', 'relu'],
+    [gemma3Text, 'attn_logit_softcapping', 50],
+  ] as const;
+  const json = { ...sizes, num_key_value_heads: 4, sliding_window: 8 };
+
+  it.each(
+    refused.map(([architecture, key, value]) => [architecture.modelType, key, value, architecture] as const),
+  )('%s is refused with "%s": %j, by its key', (_, key, value, architecture) => {
+    expect(() => architecture.configure(json)).not.toThrow();
+    expect(() => architecture.configure({ ...json, [key]: value })).toThrowError(`"${key}"`);
+  });
+
+  it('may say "gelu" under its older key, and mean the tanh form', () => {
+    expect(() => gemma.configure({ ...json, hidden_act: 'gelu', hidden_activation: null })).not.toThrow();
   });
 });
 

@@ -15,18 +15,18 @@ export const gemmaTraits = {
   activation: gelu,
   factors: (json) => ({ embedding: Math.sqrt(count(json, 'hidden_size')) }),
   refuse(json) {
-    if (json.use_bidirectional_attention === true)
-      throw wrongSetting('use_bidirectional_attention', 'false: attention to what came before', true);
+    const all = json.use_bidirectional_attention ?? false;
+    if (all !== false)
+      throw wrongSetting('use_bidirectional_attention', 'false: attention to what came before', all);
   },
 } as const satisfies Partial<DecoderTraits>;
 
-/** Early files say "gelu" and mean the tanh form, as transformers takes it. */
+/** Early files say "gelu" under `hidden_act` and mean the tanh form; under `hidden_activation` it would be the exact one. */
 function gelu(json: Json): Activation {
-  const key =
-    json.hidden_activation === undefined || json.hidden_activation === null
-      ? 'hidden_act'
-      : 'hidden_activation';
-  word(json, key, ['gelu_pytorch_tanh', 'gelu', 'gelu_new', 'gelu_fast'], 'gelu_pytorch_tanh');
+  const tanh = ['gelu_pytorch_tanh', 'gelu_new', 'gelu_fast'] as const;
+  const older = json.hidden_activation === undefined || json.hidden_activation === null;
+  if (older) word(json, 'hidden_act', [...tanh, 'gelu'], 'gelu_pytorch_tanh');
+  else word(json, 'hidden_activation', tanh);
   return 'gelu tanh';
 }
 

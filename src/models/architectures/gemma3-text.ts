@@ -4,7 +4,7 @@ import { decoder } from '../decoder/decoder.ts';
 import type { RopePlan } from '../model.ts';
 import { hasRopes, readRope } from '../rope.ts';
 import type { Json } from '../settings.ts';
-import { count } from '../settings.ts';
+import { count, wrongSetting } from '../settings.ts';
 import { typedWindows } from '../windows.ts';
 import { gemmaTraits } from './gemma.ts';
 import { gemmaCaps, gemmaFactors, gemmaNorms } from './gemma2.ts';
@@ -27,6 +27,12 @@ export const gemma3Text = decoder({
   factors: gemmaFactors,
   caps: gemmaCaps,
   windows,
+  refuse(json) {
+    gemmaTraits.refuse(json);
+    // transformers reads the key and does not compute with it.
+    const cap = json.attn_logit_softcapping ?? null;
+    if (cap !== null) throw wrongSetting('attn_logit_softcapping', 'null', cap);
+  },
   ropes(json, layers) {
     const [all, near] = [rope(json, 'full_attention'), rope(json, 'sliding_attention')];
     return windows(json, layers).map((window) => (window === undefined ? all : near));

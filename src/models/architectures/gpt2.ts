@@ -107,6 +107,7 @@ function configure(json: Json, mostLayers?: number): Configuration {
   refuseUnlessDefault(json, 'scale_attn_weights', true);
   refuseUnlessDefault(json, 'scale_attn_by_inverse_layer_idx', false);
   refuseUnlessDefault(json, 'add_cross_attention', false);
+  refuseUnlessDefault(json, 'is_causal', true);
   const hidden = count(json, 'n_embd', 768);
   const heads = count(json, 'n_head', 12);
   if (hidden % heads !== 0) throw wrongSetting('n_head', `a divisor of n_embd, ${hidden}`, heads);

@@ -24,6 +24,8 @@ export function configure(traits: DecoderTraits, json: Json, mostLayers?: number
   const settings = traits.read?.(stated) ?? stated;
   const keys = keysOf(traits);
   activationOf(traits, settings);
+  // transformers computes attention to what comes after, too, in every architecture.
+  if (!flag(settings, 'is_causal', true)) throw wrongSetting('is_causal', 'true', false);
   traits.refuse?.(settings);
   const hidden = count(settings, keys.hidden);
   const layers = count(settings, keys.layers, undefined, mostLayers);
