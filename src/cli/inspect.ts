@@ -111,7 +111,9 @@ function summary(found: Inspection): string[] {
 function head({ tiedHead, exits = [] }: Inspection): string | undefined {
   if (tiedHead === undefined) return undefined;
   const last = tiedHead ? 'is the embedding' : 'its own';
-  return exits.length === 0 ? last : `${last}; others behind layers ${exits.join(', ')}`;
+  return exits.length === 0
+    ? last
+    : `${last}; others behind ${exits.length === 1 ? 'layer' : 'layers'} ${exits.join(', ')}`;
 }
 
 function made({ producer, version, model }: MadeBy): string {

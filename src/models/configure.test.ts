@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { openCheckpoint } from '../io/checkpoint.ts';
 import { bloom } from './architectures/bloom.ts';
 import { falcon } from './architectures/falcon.ts';
 import { gemma } from './architectures/gemma.ts';
@@ -11,6 +12,7 @@ import { llama } from './architectures/llama.ts';
 import { mistral } from './architectures/mistral.ts';
 import { opt } from './architectures/opt.ts';
 import { phi } from './architectures/phi.ts';
+import { loadModel } from './index.ts';
 import { qwen2 } from './architectures/qwen2.ts';
 import { qwen3 } from './architectures/qwen3.ts';
 
@@ -207,5 +209,27 @@ describe('config.json of older decoders', () => {
     expect(json).toMatchObject({ new_decoder_architecture: true, num_kv_heads: 1, multi_query: false });
     expect(json).not.toHaveProperty('head_dim');
     expect(falcon.configure(json).layers).toEqual(layers);
+  });
+});
+
+describe('what contradicts itself or the weights', () => {
+  const folder = (name: string) => `test/models/${name}`;
+  const loaded = async (name: string, json: object) => {
+    const checkpoint = await openCheckpoint(folder(name));
+    return loadModel({ ...checkpoint, json: { ...checkpoint.json, ...json } });
+  };
+
+  it.each([
+    ['phi3', { num_key_value_heads: 1 }, /qkv_proj[\s\S]*\[72, 48\][\s\S]*\[96, 48\]/],
+    ['gpt_neo', { attention_layers: ['local', 'local', 'local', 'local'] }, /"attention_layers"/],
+    ['gemma3_text', { rope_scaling: { type: 'linear', factor: 4 } }, /"rope_scaling"/],
+    ['phi3-longrope', { original_max_position_embeddings: 8 }, /"original_max_position_embeddings"/],
+  ])('is refused: %s, %o', async (name, json, message) => {
+    await expect(loaded(name, json)).rejects.toThrowError(message);
+  });
+
+  it.each(['bloom', 'gpt_neox'])('%s has as many keys and values as queries', async (name) => {
+    const model = await loaded(name, { num_key_value_heads: 1 });
+    expect(model.config.layers.every(({ heads, keyValueHeads }) => heads === keyValueHeads)).toBe(true);
   });
 });

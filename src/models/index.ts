@@ -126,11 +126,15 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   };
   const config = withSpecialIds(withOwnHead(plain, architecture, stored, source, warn), files);
   const head = architecture.around(config).norm.readers[0].matrix;
+  /** Of joined tensors, how many rows are taken. */
+  const parts = new Map<Stored, { readonly name: string; readonly rows: number }>();
   /** A tensor, or the rows that it is of a joined one. */
   const part = (stem: string, suffix: string) => {
     const own = find(tensors, `${stem}.${suffix}`);
     const joined = own ? undefined : architecture.joined?.(stem, config);
     const whole = joined && find(tensors, `${joined.name}.${suffix}`);
+    if (whole)
+      parts.set(whole, { name: joined.name, rows: (parts.get(whole)?.rows ?? 0) + joined.rows.length });
     return whole ? named(joined!.name, () => rowsLater(whole, joined!.rows)) : own;
   };
   const vectors = collector((name) => {
@@ -149,6 +153,15 @@ export function loadModel(checkpoint: Weights, warn: (line: string) => void = ()
   const graph = new Graph('inputs');
   const scope = plainScope(graph, config, { matrices, vectors }, { time: 'time', longest: 1 });
   buildWhole(architecture, scope, graph.input('ids', 'int64', ['batch', 'time']), { exits: true });
+  for (const [{ shape }, { name, rows }] of parts)
+    if (shape[0] !== rows)
+      throw new LapidaryError({
+        what: 'a tensor has another shape than config.json says',
+        where: name,
+        expected: `[${[rows, ...shape.slice(1)].join(', ')}]`,
+        found: `[${shape.join(', ')}]`,
+        fix: 'check that config.json belongs to these weights',
+      });
   const used = new Set([
     ...matrices.found.keys(),
     ...[...vectors.found.keys()].map((name) => name.slice(0, name.lastIndexOf('.'))),

@@ -16,18 +16,21 @@ export interface RopeOptions {
   readonly partial?: boolean | undefined;
   /** The kind of layers whose rotation is asked for, where a file may hold one for each: "sliding_attention". */
   readonly kind?: string | undefined;
+  /** The context before it was made longer, where nothing says it. */
+  readonly originalContext?: number | undefined;
 }
 
 /**
  * As transformers 5 takes them: `rope_scaling`, where it says anything, before `rope_parameters`.
  * @throws LapidaryError on a kind of scaling that is not computed here, naming it
  */
-export function readRope(json: Json, { partial = false, kind }: RopeOptions = {}): RopePlan {
+export function readRope(json: Json, options: RopeOptions = {}): RopePlan {
+  const { partial = false, kind, originalContext } = options;
   const { key, settings } = settingsOf(json, kind);
   const share = settings.partial_rotary_factor ?? json.partial_rotary_factor ?? 1;
   if (share !== 1 && !partial) throw wrongSetting('partial_rotary_factor', '1', share);
   const theta = positive({ rope_theta: settings.rope_theta ?? json.rope_theta }, 'rope_theta', 10000);
-  const scaling = scalingOf(key, settings, json);
+  const scaling = scalingOf(key, settings, json, originalContext);
   return {
     theta,
     ...(share === 1 ? {} : { share: positive({ partial_rotary_factor: share }, 'partial_rotary_factor') }),
@@ -35,7 +38,7 @@ export function readRope(json: Json, { partial = false, kind }: RopeOptions = {}
   };
 }
 
-function scalingOf(key: string, settings: Json, json: Json): RopePlan['scaling'] {
+function scalingOf(key: string, settings: Json, json: Json, originalContext?: number): RopePlan['scaling'] {
   // Before transformers 4.43 the kind stood under "type", and longrope was called "su".
   const type = settings.rope_type ?? settings.type ?? 'default';
   switch (type) {
@@ -57,7 +60,7 @@ function scalingOf(key: string, settings: Json, json: Json): RopePlan['scaling']
       return yarn(settings, json);
     case 'longrope':
     case 'su':
-      return longrope(settings, json);
+      return longrope(settings, json, originalContext);
     default:
       throw wrongSetting(`${key}.rope_type`, 'default, linear, dynamic, llama3, yarn or longrope', type);
   }
@@ -85,10 +88,12 @@ function yarn(settings: Json, json: Json): RopePlan['scaling'] {
 }
 
 /** LongRoPE (Ding et al. 2024, arXiv:2402.13753). */
-function longrope(settings: Json, json: Json): RopePlan['scaling'] {
+function longrope(settings: Json, json: Json, originalOf: number | undefined): RopePlan['scaling'] {
   const context = contextOf(json);
-  const own = { ...json, ...settings };
-  const originalContext = count(own, 'original_max_position_embeddings', context);
+  const key = 'original_max_position_embeddings';
+  const originalContext = count({ ...json, ...settings }, key, originalOf ?? context);
+  if (count(json, key, originalContext) !== originalContext)
+    throw wrongSetting(key, `${originalContext}, as of the rotation`, json[key]);
   const factor = positive(settings, 'factor', context / originalContext);
   const scale = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalContext));
   return {
@@ -110,6 +115,9 @@ function numbers(json: Json, key: string): readonly number[] {
 }
 
 function settingsOf(json: Json, kind?: string): { readonly key: string; readonly settings: Json } {
+  const { rope_scaling: scaling } = json;
+  if (hasRopes(json) && isObject(scaling) && Object.keys(scaling).length > 0)
+    throw wrongSetting('rope_scaling', 'null beside "rope_parameters" of each kind of layers', scaling);
   for (const key of ['rope_scaling', 'rope_parameters']) {
     const settings = json[key] ?? {};
     if (!isObject(settings)) throw wrongSetting(key, 'an object', settings);

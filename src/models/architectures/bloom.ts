@@ -20,6 +20,7 @@ export const bloom = decoder({
     layers: 'n_layer',
     heads: 'n_head',
     headSize: undefined,
+    keyValueHeads: undefined,
     intermediate: 'n_inner',
     context: 'seq_length',
     epsilon: 'layer_norm_epsilon',

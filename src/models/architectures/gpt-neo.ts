@@ -1,5 +1,6 @@
 /** GPT-Neo (Black et al. 2021) and TinyStories (Eldan and Li 2023, arXiv:2305.07759): learned positions, scores that are not scaled. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { activationAt } from '../decoder/activation.ts';
 import { decoder } from '../decoder/decoder.ts';
 import type { LayerPlan } from '../model.ts';
@@ -19,7 +20,13 @@ export const gptNeo = decoder({
     const own = renamed(json, { num_attention_heads: 'num_heads', num_hidden_layers: 'num_layers' });
     return { ...own, intermediate_size: own.intermediate_size ?? 4 * count(own, 'hidden_size') };
   },
-  keys: { layers: 'num_layers', heads: 'num_heads', epsilon: 'layer_norm_epsilon', headSize: undefined },
+  keys: {
+    layers: 'num_layers',
+    heads: 'num_heads',
+    epsilon: 'layer_norm_epsilon',
+    headSize: undefined,
+    keyValueHeads: undefined,
+  },
   names: {
     table: 'transformer.wte',
     layers: 'transformer.h',
@@ -62,5 +69,8 @@ function windows(json: Json, layers: number): readonly (number | undefined)[] {
     return new Array<readonly unknown[]>(times as number).fill(own).flat();
   });
   if (kinds.length !== layers || !kinds.every((kind) => kind === 'global' || kind === 'local')) throw wrong();
+  const listed = json.attention_layers ?? kinds;
+  if (!isDeepStrictEqual(listed, kinds))
+    throw wrongSetting('attention_layers', `what "attention_types" says, ${kinds.join(', ')}`, listed);
   return kinds.map((kind) => (kind === 'local' ? count(json, 'window_size') : undefined));
 }

@@ -12,7 +12,7 @@ export const gptNeox = decoder({
   modelType: 'gpt_neox',
   className: 'GPTNeoX',
   absent: { layer_norm_eps: 1e-5, rotary_pct: 0.25, rotary_emb_base: 10000 },
-  keys: { epsilon: 'layer_norm_eps', headSize: undefined },
+  keys: { epsilon: 'layer_norm_eps', headSize: undefined, keyValueHeads: undefined },
   names: {
     table: 'gpt_neox.embed_in',
     layers: 'gpt_neox.layers',

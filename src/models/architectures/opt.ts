@@ -9,7 +9,7 @@ export const opt = decoder({
   modelType: 'opt',
   className: 'OPT',
   absent: { layer_norm_eps: 1e-5, tie_word_embeddings: true },
-  keys: { intermediate: 'ffn_dim', epsilon: 'layer_norm_eps', headSize: undefined },
+  keys: { intermediate: 'ffn_dim', epsilon: 'layer_norm_eps', headSize: undefined, keyValueHeads: undefined },
   names: {
     table: 'model.decoder.embed_tokens',
     layers: 'model.decoder.layers',

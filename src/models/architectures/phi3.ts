@@ -8,8 +8,8 @@ import { count } from '../settings.ts';
 export const phi3 = decoder({
   modelType: 'phi3',
   className: 'Phi3',
-  absent: { max_position_embeddings: 4096, original_max_position_embeddings: 4096, rms_norm_eps: 1e-5 },
-  ropes: (json, layers) => new Array(layers).fill(readRope(json, { partial: true })),
+  absent: { max_position_embeddings: 4096, rms_norm_eps: 1e-5 },
+  ropes: (json, layers) => new Array(layers).fill(readRope(json, { partial: true, originalContext: 4096 })),
   windows: (json, layers) =>
     new Array(layers).fill(
       json.sliding_window === null || json.sliding_window === undefined

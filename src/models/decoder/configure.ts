@@ -49,7 +49,7 @@ export function configure(traits: DecoderTraits, json: Json, mostLayers?: number
       ...settings,
       ...traits.mixtures?.settings(plans),
       ...traits.mixers?.settings(plans),
-      [keys.keyValueHeads]: asSetting(attending(plans).map(({ keyValueHeads }) => keyValueHeads)),
+      ...keyValueSetting(keys, plans),
       ...(keys.headSize === undefined ? {} : { [keys.headSize]: plans[0].headSize }),
       [keys.context]: context,
       [keys.epsilon]: normEpsilon,
@@ -61,12 +61,13 @@ export function configure(traits: DecoderTraits, json: Json, mostLayers?: number
 function plansOf(traits: DecoderTraits, settings: Json, hidden: number, layers: number): LayerPlan[] {
   const keys = keysOf(traits);
   const heads = counts(settings, keys.heads, layers);
-  const keyValueHeads = counts(settings, keys.keyValueHeads, layers, heads);
+  const groups = keys.keyValueHeads;
+  const keyValueHeads = groups === undefined ? heads : counts(settings, groups, layers, heads);
   const most = Math.max(...heads, 1);
   const headSize = headSizeOf(keys, settings, hidden / most);
   for (const [layer, count] of keyValueHeads.entries())
     if (count === 0 ? heads[layer] !== 0 : heads[layer] % count !== 0)
-      throw wrongSetting(keys.keyValueHeads, `a divisor of the ${heads[layer]} heads`, count);
+      throw wrongSetting(groups ?? keys.heads, `a divisor of the ${heads[layer]} heads`, count);
   const intermediate = counts(settings, keys.intermediate, layers);
   const windows = traits.windows?.(settings, layers);
   const mixtures = traits.mixtures?.read(settings, layers);
@@ -96,6 +97,9 @@ function plansOf(traits: DecoderTraits, settings: Json, hidden: number, layers: 
   }));
 }
 
+const keyValueSetting = ({ keyValueHeads: key }: Keys, layers: readonly LayerPlan[]): Json =>
+  key === undefined ? {} : { [key]: asSetting(attending(layers).map(({ keyValueHeads }) => keyValueHeads)) };
+
 /** As config.json says it; where it has no word for it, it may say nothing else. */
 function headSizeOf({ headSize: key }: Keys, settings: Json, usual: number): number {
   const size = count(settings, key ?? 'head_dim', usual);
@@ -122,7 +126,7 @@ export function settingsOf(traits: DecoderTraits, layers: readonly LayerPlan[]):
   return {
     [keys.layers]: layers.length,
     [keys.heads]: asSetting(attending(layers).map(({ heads }) => heads)),
-    [keys.keyValueHeads]: asSetting(attending(layers).map(({ keyValueHeads }) => keyValueHeads)),
+    ...keyValueSetting(keys, layers),
     ...traits.mixers?.settings(layers),
     ...widthSettings(traits, keys, layers),
     ...traits.settings?.(layers),

@@ -61,7 +61,8 @@ export interface Keys {
   readonly hidden: string;
   readonly layers: string;
   readonly heads: string;
-  readonly keyValueHeads: string;
+  /** Undefined where each head of queries has keys and values of its own. */
+  readonly keyValueHeads: string | undefined;
   /** Undefined where it is the hidden size by the number of heads, and config.json has no word for it. */
   readonly headSize: string | undefined;
   readonly intermediate: string;
