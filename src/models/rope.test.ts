@@ -177,6 +177,8 @@ describe('longer contexts are those of transformers 5.24', () => {
     expect(() => frequenciesOf(short, 16)).toThrowError(/8 numbers each/);
     expect(() => readRope({ partial_rotary_factor: 0.5 })).toThrowError(/"partial_rotary_factor"/);
     expect(readRope({ partial_rotary_factor: 0.5 }, { partial: true }).share).toBe(0.5);
+    for (const share of [0, -1, 1e300, 'half'])
+      expect(() => readRope({ partial_rotary_factor: share }, { partial: true })).toThrowError(/at most 1/);
   });
 
   it('are of a kind of layers where the file has one for each', () => {

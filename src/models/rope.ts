@@ -29,11 +29,13 @@ export function readRope(json: Json, options: RopeOptions = {}): RopePlan {
   const { key, settings } = settingsOf(json, kind);
   const share = settings.partial_rotary_factor ?? json.partial_rotary_factor ?? 1;
   if (share !== 1 && !partial) throw wrongSetting('partial_rotary_factor', '1', share);
+  if (typeof share !== 'number' || !(share > 0 && share <= 1))
+    throw wrongSetting('partial_rotary_factor', 'a number above 0, at most 1', share);
   const theta = positive({ rope_theta: settings.rope_theta ?? json.rope_theta }, 'rope_theta', 10000);
   const scaling = scalingOf(key, settings, json, originalContext);
   return {
     theta,
-    ...(share === 1 ? {} : { share: positive({ partial_rotary_factor: share }, 'partial_rotary_factor') }),
+    ...(share === 1 ? {} : { share }),
     ...(scaling ? { scaling } : {}),
   };
 }
