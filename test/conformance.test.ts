@@ -19,10 +19,8 @@ import { families } from '../src/methods/index.ts';
 import type { Model } from '../src/models/model.ts';
 import { bytes, parameters } from '../src/models/size.ts';
 import { openForCompression, openModel } from '../src/open.ts';
-import type { OptionInfo } from '../src/recipe/options.ts';
 import { describeOptions } from '../src/recipe/options.ts';
 import { checkRecipe } from '../src/recipe/recipe.ts';
-import { compresses } from '../src/recipe/steps.ts';
 import { applyRecipe } from '../src/run/apply.ts';
 import { openWords } from '../src/run/words.ts';
 import { readTexts } from '../src/run/texts.ts';
@@ -33,6 +31,8 @@ import { exit } from './conformance/exits.ts';
 import { factorize } from './conformance/factorize.ts';
 import { prune } from './conformance/prune.ts';
 import { train } from './conformance/train.ts';
+import type { Options } from './conformance/steps.ts';
+import { fewSteps, isMany, stepsOf } from './conformance/steps.ts';
 import { reshape } from './conformance/vocabulary.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
@@ -78,16 +78,6 @@ const cases = [...families, ...own].flatMap((family) =>
 
 const known = new Set(families.flatMap(({ methods }) => methods.map(({ name }) => name)));
 
-type Options = Readonly<Record<string, unknown>>;
-
-/** A recipe of a method alone, or with what it follows. */
-function stepsOf(family: Family, method: Method, own: Options = {}): object[] {
-  const step = { method, ...own };
-  if (compresses(method)) return [step];
-  if (method.shape === 'rewrite') return method.followedBy ? [step, method.followedBy] : [step];
-  return [{ method: family.baseline }, step];
-}
-
 const recipeOf = ({ source }: Subject, steps: readonly object[], format = 'onnx') =>
   checkRecipe(
     { model: source, steps, calibration, evaluation, export: { format, accuracyLevel: 0 } },
@@ -102,16 +92,6 @@ async function applied(subject: Subject, steps: readonly object[], journal?: Jou
   const reread = async (model: Model) => (await words.of(model)).texts.calibration;
   return applyRecipe(original.model, recipe, texts, { ...session, reread, journal });
 }
-
-const isMany = ({ maximum = 0 }: Pick<OptionInfo, 'maximum'>): boolean => maximum > 16;
-
-/** Numbers that may be large, as of steps, at their least or a little more: what is written does not hang on them. */
-const fewSteps = ({ options }: Method, most = 0): Options =>
-  Object.fromEntries(
-    describeOptions(options)
-      .filter(isMany)
-      .map(({ name, minimum = 0 }) => [name, Math.max(minimum, most)]),
-  );
 
 /**
  * Every option at each of its choices or ends, all options at once: the first of each, then the second, and again the first

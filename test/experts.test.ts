@@ -9,7 +9,6 @@ import { selector } from '../src/calibrate/select.ts';
 import { targetsOf } from '../src/calibrate/targets.ts';
 import { compress } from '../src/compress.ts';
 import { isEncoded } from '../src/run/encoded.ts';
-import type { Method } from '../src/contract/method.ts';
 import { denseValues } from '../src/encodings/dense.ts';
 import type { Model } from '../src/models/model.ts';
 import { families } from '../src/methods/index.ts';
@@ -18,11 +17,10 @@ import { findArchitecture } from '../src/models/index.ts';
 import { logits, openRunner } from '../src/models/runner.ts';
 import { multiplyAdds, parameters } from '../src/models/size.ts';
 import { openForCompression } from '../src/open.ts';
-import { describeOptions } from '../src/recipe/options.ts';
 import { checkRecipe } from '../src/recipe/recipe.ts';
-import { compresses } from '../src/recipe/steps.ts';
 import { applyRecipe } from '../src/run/apply.ts';
 import { readTexts } from '../src/run/texts.ts';
+import { fewSteps, stepsOf } from './conformance/steps.ts';
 import { writeTinyCheckpoint } from './models/checkpoint.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'lapidary-experts-'));
@@ -157,34 +155,19 @@ const starved: Model = {
 };
 
 describe('compression', () => {
-  const methods = families.flatMap((family) => family.methods);
-
-  /** What may be many, as steps, at its least. */
-  const few = ({ options }: Method) =>
-    Object.fromEntries(
-      describeOptions(options).flatMap(({ name, minimum = 0, maximum = 0 }) =>
-        maximum > 16 ? [[name, minimum] as const] : [],
-      ),
-    );
-
-  it.each(methods.map((method) => [method.name, method] as const))(
-    'by %s, of an expert without a token, too',
-    async (_, method) => {
-      const [rtn] = families[0]!.methods;
-      const own = { method, ...few(method) };
-      const steps = compresses(method)
-        ? [own]
-        : method.shape === 'rewrite'
-          ? [own, { method: method.followedBy?.method ?? 'rtn' }]
-          : [{ method: rtn }, own];
-      const recipe = checkRecipe({ model: source, steps, ...texts, export: { format: 'onnx' } }, 'experts');
-      const given = await readTexts(recipe, original, () => {});
-      const { model: after } = await applyRecipe(starved, recipe, given, { threads: 1 });
-      for (const { dense } of new Set(after.matrices.values()))
-        expect(dense().every(Number.isFinite)).toBe(true);
-      expect(isEncoded(after.matrices.get('model.layers.0.mlp.gate')!)).toBe(false);
-    },
+  const methods = families.flatMap((family) =>
+    family.methods.map((method) => [method.name, { family, method }] as const),
   );
+
+  it.each(methods)('by %s, of an expert without a token, too', async (_, { family, method }) => {
+    const steps = stepsOf(family, method, fewSteps(method));
+    const recipe = checkRecipe({ model: source, steps, ...texts, export: { format: 'onnx' } }, 'experts');
+    const given = await readTexts(recipe, original, () => {});
+    const { model: after } = await applyRecipe(starved, recipe, given, { threads: 1 });
+    for (const { dense } of new Set(after.matrices.values()))
+      expect(dense().every(Number.isFinite)).toBe(true);
+    expect(isEncoded(after.matrices.get('model.layers.0.mlp.gate')!)).toBe(false);
+  });
 
   it('is written for engines of ONNX and llama.cpp, and refused with the reason where nobody has tried it', async () => {
     const out = join(folder, 'out');

@@ -7,7 +7,6 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { selector } from '../src/calibrate/select.ts';
 import { targetsOf } from '../src/calibrate/targets.ts';
 import { compress } from '../src/compress.ts';
-import type { Method } from '../src/contract/method.ts';
 import { openFile } from '../src/evaluate/file.ts';
 import { checkFused } from '../src/export/attention.ts';
 import { measureCache } from '../src/export/cache.ts';
@@ -24,12 +23,11 @@ import { keepLayers } from '../src/models/layers.ts';
 import type { Model } from '../src/models/model.ts';
 import { logits } from '../src/models/runner.ts';
 import { openForCompression } from '../src/open.ts';
-import { describeOptions } from '../src/recipe/options.ts';
 import { checkRecipe } from '../src/recipe/recipe.ts';
-import { compresses } from '../src/recipe/steps.ts';
 import { applyRecipe } from '../src/run/apply.ts';
 import { contextOf } from '../src/run/context.ts';
 import { readTexts } from '../src/run/texts.ts';
+import { fewSteps, stepsOf } from './conformance/steps.ts';
 import {
   byteTokenizer,
   expectedOf,
@@ -206,7 +204,9 @@ describe('config.json of LFM2', () => {
 });
 
 describe('compression', () => {
-  const methods = families.flatMap((family) => family.methods);
+  const methods = families.flatMap((family) =>
+    family.methods.map((method) => [method.name, { family, method }] as const),
+  );
   const source = join(folder, 'tiny');
   cpSync('test/models/lfm2', source, { recursive: true });
   writeFileSync(join(source, 'tokenizer.json'), byteTokenizer().get('tokenizer.json')!());
@@ -238,23 +238,9 @@ describe('compression', () => {
     expect(maxDifference(await memory(turned, ids!), await memory(model, ids!))).toBeLessThan(1e-4);
   });
 
-  /** What may be many, as steps, at its least. */
-  const few = ({ options }: Method) =>
-    Object.fromEntries(
-      describeOptions(options).flatMap(({ name, minimum = 0, maximum = 0 }) =>
-        maximum > 16 ? [[name, minimum] as const] : [],
-      ),
-    );
-
-  it.each(methods.map((method) => [method.name, method] as const))('by %s', async (_, method) => {
+  it.each(methods)('by %s', async (_, { family, method }) => {
     const original = await openForCompression(source, {});
-    const [rtn] = families[0]!.methods;
-    const own = { method, ...few(method) };
-    const steps = compresses(method)
-      ? [own]
-      : method.shape === 'rewrite'
-        ? [own, { method: method.followedBy?.method ?? 'rtn' }]
-        : [{ method: rtn }, own];
+    const steps = stepsOf(family, method, fewSteps(method));
     const recipe = checkRecipe({ model: source, steps, ...texts, export: { format: 'onnx' } }, 'mixers');
     const given = await readTexts(recipe, original, () => {});
     const { model: after } = await applyRecipe(original.model, recipe, given, { threads: 1 });

@@ -32,16 +32,19 @@ export interface Comparison {
   readonly fix: string;
 }
 
+export type Limits = Pick<Comparison, 'tolerance' | 'typicalTolerance'>;
+
+/** What products in float32 may differ by. */
+export const exact = 1e-3;
+
 /**
- * Where values are rounded, a mixture may send a token to another expert that scores as well: it alone, and those that see it,
- * are computed otherwise.
+ * What a model's logits may differ by. Where values are rounded, a mixture may send a token to another expert that scores as
+ * well: it alone, and those that see it, are computed otherwise.
  */
-export function limitsOf(
-  { config: { layers } }: Model,
-  tolerance: number,
-): Pick<Comparison, 'tolerance' | 'typicalTolerance'> {
-  const sent = layers.some(({ experts }) => experts);
-  return sent ? { tolerance: elsewhere, typicalTolerance: tolerance } : { tolerance };
+export function limitsOf({ config: { layers } }: Model, limits: Limits): Limits {
+  const { tolerance, typicalTolerance = tolerance } = limits;
+  const mixes = layers.some(({ experts }) => experts);
+  return mixes && tolerance > exact ? { tolerance: elsewhere, typicalTolerance } : limits;
 }
 
 /** Of such a token, in spreads. */

@@ -5,7 +5,7 @@ import { modelFromGguf } from '../models/gguf.ts';
 import type { Model } from '../models/model.ts';
 import { logits } from '../models/runner.ts';
 import type { Verification } from './compare.ts';
-import { compareLogits, limitsOf } from './compare.ts';
+import { compareLogits, exact, limitsOf } from './compare.ts';
 
 /**
  * Reads the file as `compress` would: a broken write is found without llama.cpp. Both run in float32.
@@ -17,9 +17,9 @@ export async function verifyGguf(path: string, model: Model, ids: ArrayLike<numb
   const found = (await logits(again, [ids])).data as Float32Array;
   const expected = (await logits(model, [ids])).data as Float32Array;
   const types = matrixTypes(path);
-  const tolerance = types.has('BF16') ? 0.2 : types.has('F16') ? 0.05 : 1e-3;
+  const tolerance = types.has('BF16') ? 0.2 : types.has('F16') ? 0.05 : exact;
   const fix = 'do not use this file; write it again, and report it';
-  const limits = tolerance > 1e-3 ? limitsOf(model, tolerance) : { tolerance };
+  const limits = limitsOf(model, { tolerance });
   return compareLogits({ path, found, expected, ...limits, tokens: ids.length, fix });
 }
 

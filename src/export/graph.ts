@@ -35,8 +35,8 @@ export interface ExportOptions {
 /**
  * Inputs: input_ids int64 [batch, time], attention_mask int64 [batch, past + time], num_logits_to_keep int64 (0: all,
  * n: the last n tokens'), past_key_values.N.key and .value [batch, keyValueHeads, past, headSize], past_conv.N
- * [batch, hidden, width - 1]. Outputs: logits [batch, kept, vocabulary], present.N.key and .value, present_conv.N, and exits.N.logits of the same tokens as logits where a head stands
- * behind layer N.
+ * [batch, hidden, width - 1]. Outputs: logits [batch, kept, vocabulary], present.N.key and .value, present_conv.N, and
+ * exits.N.logits of the same tokens as logits where a head stands behind layer N.
  *
  * Sequences of a batch may be padded on the left. Behind a cache, a batch takes one token at a time where the fused
  * attention is used.

@@ -9,7 +9,7 @@ import type { SessionOptions } from '../graph/session.ts';
 import type { Model } from '../models/model.ts';
 import { logits } from '../models/runner.ts';
 import type { Verification } from './compare.ts';
-import { compareLogits, limitsOf } from './compare.ts';
+import { compareLogits, exact, limitsOf } from './compare.ts';
 import type { ExportOptions } from './graph.ts';
 import { exitOutput } from './graph.ts';
 import type { ExportedFile } from './transformers.ts';
@@ -40,7 +40,7 @@ export async function verifyExport(
   // Products whose inputs are split in two are nearly exact.
   const split = [...model.matrices.values()].some(({ bits }) => bits < 16 && bits !== 4);
   const tolerance = toleranceOf({ rounded, split }, activations);
-  const limits = cache?.bits === 4 ? coarse : tolerance > exact ? limitsOf(model, tolerance) : { tolerance };
+  const limits = limitsOf(model, cache?.bits === 4 ? coarse : { tolerance });
   const fix = 'do not use this file; try float32 activations and accuracy level 0, and report it';
   const { exits = [] } = model.config;
   const runner = await openFile(path, { ...session, others: exits.map(exitOutput) });
@@ -63,9 +63,6 @@ export async function verifyExport(
 
 /** Of a cache with four bits: seen on models up to 135M parameters, 0.84 of the worst token and 0.3 of half of them. */
 const coarse = { tolerance: 2, typicalTolerance: 0.5 };
-
-/** Of products in float32. */
-const exact = 1e-3;
 
 /**
  * Seen on models of 0.1 to 0.3 million parameters: float32 1.4e-6, float16 0.005, 8-bit activations 0.05, since what comes

@@ -118,12 +118,12 @@ export const gemma3Keys: OwnKeys = {
     checkScale(config, source);
     const window = windowOf(config, source, (layer) => (layer + 1) % pattern === 0);
     const { final_logit_softcapping: cap } = config.json;
-    const near = config.layers.find((layer) => layer.window !== undefined)?.rope;
+    const rope = config.layers.find((layer) => layer.window !== undefined)?.rope;
     check(source, 'scores', 'scores without a cap', config.layers[0].softcap === undefined);
-    check(source, 'windows', 'a rotation without scaling', near?.scaling === undefined);
+    check(source, 'windows', 'a rotation without scaling', rope?.scaling === undefined);
     return [
       ...(window === undefined ? [] : [['attention.sliding_window', u32(window)] as const]),
-      ...(near === undefined ? [] : [['rope.freq_base_swa', f32(near.theta)] as const]),
+      ...(rope === undefined ? [] : [['rope.freq_base_swa', f32(rope.theta)] as const]),
       ...(typeof cap === 'number' ? [['final_logit_softcapping', f32(cap)] as const] : []),
     ];
   },

@@ -62,22 +62,18 @@ export function modelFromGguf(
 }
 
 /** The matrices of a tensor that holds those of all experts, each read when it is needed. */
-function apart({
-  shape: [count, ...shape],
-  byteLength: all,
-  type,
-  bytes,
-  ...tensor
-}: GgufTensor): GgufTensor[] {
-  const size = all / count;
+function apart({ type, shape: [count, ...shape], byteLength: all, range }: GgufTensor): Matrix[] {
+  const byteLength = all / count;
   return Array.from({ length: count }, (_, expert) => ({
-    ...tensor,
     type,
     shape,
-    byteLength: size,
-    bytes: () => bytes().subarray(expert * size, (expert + 1) * size),
+    byteLength,
+    bytes: () => range(expert * byteLength, byteLength),
   }));
 }
+
+/** What of a tensor, or of a part of one, a matrix is made of. */
+type Matrix = Pick<GgufTensor, 'type' | 'shape' | 'byteLength' | 'bytes'>;
 
 /** In float32: what is left may need more digits than the sum. */
 function lessOffset(vector: Stored, offset: number): Stored {
@@ -231,7 +227,7 @@ function pairedHeads(name: string | undefined, json: Record<string, unknown>): n
   return (Array.isArray(heads) ? heads[Number(layer)] : heads) as number;
 }
 
-function encodingOf(name: string, tensor: GgufTensor, heads: number | undefined, path: string): Encoding {
+function encodingOf(name: string, tensor: Matrix, heads: number | undefined, path: string): Encoding {
   const { shape, byteLength, type } = tensor;
   const bytes = heads === undefined ? tensor.bytes : () => inHalves(tensor.bytes(), shape[0], heads);
   const dtype = floats[type.name];

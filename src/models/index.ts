@@ -7,68 +7,18 @@ import { byteLength, rowsOf } from '../base/tensor.ts';
 import { dense } from '../encodings/dense.ts';
 import type { Encoding } from '../encodings/encoding.ts';
 import { Graph } from '../graph/graph.ts';
+import { architectures } from './architectures/index.ts';
 import { buildWhole, plainScope } from './build.ts';
 import { checkClass, unknownFix } from './class-name.ts';
 import { exitOf } from './exits.ts';
-import { bloom } from './architectures/bloom.ts';
-import { falcon } from './architectures/falcon.ts';
-import { gptNeo } from './architectures/gpt-neo.ts';
-import { gptNeox } from './architectures/gpt-neox.ts';
-import { opt } from './architectures/opt.ts';
-import { phi } from './architectures/phi.ts';
-import { gemma } from './architectures/gemma.ts';
-import { gemma2 } from './architectures/gemma2.ts';
-import { gemma3Text } from './architectures/gemma3-text.ts';
-import { granite } from './architectures/granite.ts';
-import { mixtral } from './architectures/mixtral.ts';
-import { olmo2 } from './architectures/olmo2.ts';
-import { olmo3 } from './architectures/olmo3.ts';
-import { olmoe } from './architectures/olmoe.ts';
-import { phi3 } from './architectures/phi3.ts';
-import { smollm3 } from './architectures/smollm3.ts';
-import { stablelm } from './architectures/stablelm.ts';
-import { starcoder2 } from './architectures/starcoder2.ts';
-import { gpt2 } from './architectures/gpt2.ts';
 import { withOwnHead } from './head.ts';
 import { checkLeftover } from './leftover.ts';
-import { lfm2 } from './architectures/lfm2.ts';
-import { llama } from './architectures/llama.ts';
-import { mistral } from './architectures/mistral.ts';
 import type { Architecture, Model } from './model.ts';
-import { qwen2 } from './architectures/qwen2.ts';
 import { readQuantized } from './quantized/index.ts';
-import { qwen3 } from './architectures/qwen3.ts';
-import { qwen3Moe } from './architectures/qwen3-moe.ts';
 import type { Json } from './settings.ts';
 import { withSpecialIds } from './special-ids.ts';
 
-export const architectures: readonly Architecture[] = [
-  bloom,
-  falcon,
-  gemma,
-  gemma2,
-  gemma3Text,
-  gpt2,
-  gptNeo,
-  gptNeox,
-  granite,
-  lfm2,
-  llama,
-  mistral,
-  mixtral,
-  olmo2,
-  olmo3,
-  olmoe,
-  opt,
-  phi,
-  phi3,
-  qwen2,
-  qwen3,
-  qwen3Moe,
-  smollm3,
-  stablelm,
-  starcoder2,
-];
+export { architectures };
 
 /** @throws LapidaryError on a model_type that is not known, with the list of those that are. */
 export function findArchitecture(json: Json, source?: string): Architecture {

@@ -136,6 +136,21 @@ function settingsOf(json: Json, kind?: string): { readonly key: string; readonly
 export const hasRopes = ({ rope_parameters: settings }: Json): boolean =>
   isObject(settings) && Object.values(settings).some(isObject);
 
+/**
+ * Of each layer, where those with windows are rotated in their own way.
+ * @param older what stands for `rope_parameters` of each kind of layers in files that have none
+ */
+export function ropesByWindow(
+  json: Json,
+  windows: readonly (number | undefined)[],
+  older: { readonly full: Json; readonly sliding: Json },
+): readonly RopePlan[] {
+  const [full, sliding] = hasRopes(json)
+    ? [readRope(json, { kind: 'full_attention' }), readRope(json, { kind: 'sliding_attention' })]
+    : [readRope(older.full), readRope(older.sliding)];
+  return windows.map((window) => (window === undefined ? full : sliding));
+}
+
 /** The rotations that layers have, each once. */
 export function ropesOf(layers: readonly LayerPlan[]): readonly RopePlan[] {
   const found = new Map(layers.flatMap(({ rope }) => (rope ? [[JSON.stringify(rope), rope] as const] : [])));

@@ -33,10 +33,10 @@ export function bitsPerWeight(model: Model): number {
 }
 
 /**
- * Multiply-adds of the matrix products that one token passes through to the last head: every linear layer and that
- * head, rows times columns each, or those of both factors; what layers share is multiplied in each. Of experts as many as a token is sent to,
- * by their mean. Left out: looking up the embedding, norms, activations, and the products of attention itself, which
- * grow with the context.
+ * Multiply-adds of the matrix products that one token passes through to the last head: every linear layer and that head,
+ * rows times columns each, or those of both factors; what layers share is multiplied in each. Of experts as many as a token
+ * is sent to, by their mean. Left out: looking up the embedding, norms, activations, and the products of attention itself,
+ * which grow with the context.
  */
 export function multiplyAdds(model: Model): number {
   const shares = expertShares(model);

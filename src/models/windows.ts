@@ -1,11 +1,11 @@
-/** Which layers see only a window of positions, as Qwen's config.json says it. */
+/** Which layers see only a window of positions, as config.json says it. */
 
 import type { Configuration } from './model.ts';
 import type { Json } from './settings.ts';
 import { count, flag, wrongSetting } from './settings.ts';
 
 /**
- * `layer_types` where it is given, else a window from layer `max_window_layers` on; none without `use_sliding_window`.
+ * As Qwen has them: `layer_types` where it is given, else a window from layer `max_window_layers` on; none without `use_sliding_window`.
  */
 export function upperWindows(json: Json, layers: number): readonly (number | undefined)[] {
   const window = flag(json, 'use_sliding_window', false) && json.sliding_window !== null;
@@ -23,6 +23,14 @@ export function upperWindows(json: Json, layers: number): readonly (number | und
     if (type === 'sliding_attention' && size !== undefined) return size;
     throw wrongSetting('layer_types', 'full_attention, or sliding_attention with a sliding_window', type);
   });
+}
+
+/** One for all layers, where `sliding_window` is a number. */
+export function evenWindows(json: Json, layers: number): readonly (number | undefined)[] {
+  const given = json.sliding_window ?? undefined;
+  return new Array<number | undefined>(layers).fill(
+    given === undefined ? undefined : count(json, 'sliding_window'),
+  );
 }
 
 /**

@@ -3,7 +3,7 @@
 import { ExitCode, LapidaryError } from '../../base/errors.ts';
 import type { Model } from '../../models/model.ts';
 import { logits } from '../../models/runner.ts';
-import type { Comparison, Verification } from '../compare.ts';
+import type { Limits, Verification } from '../compare.ts';
 import { compareLogits, limitsOf } from '../compare.ts';
 import { matrixTypes } from '../gguf.ts';
 import type { Llama } from './find.ts';
@@ -27,9 +27,7 @@ export async function verifyLlama(
   ids: ArrayLike<number>,
   { threads, signal }: LlamaOptions = {},
 ): Promise<LlamaCheck> {
-  const { tolerance, typicalTolerance = tolerance } = tolerancesOf(path);
-  const mixture = limitsOf(model, typicalTolerance);
-  const tolerances = mixture.typicalTolerance === undefined ? { tolerance, typicalTolerance } : mixture;
+  const limits = limitsOf(model, tolerancesOf(path));
   const expected = (await logits(model, [ids])).data as Float32Array;
   const question = { path, sequences: [Array.from(ids)] };
   const [found] = await askLlama(entry, 'logits', question, { threads, signal }).catch((error) => {
@@ -37,7 +35,7 @@ export async function verifyLlama(
   });
   const fix =
     'do not use this file; take more bits, since errors grow in a model that lost much, or report it';
-  return { engine, ...compareLogits({ path, found, expected, ...tolerances, tokens: ids.length, fix }) };
+  return { engine, ...compareLogits({ path, found, expected, ...limits, tokens: ids.length, fix }) };
 }
 
 /**
@@ -47,7 +45,7 @@ export async function verifyLlama(
  * 0.25, their median token 0.01 to 0.085. Rows of query and key in the wrong order differ by 0.7 to 2.9, and by 0.35 to
  * 1.2 in the median.
  */
-function tolerancesOf(path: string): Pick<Comparison, 'tolerance' | 'typicalTolerance'> {
+function tolerancesOf(path: string): Limits {
   const types = matrixTypes(path);
   const [coarsest] = (['F32', 'F16', 'BF16'] as const).filter((type) => types.delete(type)).slice(-1);
   if (types.size > 0) return { tolerance: 1, typicalTolerance: 0.25 };

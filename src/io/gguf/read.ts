@@ -18,6 +18,8 @@ export interface GgufTensor {
   readonly byteLength: number;
   /** Reads its bytes: blocks of `type`, row after row. Callers must not write into them. */
   bytes(): Uint8Array;
+  /** The same of a part, from so many bytes behind its beginning. */
+  range(from: number, length: number): Uint8Array;
 }
 
 export interface GgufFile {
@@ -43,8 +45,10 @@ export function openGguf(path: string): GgufFile {
       tensors: new Map(
         tensors.map(({ name, type, shape, offset, byteLength }) => {
           const start = dataStart + offset;
-          const bytes = () => readTensor({ file: known, name, start, length: byteLength });
-          return [name, { type, shape, offset: start, byteLength, bytes }];
+          const range = (from: number, length: number) =>
+            readTensor({ file: known, name, start: start + from, length });
+          const bytes = () => range(0, byteLength);
+          return [name, { type, shape, offset: start, byteLength, bytes, range }];
         }),
       ),
       identity: () => (identity ??= fileHash(known)),

@@ -9,7 +9,7 @@ import type { GgufElement, GgufMetadata, GgufValue } from './types.ts';
 import { aligned, arrayId, defaultAlignment, elementBytes, elementIds, maxNameBytes } from './types.ts';
 
 /** A tensor to be written; `bytes` is called once, when its turn comes. */
-export type WritableTensor = Omit<GgufTensor, 'offset'>;
+export type WritableTensor = Omit<GgufTensor, 'offset' | 'range'>;
 
 /**
  * @param metadata without general.alignment, which is 32

@@ -5,7 +5,7 @@ import { decoder } from '../decoder/decoder.ts';
 import { joinedByGroups } from '../decoder/joined.ts';
 import { count, flag, renamed, wrongSetting } from '../settings.ts';
 
-const parts = ['self_attention.q_proj', 'self_attention.k_proj', 'self_attention.v_proj'] as const;
+const attention = joinedByGroups('self_attention');
 
 export const bloom = decoder({
   modelType: 'bloom',
@@ -29,15 +29,10 @@ export const bloom = decoder({
     table: 'transformer.word_embeddings',
     tableNorm: 'transformer.word_embeddings_layernorm',
     layers: 'transformer.h',
-    query: parts[0],
-    key: parts[1],
-    value: parts[2],
-    output: 'self_attention.dense',
-    up: 'dense_h_to_4h',
-    down: 'dense_4h_to_h',
+    ...attention.names,
     finalNorm: 'transformer.ln_f',
   },
-  joined: joinedByGroups('self_attention.query_key_value', parts),
+  joined: attention.joined,
   norm: { kind: 'layer', bias: true },
   gated: false,
   activation: () => 'gelu tanh',

@@ -8,7 +8,7 @@ import { readRope } from '../rope.ts';
 import type { Json } from '../settings.ts';
 import { count, flag, renamed, wrongSetting } from '../settings.ts';
 
-const parts = ['self_attention.q_proj', 'self_attention.k_proj', 'self_attention.v_proj'] as const;
+const attention = joinedByGroups('self_attention');
 
 const isNew = (json: Json) => flag(json, 'new_decoder_architecture', false);
 const isParallel = (json: Json) => flag(json, 'parallel_attn', true);
@@ -33,12 +33,7 @@ export const falcon = decoder({
   names: {
     table: 'transformer.word_embeddings',
     layers: 'transformer.h',
-    query: parts[0],
-    key: parts[1],
-    value: parts[2],
-    output: 'self_attention.dense',
-    up: 'dense_h_to_4h',
-    down: 'dense_4h_to_h',
+    ...attention.names,
     finalNorm: 'transformer.ln_f',
   },
   norms(json) {
@@ -46,7 +41,7 @@ export const falcon = decoder({
     const own = isParallel(json) ? undefined : 'post_attention_layernorm';
     return { attentionNorm: 'input_layernorm', feedForwardNorm: own };
   },
-  joined: joinedByGroups('self_attention.query_key_value', parts),
+  joined: attention.joined,
   norm: { kind: 'layer', bias: true },
   parallel: isParallel,
   gated: false,

@@ -1,17 +1,15 @@
 /** Gemma (Gemma Team 2024, arXiv:2403.08295): embeddings times the root of the width, norms that count from one, GeGLU. */
 
+import { attentionBiases } from '../decoder/biases.ts';
 import type { Activation, DecoderTraits } from '../decoder/decoder.ts';
 import { decoder } from '../decoder/decoder.ts';
 import type { Json } from '../settings.ts';
-import { count, flag, word, wrongSetting } from '../settings.ts';
+import { count, word, wrongSetting } from '../settings.ts';
 
 /** What all Gemmas share. */
 export const gemmaTraits = {
   norm: { kind: 'rms', offset: 1 },
-  biases: (json) => {
-    const attention = flag(json, 'attention_bias', false);
-    return { queryKeyValue: attention, output: attention, feedForward: false };
-  },
+  biases: attentionBiases,
   activation: gelu,
   factors: (json) => ({ embedding: Math.sqrt(count(json, 'hidden_size')) }),
   refuse(json) {

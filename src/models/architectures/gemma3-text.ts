@@ -1,8 +1,7 @@
 /** Gemma 3 (Gemma Team 2025, arXiv:2503.19786): heads are normed; five layers with windows to one without, each kind with a rotation of its own. */
 
 import { decoder } from '../decoder/decoder.ts';
-import type { RopePlan } from '../model.ts';
-import { hasRopes, readRope } from '../rope.ts';
+import { ropesByWindow } from '../rope.ts';
 import type { Json } from '../settings.ts';
 import { count, wrongSetting } from '../settings.ts';
 import { typedWindows } from '../windows.ts';
@@ -33,20 +32,15 @@ export const gemma3Text = decoder({
     const cap = json.attn_logit_softcapping ?? null;
     if (cap !== null) throw wrongSetting('attn_logit_softcapping', 'null', cap);
   },
-  ropes(json, layers) {
-    const [all, near] = [rope(json, 'full_attention'), rope(json, 'sliding_attention')];
-    return windows(json, layers).map((window) => (window === undefined ? all : near));
-  },
+  // Files before transformers 5 have the base of layers with windows apart, and scale the others alone.
+  ropes: (json, layers) =>
+    ropesByWindow(json, windows(json, layers), {
+      full: { rope_theta: 1e6, ...json },
+      sliding: { rope_theta: json.rope_local_base_freq ?? 1e4 },
+    }),
 });
 
 function windows(json: Json, layers: number) {
   const pattern = count(json, 'sliding_window_pattern', 6);
   return typedWindows(json, layers, (layer) => (layer + 1) % pattern === 0);
-}
-
-/** Files before transformers 5 have the base of layers with windows apart, and scale the others alone. */
-function rope(json: Json, kind: 'full_attention' | 'sliding_attention'): RopePlan {
-  if (hasRopes(json)) return readRope(json, { kind });
-  if (kind === 'full_attention') return readRope({ rope_theta: 1e6, ...json });
-  return readRope({ rope_theta: json.rope_local_base_freq ?? 1e4 });
 }

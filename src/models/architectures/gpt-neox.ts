@@ -6,7 +6,7 @@ import { joinedByGroups } from '../decoder/joined.ts';
 import { readRope } from '../rope.ts';
 import { flag } from '../settings.ts';
 
-const parts = ['attention.q_proj', 'attention.k_proj', 'attention.v_proj'] as const;
+const attention = joinedByGroups('attention');
 
 export const gptNeox = decoder({
   modelType: 'gpt_neox',
@@ -16,24 +16,19 @@ export const gptNeox = decoder({
   names: {
     table: 'gpt_neox.embed_in',
     layers: 'gpt_neox.layers',
-    query: parts[0],
-    key: parts[1],
-    value: parts[2],
-    output: 'attention.dense',
-    up: 'dense_h_to_4h',
-    down: 'dense_4h_to_h',
+    ...attention.names,
     finalNorm: 'gpt_neox.final_layer_norm',
     head: 'embed_out',
   },
   aliases: { embed_out: 'lm_head' },
-  joined: joinedByGroups('attention.query_key_value', parts),
+  joined: attention.joined,
   norm: { kind: 'layer', bias: true },
   parallel: (json) => flag(json, 'use_parallel_residual', true),
   gated: false,
   activation: activationAt('hidden_act', 'gelu'),
   biases: (json) => {
-    const attention = flag(json, 'attention_bias', true);
-    return { queryKeyValue: attention, output: attention, feedForward: true };
+    const biased = flag(json, 'attention_bias', true);
+    return { queryKeyValue: biased, output: biased, feedForward: true };
   },
   ropes(json, layers) {
     const older = { rope_theta: json.rotary_emb_base, partial_rotary_factor: json.rotary_pct };

@@ -1,15 +1,13 @@
 /** Granite 3 and 4 (IBM 2024): Llama with factors of embeddings, scores, what layers add, and logits. */
 
+import { llamaBiases } from '../decoder/biases.ts';
 import { decoder } from '../decoder/decoder.ts';
-import { flag, positive } from '../settings.ts';
+import { positive } from '../settings.ts';
 
 export const granite = decoder({
   modelType: 'granite',
   className: 'Granite',
-  biases: (json) => {
-    const attention = flag(json, 'attention_bias', false);
-    return { queryKeyValue: attention, output: attention, feedForward: flag(json, 'mlp_bias', false) };
-  },
+  biases: llamaBiases,
   factors: (json) => ({
     embedding: positive(json, 'embedding_multiplier', 1),
     scores: positive(json, 'attention_multiplier', 1),

@@ -3,7 +3,7 @@
 import { decoder } from '../decoder/decoder.ts';
 import { expertSettings, readExperts } from '../decoder/mixtures.ts';
 import { readRope } from '../rope.ts';
-import { count } from '../settings.ts';
+import { evenWindows } from '../windows.ts';
 
 export const mixtral = decoder({
   modelType: 'mixtral',
@@ -16,12 +16,7 @@ export const mixtral = decoder({
   },
   names: { feedForward: 'block_sparse_moe', gate: 'w1', up: 'w3', down: 'w2' },
   ropes: (json, layers) => new Array(layers).fill(readRope({ rope_theta: 1e6, ...json })),
-  windows: (json, layers) =>
-    new Array(layers).fill(
-      json.sliding_window === null || json.sliding_window === undefined
-        ? undefined
-        : count(json, 'sliding_window'),
-    ),
+  windows: evenWindows,
   mixtures: {
     router: 'gate',
     read: (json, layers) =>

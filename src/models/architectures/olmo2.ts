@@ -1,8 +1,8 @@
 /** OLMo 2 (OLMo Team 2025, arXiv:2501.00656): norms behind attention and feed-forward alone; queries and keys are normed whole. */
 
+import { attentionBiases } from '../decoder/biases.ts';
 import type { DecoderTraits } from '../decoder/decoder.ts';
 import { decoder } from '../decoder/decoder.ts';
-import { flag } from '../settings.ts';
 
 /** Of OLMo 2 and 3. */
 export const olmoTraits = {
@@ -14,10 +14,7 @@ export const olmoTraits = {
     feedForwardNormAfter: 'post_feedforward_layernorm',
   },
   queryKeyNorm: 'all',
-  biases: (json) => {
-    const attention = flag(json, 'attention_bias', false);
-    return { queryKeyValue: attention, output: attention, feedForward: false };
-  },
+  biases: attentionBiases,
 } as const satisfies Partial<DecoderTraits>;
 
 export const olmo2 = decoder({ ...olmoTraits, modelType: 'olmo2', className: 'Olmo2' });

@@ -1,7 +1,7 @@
 /** OLMo 3 (OLMo Team 2025): OLMo 2 with windows in three of four layers, whose rotation is not scaled. */
 
 import { decoder } from '../decoder/decoder.ts';
-import { hasRopes, readRope } from '../rope.ts';
+import { ropesByWindow } from '../rope.ts';
 import type { Json } from '../settings.ts';
 import { typedWindows } from '../windows.ts';
 import { olmoTraits } from './olmo2.ts';
@@ -13,12 +13,9 @@ export const olmo3 = decoder({
   absent: { ...olmoTraits.absent, sliding_window: 4096 },
   windows,
   ropes(json, layers) {
-    const given = { rope_theta: 5e5, ...json };
-    const plain = { rope_theta: given.rope_theta };
-    const [all, near] = hasRopes(json)
-      ? [readRope(json, { kind: 'full_attention' }), readRope(json, { kind: 'sliding_attention' })]
-      : [readRope(given), readRope(plain)];
-    return windows(json, layers).map((window) => (window === undefined ? all : near));
+    const full: Json = { rope_theta: 5e5, ...json };
+    const sliding = { rope_theta: full.rope_theta };
+    return ropesByWindow(json, windows(json, layers), { full, sliding });
   },
 });
 

@@ -1,5 +1,6 @@
 /** OLMoE (Muennighoff et al. 2024, arXiv:2409.02060): a mixture in every layer, queries and keys normed whole. */
 
+import { attentionBiases } from '../decoder/biases.ts';
 import { decoder } from '../decoder/decoder.ts';
 import { expertSettings, readExperts } from '../decoder/mixtures.ts';
 import { flag, wrongSetting } from '../settings.ts';
@@ -9,10 +10,7 @@ export const olmoe = decoder({
   className: 'Olmoe',
   absent: { max_position_embeddings: 4096, rms_norm_eps: 1e-5, num_experts_per_tok: 8 },
   queryKeyNorm: 'all',
-  biases: (json) => {
-    const attention = flag(json, 'attention_bias', false);
-    return { queryKeyValue: attention, output: attention, feedForward: false };
-  },
+  biases: attentionBiases,
   mixtures: {
     router: 'gate',
     read: (json, layers) =>

@@ -3,19 +3,14 @@
 import { decoder } from '../decoder/decoder.ts';
 import type { LayerPlan } from '../model.ts';
 import { readRope } from '../rope.ts';
-import { count } from '../settings.ts';
+import { evenWindows } from '../windows.ts';
 
 export const phi3 = decoder({
   modelType: 'phi3',
   className: 'Phi3',
   absent: { max_position_embeddings: 4096, rms_norm_eps: 1e-5 },
   ropes: (json, layers) => new Array(layers).fill(readRope(json, { partial: true, originalContext: 4096 })),
-  windows: (json, layers) =>
-    new Array(layers).fill(
-      json.sliding_window === null || json.sliding_window === undefined
-        ? undefined
-        : count(json, 'sliding_window'),
-    ),
+  windows: evenWindows,
   joined,
 });
 

@@ -1,5 +1,6 @@
 /** Qwen 3 as a mixture of experts (Yang et al. 2025): layers of Qwen 3 whose feed-forwards are many small ones. */
 
+import { attentionBiases } from '../decoder/biases.ts';
 import type { Mixtures } from '../decoder/decoder.ts';
 import { decoder } from '../decoder/decoder.ts';
 import { expertSettings, readExperts } from '../decoder/mixtures.ts';
@@ -16,10 +17,7 @@ export const qwen3Moe = decoder({
     num_experts_per_tok: 8,
     moe_intermediate_size: 768,
   },
-  biases: (json) => {
-    const attention = flag(json, 'attention_bias', false);
-    return { queryKeyValue: attention, output: attention, feedForward: false };
-  },
+  biases: attentionBiases,
   queryKeyNorm: 'head',
   windows: (json, layers) => {
     const window = flag(json, 'use_sliding_window', false) && json.sliding_window !== null;

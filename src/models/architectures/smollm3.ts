@@ -1,5 +1,6 @@
 /** SmolLM 3 (Hugging Face 2025): Llama in which every fourth layer does not rotate (Yang et al. 2025, arXiv:2501.18795). */
 
+import { llamaBiases } from '../decoder/biases.ts';
 import { decoder } from '../decoder/decoder.ts';
 import { readRope } from '../rope.ts';
 import type { Json } from '../settings.ts';
@@ -10,10 +11,7 @@ export const smollm3 = decoder({
   modelType: 'smollm3',
   className: 'SmolLM3',
   absent: { num_key_value_heads: 4, max_position_embeddings: 32768, tie_word_embeddings: true },
-  biases: (json) => {
-    const attention = flag(json, 'attention_bias', false);
-    return { queryKeyValue: attention, output: attention, feedForward: flag(json, 'mlp_bias', false) };
-  },
+  biases: llamaBiases,
   ropes(json, layers) {
     const rope = readRope({ rope_theta: 2e6, ...json });
     return rotating(json, layers).map((rotates) => (rotates ? rope : undefined));

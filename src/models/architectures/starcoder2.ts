@@ -1,7 +1,8 @@
 /** StarCoder 2 (Lozhkov et al. 2024, arXiv:2402.19173): LayerNorm, biases, a feed-forward without a gate. */
 
 import { decoder } from '../decoder/decoder.ts';
-import { count, flag, word } from '../settings.ts';
+import { flag, word } from '../settings.ts';
+import { evenWindows } from '../windows.ts';
 
 export const starcoder2 = decoder({
   modelType: 'starcoder2',
@@ -24,10 +25,5 @@ export const starcoder2 = decoder({
     const all = flag(json, 'use_bias', true);
     return { queryKeyValue: all, output: all, feedForward: all };
   },
-  windows: (json, layers) =>
-    new Array(layers).fill(
-      json.sliding_window === null || json.sliding_window === undefined
-        ? undefined
-        : count(json, 'sliding_window'),
-    ),
+  windows: evenWindows,
 });
